@@ -1,0 +1,42 @@
+# make demo | test | slow | lint | install     (all set up .venv first)
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install demo test slow lint speed constraints clean
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,video,medical,dev]'
+	touch $@
+
+demo: install
+	$(BIN)/medley bench configs/bench/demo.yaml
+
+test: install
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+slow: install
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+speed: install
+	$(BIN)/python -m benchmarks.speed.stream_step
+	$(BIN)/python -m benchmarks.speed.tracking_overhead
+	$(BIN)/python -m benchmarks.speed.stream_memory
+
+# Pins for every platform and Python that we support; run after changing dependencies.
+constraints: install
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --extra offline --extra video --extra medical \
+		--extra dev --extra ray --extra slurm -P torchvision==0.29.1 pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis

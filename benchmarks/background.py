@@ -1,0 +1,190 @@
+"""How a run is tracked without waiting for the store: from a thread of its own."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from benchmarks.journal import JOURNAL_FILE, Journal
+from benchmarks.result import RESULT_FILE, Result
+from benchmarks.tracking_data import State, first_line, shown
+from multimodal.registry import Config
+
+INTERVAL = 2.0  # seconds between two shipments
+PATIENCE = 30.0  # seconds before a lost store is tried again
+
+
+class TrackingConfig(Config):
+    """Where runs are tracked.
+
+    store: "none" switches tracking off. uri: of the store; None means MLFLOW_TRACKING_URI, else
+    ``mlflow.db`` in ``output_dir``. system_metrics: processor, memory and network load every
+    10 s. log_models: keep one model for each experience.
+    """
+
+    store: Literal["mlflow", "none"] = "mlflow"
+    uri: str | None = None
+    system_metrics: bool = False
+    log_models: bool = True
+
+
+class Tracker(Protocol):
+    """A run's link to a tracking store. Only ``start`` may fail; all calls from one thread."""
+
+    def start(self, config: dict[str, Any], tags: dict[str, str], dataset: dict[str, Any]) -> None:
+        """Open the run, or the same run again on resume. UserError: store not reachable."""
+        ...
+
+    def grow(self, journal: Journal) -> None:
+        """Send what the journal gained, in the background. Call after every step, or seldom."""
+        ...
+
+    def log_model(self, name: str, path: Path, metrics: dict[str, float] | None = None) -> None:
+        """One model for each experience: a safetensors file that stays where it is.
+
+        Its metrics also stand in the run, at step = number of earlier models.
+        """
+        ...
+
+    def finish(self, result: Result, files: Sequence[Path] = ()) -> None:
+        """Send the rest, the result and ``files``; the run is FINISHED."""
+        ...
+
+    def fail(self) -> None:
+        """Send the rest; the run is FAILED."""
+        ...
+
+
+class NullTracker(Tracker):
+    """Tracks nothing."""
+
+    def start(self, config: dict[str, Any], tags: dict[str, str], dataset: dict[str, Any]) -> None:
+        pass
+
+    def grow(self, journal: Journal) -> None:
+        pass
+
+    def log_model(self, name: str, path: Path, metrics: dict[str, float] | None = None) -> None:
+        pass
+
+    def finish(self, result: Result, files: Sequence[Path] = ()) -> None:
+        pass
+
+    def fail(self) -> None:
+        pass
+
+
+class Shipper(Protocol):
+    """One run folder's run in one store. Methods may be repeated and may raise anything."""
+
+    folder: Path
+    state: State
+    uri: str
+
+    def open(self, remedy: str, *, resume: bool = False) -> None: ...
+    def watch_system(self) -> Callable[[], None]: ...
+    def send_lines(self, journal: Journal) -> int: ...
+    def send_models(self) -> int: ...
+    def send_result(self, result: Result, files: Sequence[Path]) -> None: ...
+    def end(self, status: str) -> None: ...
+
+
+def send_missing(run: Shipper, result: Result | None) -> str:
+    """Send what the store of an opened run lacks; says what that was."""
+    lines, models = run.send_lines(Journal(run.folder / JOURNAL_FILE)), run.send_models()
+    status = run.state.status if result is None else "FINISHED"
+    news = result is not None and not run.state.done
+    if result is not None and news:
+        run.send_result(result, [run.folder / "report.html"])
+    if not run.state.done and status != "RUNNING":
+        run.end(status)
+    return f"{lines} journal lines, {models} models, {int(news)} result"
+
+
+class MLflowTracker(Tracker):
+    """Sends from a thread of its own. A lost store costs one warning; the run goes on beside it."""
+
+    def __init__(self, run: Shipper, *, log_models: bool, system_metrics: bool) -> None:
+        self._run, self._log_models, self._system_metrics = run, log_models, system_metrics
+        self._journal = Journal(run.folder / JOURNAL_FILE)
+        self._wake, self._closing = threading.Event(), False
+        self._worker: threading.Thread | None = None
+        self._stop_watch: Callable[[], None] = lambda: None
+        self._grown = self._lost_at = float("-inf")
+
+    def start(self, config: dict[str, Any], tags: dict[str, str], dataset: dict[str, Any]) -> None:
+        run = self._run
+        run.folder.mkdir(parents=True, exist_ok=True)
+        run.state = replace(run.state, config=config, tags=tags, dataset=dataset)
+        remedy = "fix tracking.uri (or MLFLOW_TRACKING_URI), or set tracking.store=none"
+        run.open(remedy, resume=True)
+        if self._system_metrics:
+            self._stop_watch = run.watch_system()
+        self._worker = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._worker.start()
+
+    def grow(self, journal: Journal) -> None:
+        self._journal = journal
+        now = time.monotonic()
+        if now - self._grown >= INTERVAL:
+            self._grown = now
+            journal.flush()
+            self._wake.set()
+
+    def log_model(self, name: str, path: Path, metrics: dict[str, float] | None = None) -> None:
+        if self._log_models:
+            self._run.state.add_model(name, self._run.folder, path, metrics)
+            self._run.state.save(self._run.folder)
+            self._wake.set()
+
+    def finish(self, result: Result, files: Sequence[Path] = ()) -> None:
+        if not (self._run.folder / RESULT_FILE).is_file():
+            result.save(self._run.folder)
+        self._close("FINISHED", lambda: self._run.send_result(result, files))
+
+    def fail(self) -> None:
+        self._close("FAILED", lambda: None)
+
+    def _close(self, status: str, last: Callable[[], None]) -> None:
+        if self._worker is None:  # never started, or closed before
+            return
+        since = time.monotonic()
+        self._run.state.save(self._run.folder, status=status)
+        self._journal.flush()
+        self._closing = True
+        self._wake.set()
+        self._worker.join()
+        self._worker = None
+        self._stop_watch()
+        if self._lost_at < since:  # otherwise the worker has just waited for the store in vain
+            self._try(self._ship, last, lambda: self._run.end(status))
+
+    def _work(self) -> None:
+        while not self._closing:
+            self._wake.wait()
+            self._wake.clear()
+            if not self._closing and time.monotonic() - self._lost_at > PATIENCE:
+                self._try(self._ship)
+
+    def _ship(self) -> None:
+        self._run.send_lines(self._journal)
+        self._run.send_models()
+
+    def _try(self, *actions: Callable[[], None]) -> None:
+        try:
+            for action in actions:
+                action()
+        except Exception as error:  # whatever the store does, the run goes on
+            if self._lost_at == float("-inf"):
+                print(
+                    f"medley: MLflow at {shown(self._run.uri)} failed ({first_line(error)}); "
+                    f"the results stay in {self._run.folder} and can be sent later with "
+                    f"`medley report --resend {self._run.folder}`.",
+                    file=sys.stderr,
+                )
+            self._lost_at = time.monotonic()

@@ -1,0 +1,159 @@
+"""The command ``medley``: a table of commands; each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Continual learning on audio, speech and medical signals.",
+)
+datasets_app = typer.Typer(no_args_is_help=True, help="List, describe and check datasets.")
+config_app = typer.Typer(no_args_is_help=True, help="Show a config in full, or the schema of all.")
+app.add_typer(datasets_app, name="datasets")
+app.add_typer(config_app, name="config")
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="A YAML file, or the name of a shipped one (bench/demo).")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="key.path=value, e.g. training.epochs=10 learners=[finetune,replay]"),
+]
+
+
+@app.command()
+def bench(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option(help="Delete earlier runs of this config first.")] = False,
+) -> None:
+    """Run a class- or domain-incremental benchmark; the same command again resumes it.
+
+    Examples:
+
+    `medley bench bench/demo`
+
+    `medley bench configs/bench/fsdd_class_incremental.yaml data_root=DATA quick=true`
+
+    `medley bench my.yaml learners.0.memory_size=500 seeds=[1,2,3]`
+    """
+    from benchmarks.commands import run_bench
+
+    try:
+        run_bench(config, overrides or [], fresh=fresh)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(help="An output folder, an experiment or a run.")] = Path(
+        "runs"
+    ),
+    resend: Annotated[
+        bool, typer.Option("--resend", help="Send to MLflow what did not reach it.")
+    ] = False,
+    uri: Annotated[str | None, typer.Option(help="With --resend: the tracking store.")] = None,
+) -> None:
+    """Print the result tables of finished runs and write their HTML pages.
+
+    Examples: `medley report`, `medley report runs/fsdd_class_incremental`,
+    `medley report runs --resend`
+    """
+    from benchmarks.commands import run_report
+
+    run_report(path, resend_runs=resend, uri=uri)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is wrong with this machine's installation, and what to do about it."""
+    from benchmarks.doctor import run_doctor
+
+    raise typer.Exit(0 if run_doctor() else 2)
+
+
+@datasets_app.command("list")
+def list_datasets() -> None:
+    """All datasets that a config may name."""
+    from benchmarks.commands import print_datasets
+
+    print_datasets()
+
+
+@datasets_app.command("describe")
+def describe_dataset(
+    name: Annotated[str, typer.Argument(help="A name of `datasets list`.")],
+) -> None:
+    """What a dataset is, how it must lie on disk, its licence and its settings.
+
+    Example: `medley datasets describe fsdd`
+    """
+    from benchmarks.commands import describe
+
+    describe(name)
+
+
+@datasets_app.command("check")
+def check_dataset(
+    name: Annotated[str, typer.Argument(help="A name of `datasets list`.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Dataset settings, e.g. split=speaker")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Its folder; default: below MEDLEY_DATA.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Decoding threads.")] = None,
+) -> None:
+    """Open every recording of a local copy and say what is missing, damaged or leaking.
+
+    Examples: `medley datasets check fsdd --root DATA/fsdd`,
+    `medley datasets check table file=calls.csv --root my_data`
+    """
+    from benchmarks.commands import check
+
+    check(name, overrides or [], root=root, workers=workers)
+
+
+@config_app.command("show")
+def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """The config with every default filled in, and the hash of each run.
+
+    Example: `medley config show bench/demo training.epochs=3`
+    """
+    from benchmarks.commands import show
+
+    show(config, overrides or [])
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """JSON Schema of config files, for editors.
+
+    Example: `medley config schema > medley.schema.json`
+    """
+    from benchmarks.commands import print_schema
+
+    print_schema()
+
+
+def main() -> None:
+    """Exit code 0: done. 2: the input is wrong (one line a problem). 1: a fault of ours."""
+    try:
+        app()
+    except ValueError as error:
+        from multimodal.errors import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,126 @@
+"""Many cells: everything is checked before the first one trains, then each runs in turn."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.config import RunConfig
+from benchmarks.facts import Data
+from benchmarks.machine import pick_device
+from benchmarks.result import RESULT_FILE, Result
+from benchmarks.run import Observer, Run, build_learner
+from benchmarks.tracking import make_tracker
+from benchmarks.workspace import check_same_run, check_writable
+from continual.scenarios import Stream
+from multimodal.datasets import DatasetConfig
+from multimodal.errors import UserError
+from multimodal.recordings import Manifest
+from multimodal.signals import SignalCache
+
+QUICK_EXPERIENCES = 2
+
+
+class Grid:
+    """The cells of one config, checked and ready.
+
+    Making it reads annotations and decodes signals, and raises UserError for everything about
+    the config, the data, the output folder and the tracking store that would stop a cell later.
+    ``run_cell`` then runs a cell that is not done yet; ``done`` holds the results of the others.
+    """
+
+    def __init__(self, config: RunConfig, *, fresh: bool = False) -> None:
+        self.config, self.cells = config, config.cells()
+        pick_device(config.training.device)
+        check_writable(Path(config.output_dir))
+        self.manifest = read_manifest(config)
+        self.streams = [cell.scenario.build(self.manifest, cell.seeds[0]) for cell in self.cells]  # pyright: ignore
+        if config.quick:
+            self.streams = [shorten(stream) for stream in self.streams]
+        self.data = open_data(config, self.manifest)
+        if fresh:
+            for cell in self.cells:
+                shutil.rmtree(cell.folder, ignore_errors=True)
+        self.done = [self._finished(cell) for cell in self.cells]
+        for cell, done in zip(self.cells, self.done, strict=True):
+            if done is None:
+                build_learner(cell, self.data, pick_device("cpu"))
+        self._decode()
+
+    def run_cell(self, number: int, observer: Observer | None = None) -> Result:
+        """Run a cell, or return its result if it is done already."""
+        cell, done = self.cells[number], self.done[number]
+        if done is not None:
+            return done
+        tracker = make_tracker(
+            cell.tracking,
+            experiment=cell.experiment,
+            folder=cell.folder,
+            output_dir=Path(cell.output_dir),
+        )
+        stream = self.streams[number]
+        return Run(cell, self.data, stream, tracker=tracker, observer=observer).execute()
+
+    def _finished(self, cell: RunConfig) -> Result | None:
+        if not (cell.folder / RESULT_FILE).exists():
+            return None
+        result = Result.load(cell.folder)
+        state = {
+            "config_hash": result.config_hash,
+            "content_hash": result.dataset["content_hash"],
+        }
+        check_same_run(cell.folder, cell, self.data.manifest.content_hash, state)
+        return result
+
+    def _decode(self) -> None:
+        """Decode all that the cells will need; leave damaged recordings out if so configured."""
+        waiting = [s for s, done in zip(self.streams, self.done, strict=True) if done is None]
+        if not waiting:
+            return
+        rows = [r for s in waiting for e in s.experiences for r in (e.train, e.validation, e.test)]
+        self.data.signals.ensure(np.unique(np.concatenate(rows)))
+        if self.data.signals.damaged:
+            self.streams = [usable(stream, self.data.signals) for stream in self.streams]
+
+
+def read_manifest(config: RunConfig) -> Manifest:
+    """The dataset as its reader sees it; UserError if it is of another modality."""
+    dataset = config.dataset
+    assert isinstance(dataset, DatasetConfig)
+    manifest = dataset.build(config.dataset_root())
+    if manifest.modality != config.modality.registered_name:
+        raise UserError(
+            f"dataset {manifest.name!r} holds {manifest.modality} recordings; set "
+            f"modality={manifest.modality} (got {config.modality.registered_name})."
+        )
+    return manifest
+
+
+def open_data(config: RunConfig, manifest: Manifest) -> Data:
+    """The manifest with its adapter and a cache of decoded signals."""
+    adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
+    folder = Path(config.output_dir) / "cache" if config.cache == "disk" else None
+    signals = SignalCache(manifest, adapter, folder=folder, skip_damaged=config.skip_damaged)
+    return Data(manifest, adapter, signals)
+
+
+def shorten(stream: Stream) -> Stream:
+    """The first experiences only, for ``quick`` runs."""
+    return replace(stream, experiences=stream.experiences[:QUICK_EXPERIENCES])
+
+
+def usable(stream: Stream, signals: SignalCache) -> Stream:
+    """The stream without damaged recordings; UserError if a class lost all of a split."""
+    kept = tuple(
+        replace(
+            e,
+            train=signals.usable(e.train),
+            validation=signals.usable(e.validation),
+            test=signals.usable(e.test),
+        )
+        for e in stream.experiences
+    )
+    return replace(stream, experiences=kept)

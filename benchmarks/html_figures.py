@@ -1,0 +1,199 @@
+"""The report's figures: curves, accuracy matrices, forgetting, classes and confusions.
+
+Each takes {row label: runs, one a seed} and returns HTML, "" where no run has the numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from benchmarks.charts import Point, Series, bar_chart, escape, heat_table, line_chart
+from benchmarks.report import interval
+from benchmarks.result import Result
+from continual.metrics import forgetting_per_experience
+
+FEW_CLASSES = 15
+NO_CLASS = "(no class)"
+
+
+def matrix(result: Result) -> np.ndarray | None:
+    """(rows, T) accuracies, fractions; NaN where undefined; None if the run has no matrix."""
+    rows = result.metrics.get("accuracy_matrix")
+    return None if rows is None else np.array(rows, dtype=float)
+
+
+def exposed_curve(result: Result) -> list[tuple[int, float]]:
+    """(i + 1, accuracy over the classes exposed after experience i), a fraction, for each row.
+
+    R[i][0..i] weighted by the experiences' numbers of test recordings. A single row (joint
+    training) stands after the last experience.
+    """
+    accuracies = matrix(result)
+    if accuracies is None:
+        return []
+    rows, steps = accuracies.shape
+    weights = np.array([experience["num_test"] for experience in result.experiences], dtype=float)
+    curve = []
+    for row in range(rows):
+        i = steps - rows + row
+        total = weights[: i + 1].sum()
+        mean = accuracies[row, : i + 1] @ weights[: i + 1] / total if total else math.nan
+        curve.append((i + 1, float(mean)))
+    return curve
+
+
+def _points(values: dict[int, list[float]]) -> list[Point]:
+    means = {x: interval(v) for x, v in values.items()}
+    return [
+        Point(x, mean.mean, mean.half_width) if mean else Point(x, math.nan, None)
+        for x, mean in means.items()
+    ]
+
+
+def curves(learners: dict[str, list[Result]]) -> str:
+    series = []
+    for style, (label, runs) in enumerate(learners.items()):
+        values: dict[int, list[float]] = {}
+        for run in runs:
+            for x, accuracy in exposed_curve(run):
+                values.setdefault(x, []).append(accuracy)
+        series.append(Series(label, _points(values), style))
+    if not any(s.points for s in series):
+        return ""
+    steps = max(p.x for s in series for p in s.points)
+    title = "Average accuracy over the classes exposed so far"
+    chart = line_chart(series, steps=steps, title=title, x_label="after experience")
+    return (
+        f'<h3>{title}</h3><div class="card">{chart}<p class="soft">Percent of test recordings; '
+        "mean over seeds, shaded: 95 % interval. A learner with a single point was trained on "
+        "everything at once.</p></div>"
+    )
+
+
+def matrices(learners: dict[str, list[Result]]) -> str:
+    cards = []
+    for label, runs in learners.items():
+        found = [m for m in map(matrix, runs) if m is not None]
+        if not found:
+            continue
+        mean = np.mean(found, axis=0)
+        rows, steps = mean.shape
+        after = [f"after {i + 1}" for i in range(rows)] if rows == steps else ["after all"]
+        table = heat_table(
+            mean.tolist(),
+            rows=after,
+            columns=[str(j + 1) for j in range(steps)],
+            corner="test set",
+            caption=label,
+        )
+        cards.append(f'<div class="card">{table}</div>')
+    if not cards:
+        return ""
+    return (
+        '<h3>Accuracy matrices</h3><p class="soft">Percent correct on the test set of each '
+        "experience (column) after training on each experience (row); mean over seeds.</p>"
+        f'<div class="grid">{"".join(cards)}</div>'
+    )
+
+
+def forgetting(learners: dict[str, list[Result]]) -> str:
+    series = []
+    for style, (label, runs) in enumerate(learners.items()):
+        values: dict[int, list[float]] = {}
+        for accuracies in map(matrix, runs):
+            if accuracies is not None and np.isfinite(accuracies).all():
+                for j, lost in enumerate(forgetting_per_experience(accuracies)):
+                    values.setdefault(j + 1, []).append(float(lost))
+        points = [p for p in _points(values) if math.isfinite(p.mean)]
+        if points:
+            series.append(Series(label, points, style))
+    if not series:
+        return ""
+    means = [point.mean for s in series for point in s.points]
+    low = math.floor(10 * min(0.0, *means)) / 10
+    high = math.ceil(10 * max(0.1, *means)) / 10
+    cards = []
+    for s in series:
+        title = f"Forgetting of each experience: {s.label}"
+        chart = bar_chart(s, low=low, high=high, title=title, x_label="experience")
+        cards.append(f'<div class="card"><strong>{escape(s.label)}</strong>{chart}</div>')
+    return (
+        '<h3>Forgetting</h3><p class="soft">Percentage points lost: the best accuracy on an '
+        "experience's test set since it was learned, minus the last one; mean over seeds. Below "
+        "zero: it gained.</p>"
+        f'<div class="grid">{"".join(cards)}</div>'
+    )
+
+
+def per_class(learners: dict[str, list[Result]]) -> str:
+    found: dict[str, list[dict[str, float | None]]] = {}
+    for label, runs in learners.items():
+        each = [run.metrics.get("per_class_accuracy") for run in runs]
+        if any(each):
+            found[label] = [accuracies or {} for accuracies in each]
+    if not found:
+        return ""
+    names = dict.fromkeys(name for runs in learners.values() for name in runs[0].class_names)
+    values = []
+    for name in names:
+        means = [interval([run.get(name) for run in runs]) for runs in found.values()]
+        values.append([mean.mean if mean else math.nan for mean in means])
+    table = heat_table(
+        values,
+        rows=list(names),
+        columns=list(found),
+        corner="class",
+        caption="Percent correct for each class after the last experience; mean over seeds",
+    )
+    opened = " open" if len(names) <= FEW_CLASSES else ""
+    return (
+        f"<h3>Classes</h3><details{opened}><summary>Accuracy of each class</summary>{table}"
+        "</details>"
+    )
+
+
+def confusions(learners: dict[str, list[Result]]) -> str:
+    boxes = []
+    for label, runs in learners.items():
+        names = runs[0].class_names
+        counts = [_counts(run, names) for run in runs if run.metrics.get("confusion_matrix")]
+        if not counts:
+            continue
+        total = np.sum(counts, axis=0)
+        heads = [*names, NO_CLASS][: total.shape[1]]
+        tested = total.sum(axis=1, keepdims=True)
+        shares = np.where(tested > 0, total / np.maximum(tested, 1), math.nan)
+        tips = [
+            [
+                f"true {true}, predicted {predicted}: {total[r, c]:.0f} of {tested[r, 0]:.0f}"
+                for c, predicted in enumerate(heads)
+            ]
+            for r, true in enumerate(names)
+        ]
+        table = heat_table(
+            shares.tolist(),
+            rows=names,
+            columns=heads,
+            corner="true \\ predicted",
+            caption="Percent of each true class after the last experience; all seeds together",
+            digits=0,
+            tips=tips,
+            upright=True,
+        )
+        boxes.append(
+            f"<details><summary>Confusion matrix: {escape(label)}</summary>{table}</details>"
+        )
+    return f"<h3>Confusions</h3>{''.join(boxes)}" if boxes else ""
+
+
+def _counts(run: Result, names: list[str]) -> np.ndarray:
+    """(C, C) or (C, C + 1) counts, rows true, columns predicted, in the order of ``names``.
+
+    The last of C + 1 columns counts answers that name no class.
+    """
+    order = [run.class_names.index(name) for name in names]
+    counts = np.array(run.metrics["confusion_matrix"], dtype=float)
+    unnamed = range(len(names), counts.shape[1])
+    return counts[np.ix_(order, [*order, *unnamed])]

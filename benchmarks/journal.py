@@ -1,0 +1,125 @@
+"""Journal: a run's ``metrics.jsonl``, the source of truth for its step metrics."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from multimodal.errors import UserError
+
+JOURNAL_FILE = "metrics.jsonl"
+_READ_BYTES = 1 << 20  # bounds the memory of a reader that starts far behind
+
+
+class Line(NamedTuple):
+    """What one ``write`` left: step, milliseconds since the epoch, metric name -> value."""
+
+    step: int
+    time: int
+    metrics: dict[str, float]
+
+
+class Journal:
+    """Append-only file of one JSON object a line, ``{"step": 3, "time": 1.., "metrics": {..}}``.
+
+    NaN and infinities are kept as the strings "nan", "inf" and "-inf", so that every line is
+    strict JSON. One thread may write while others read: readers see complete lines only.
+    Nothing is made or changed on disk before the first ``write`` or ``truncate``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO | None = None
+
+    def write(self, metrics: dict[str, float], step: int) -> None:
+        """Append one line; it reaches the file at the next ``flush`` or when the buffer is full."""
+        values = {k: float(v) for k, v in metrics.items()}
+        strict = {k: v if math.isfinite(v) else repr(v) for k, v in values.items()}
+        line = {"step": int(step), "time": time.time_ns() // 1_000_000, "metrics": strict}
+        file = self._file or self._open()
+        file.write(json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+
+    def flush(self) -> int:
+        """Hand every line to the operating system; the size in bytes, for the checkpoint.
+
+        There is no fsync: lines survive a killed process, not a power cut.
+        """
+        if self._file is not None:
+            self._file.flush()
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def truncate(self, offset: int) -> None:
+        """Drop everything after ``offset`` (what ``flush`` returned at the last checkpoint).
+
+        UserError if the file is shorter: lines that the checkpoint counts on are gone.
+        """
+        size = self.flush()
+        if size < offset:
+            raise UserError(
+                f"{self.path}: has {size} bytes, but its checkpoint was made at {offset}; restore "
+                f"the file, or delete the run folder to start again."
+            )
+        self.close()
+        if size > offset:
+            os.truncate(self.path, offset)
+
+    def read_from(self, offset: int) -> tuple[list[Line], int]:
+        """Complete lines from byte ``offset`` on (about 1 MiB of them) and where they end.
+
+        The offset comes back unchanged when there is no further complete line. UserError for a
+        line that is not one of ours.
+        """
+        block, end = self._block(offset)
+        return [self._parse(text, offset) for text in block.splitlines()], end
+
+    def after_line(self, count: int) -> tuple[int, int]:
+        """Byte offset after the first ``count`` lines, and how many of them the file lacks."""
+        offset = 0
+        while count > 0:
+            block, end = self._block(offset)
+            if end == offset:
+                break
+            lines = block.splitlines(keepends=True)[:count]
+            offset += sum(map(len, lines))
+            count -= len(lines)
+        return offset, count
+
+    def close(self) -> None:
+        """Flush and close; a later ``write`` opens the file again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> BinaryIO:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            # A killed process may have left half a line, which would spoil the next one.
+            os.truncate(self.path, self.after_line(2**63)[0])
+        self._file = self.path.open("ab")
+        return self._file
+
+    def _block(self, offset: int) -> tuple[bytes, int]:
+        if not self.path.exists():
+            return b"", offset
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            block = file.read(_READ_BYTES)
+            if b"\n" not in block:
+                block += file.readline()
+        end = block.rfind(b"\n") + 1
+        return block[:end], offset + end
+
+    def _parse(self, text: bytes, offset: int) -> Line:
+        try:
+            line = json.loads(text)
+            metrics = {k: float(v) for k, v in line["metrics"].items()}
+            return Line(int(line["step"]), int(line["time"]), metrics)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.path}: after byte {offset}, {text[:60]!r} is not a line of this journal; "
+                f"restore the file or remove the line."
+            ) from error

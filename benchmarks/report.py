@@ -1,0 +1,297 @@
+"""Tables and one HTML page of finished runs, made from their ``result.json`` files alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.result import RESULT_FILE, Result, write_atomically
+from continual.metrics import confidence_interval
+from multimodal.errors import UserError
+
+# Metric key -> column heading. The first three are the main columns.
+METRICS = {
+    "average_accuracy": "average accuracy",
+    "last_accuracy": "last accuracy",
+    "forgetting": "forgetting",
+    "backward_transfer": "backward transfer",
+    "forward_transfer": "forward transfer",
+    "learning_accuracy": "learning accuracy",
+    "macro_auroc": "macro AUROC",
+}
+MAIN_METRICS = tuple(METRICS)[:3]
+OPTIONAL_METRICS = ("macro_auroc",)
+WIDE_CONSOLE = 150
+# Config keys that do not change what a seed's numbers are an example of.
+NOT_SETTINGS = ("seeds", "data_root", "output_dir", "cache", "tracking")
+
+
+class Interval(NamedTuple):
+    """Mean over seeds, half width of its 95 % interval (None: one seed), number of seeds."""
+
+    mean: float
+    half_width: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One learner of a results table.
+
+    learner: its name; where it was run with several settings, followed by those that differ.
+    seeds: number of runs. seconds: mean over the runs. values: an interval for each key of
+    METRICS (fractions), or None where undefined; optional metrics only where present.
+    """
+
+    learner: str
+    seeds: int
+    seconds: float
+    values: dict[str, Interval | None]
+
+
+def find_results(path: Path) -> list[Result]:
+    """Results below an output folder, an experiment's folder or one run's folder, by path.
+
+    Raises UserError if there is none, or naming the ``result.json`` that cannot be used.
+    """
+    for pattern in (RESULT_FILE, f"*/{RESULT_FILE}", f"*/*/{RESULT_FILE}"):
+        files = sorted(path.glob(pattern))
+        if files:
+            return [_load(file) for file in files]
+    problem = "holds no finished run" if path.is_dir() else "is not a folder"
+    raise UserError(
+        f"{path} {problem}: expected an output folder with <experiment>/<config hash>/"
+        f"{RESULT_FILE}, an experiment's folder or one run's folder."
+    )
+
+
+def _load(file: Path) -> Result:
+    try:
+        result = Result.load(file.parent)
+        result = TypeAdapter(Result).validate_python(asdict(result))
+        _check_metrics(result)
+    except (OSError, ValueError, TypeError) as error:
+        problem = " ".join(str(error).split())
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            problem = ".".join(map(str, first["loc"])) + ": " + first["msg"]
+        raise UserError(
+            f"{file} is damaged ({problem}): delete its folder or repeat the run."
+        ) from error
+    return result
+
+
+def _fraction(value: float) -> float:
+    if value < 0 or value > 1:  # NaN, an undefined cell, passes
+        raise ValueError("must be a fraction in [0, 1]")
+    return value
+
+
+_TABLES = {
+    "accuracy_matrix": TypeAdapter(
+        list[list[Annotated[float, AfterValidator(_fraction)] | None]] | None
+    ),
+    "confusion_matrix": TypeAdapter(list[list[NonNegativeInt]] | None),
+}
+
+
+def _check_metrics(result: Result) -> None:
+    """ValueError if a metric that a report shows is no number or does not fit the run."""
+    steps, classes = len(result.experiences), len(result.class_names)
+    TypeAdapter(list[int]).validate_python([e.get("num_test") for e in result.experiences])
+    sizes = {
+        "accuracy_matrix": {(1, steps), (steps, steps)},
+        # The extra column counts answers that name no class.
+        "confusion_matrix": {(classes, classes), (classes, classes + 1)},
+    }
+    for key, fitting in sizes.items():
+        rows = _TABLES[key].validate_python(result.metrics.get(key))
+        if rows is not None and ({(len(rows), len(row)) for row in rows} or {(0, 0)}) - fitting:
+            raise ValueError(f"metrics.{key} does not fit {steps} experiences, {classes} classes")
+    numbers = {key: result.metrics.get(key) for key in METRICS}
+    TypeAdapter(dict[str, float | None]).validate_python(numbers)
+    per_class = result.metrics.get("per_class_accuracy")
+    TypeAdapter(dict[str, float | None] | None).validate_python(per_class)
+
+
+def comparable(results: Sequence[Result]) -> list[list[Result]]:
+    """Groups that may share a table: same experiment, data, split, scenario, quick or not."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        data = [result.dataset.get(key) for key in ("name", "version", "content_hash")]
+        stream = [result.scenario, result.config.get("scenario"), result.modality, result.quick]
+        key = json.dumps(
+            [result.experiment, data, result.dataset.get("split_rule"), stream], sort_keys=True
+        )
+        groups.setdefault(key, []).append(result)
+    return list(groups.values())
+
+
+def by_learner(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Row label -> one run a seed, ascending, of comparable results, in the table's order.
+
+    Runs of a learner whose other settings differ are different rows: they are no sample of one
+    thing. Of two runs of the same row and seed (a copied folder) the later started counts.
+    Order: the config's ``learners`` if some config lists them all, else alphabetical.
+    Raises UserError if the results are not comparable.
+    """
+    if len(comparable(results)) != 1:
+        raise UserError(
+            f"{len(results)} results of {len(comparable(results))} different experiments, data "
+            "sets, streams or sizes do not fit one table; give the folder of one of them."
+        )
+    names = {result.learner for result in results}
+    order = sorted(names)
+    for result in results:
+        listed = [_learner_name(entry) for entry in result.config.get("learners") or []]
+        if len(listed) > 1 and names <= set(listed):
+            order = listed
+            break
+    rows: dict[str, dict[int, Result]] = {}
+    for name in dict.fromkeys(order):
+        runs = [result for result in results if result.learner == name]
+        labels = _labels(name, runs)
+        for label, result in sorted(zip(labels, runs, strict=True), key=lambda x: x[1].started):
+            rows.setdefault(label, {})[result.seed] = result
+    return {label: [runs[seed] for seed in sorted(runs)] for label, runs in rows.items()}
+
+
+def _labels(name: str, runs: list[Result]) -> list[str]:
+    """The learner's name, with the settings in which its runs differ, for each run."""
+    settings = [_settings(run) for run in runs]
+    keys = dict.fromkeys(key for each in settings for key in each)
+    differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]
+    labels = []
+    for each in settings:
+        words = [f"{key}={each.get(key, 'default')}" for key in differing]
+        labels.append(f"{name} ({', '.join(words)})" if words else name)
+    return labels
+
+
+def _settings(result: Result) -> dict[str, str]:
+    """Dotted key -> value in JSON of everything that defines a run but its seed."""
+    config = {k: v for k, v in result.config.items() if k not in NOT_SETTINGS}
+    entries = config.pop("learners", None) or []
+    own = [entry for entry in entries if _learner_name(entry) == result.learner]
+    flat: dict[str, str] = {}
+
+    def flatten(value: Any, path: tuple[str, ...]) -> None:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                flatten(part, (*path, str(key)))
+        else:
+            flat[".".join(path)] = json.dumps(value)
+
+    flatten(config, ())
+    for entry in own:
+        flatten(entry if isinstance(entry, dict) else {"name": entry}, ("learner",))
+    return flat
+
+
+def _learner_name(entry: object) -> str:
+    return str(entry.get("name")) if isinstance(entry, dict) else str(entry)
+
+
+def interval(values: Sequence[float | None]) -> Interval | None:
+    """Mean and 95 % interval of the values that are defined, or None if none is."""
+    defined = [float(v) for v in values if v is not None and math.isfinite(v)]
+    if not defined:
+        return None
+    mean, half_width = confidence_interval(defined, level=0.95)
+    return Interval(float(mean), half_width, len(defined))
+
+
+def summarise(results: Sequence[Result]) -> list[Row]:
+    """One row per learner of comparable results, over its seeds; UserError otherwise."""
+    rows = []
+    for label, runs in by_learner(results).items():
+        values = {key: interval([run.metrics.get(key) for run in runs]) for key in METRICS}
+        for key in OPTIONAL_METRICS:
+            if values[key] is None:
+                del values[key]
+        seconds = sum(run.seconds for run in runs) / len(runs)
+        rows.append(Row(label, len(runs), seconds, values))
+    return rows
+
+
+def columns(rows: Sequence[Row]) -> list[str]:
+    """Metric keys that a table of these rows has: all but optional ones that no row has."""
+    return [
+        key for key in METRICS if key not in OPTIONAL_METRICS or any(key in r.values for r in rows)
+    ]
+
+
+def percent(fraction: float) -> str:
+    """0.123 -> "12.3", with a true minus sign; never "-0.0"."""
+    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "−")
+
+
+def interval_text(value: Interval | None, seeds: int) -> str:
+    """Percent with one decimal, e.g. "61.3 ± 2.1"; "–" for None; says if seeds are missing."""
+    if value is None:
+        return "–"
+    width = "" if value.half_width is None else f" ± {percent(value.half_width)}"
+    missing = "" if value.seeds == seeds else f" ({value.seeds} of {seeds} seeds)"
+    return percent(value.mean) + width + missing
+
+
+def data_title(result: Result) -> str:
+    """Dataset, version, and the words "synthetic" and "quick" where they apply."""
+    dataset = result.dataset
+    words = [f"{dataset.get('name', 'unknown data')} {dataset.get('version', '')}".strip()]
+    words += ["synthetic"] if dataset.get("synthetic") else []
+    words += ["quick"] if result.quick else []
+    return ", ".join(words)
+
+
+def terminal_table(results: Sequence[Result], *, full: bool = False) -> Table:
+    """A table of comparable results: the main columns (80 wide) or all of them."""
+    rows, first = summarise(results), results[0]
+    shown = columns(rows) if full else list(MAIN_METRICS)
+    split = first.dataset.get("split_rule") or "unknown"
+    table = Table(
+        title=Text(f"{first.experiment}: {data_title(first)}; split: {split}"),
+        caption="%, mean ± half width of the 95 % interval over seeds; seconds: mean of a run",
+    )
+    table.add_column("learner", overflow="fold")
+    for key in shown:
+        table.add_column(METRICS[key].replace(" ", "\n"), justify="right")
+    table.add_column("seeds", justify="right")
+    table.add_column("seconds", justify="right")
+    for row in rows:
+        cells = [interval_text(row.values.get(key), row.seeds) for key in shown]
+        table.add_row(Text(row.learner), *cells, str(row.seeds), f"{row.seconds:.1f}")
+    return table
+
+
+def print_table(results: Sequence[Result], console: Console) -> None:
+    """Print a table for each comparable group; all metrics where the console is wide."""
+    for group in comparable(results):
+        console.print(terminal_table(group, full=console.width >= WIDE_CONSOLE))
+
+
+def write_html(results: Sequence[Result], path: Path) -> Path:
+    """Write one self-contained page of one experiment's results to the file ``path``.
+
+    Raises UserError if there are results of several experiments, or none.
+    """
+    from benchmarks.html_report import page
+
+    experiments = sorted({result.experiment for result in results})
+    if len(experiments) != 1:
+        raise UserError(
+            f"a report shows one experiment, not {len(experiments)}"
+            f" ({', '.join(experiments) or 'no results'}); give the folder of one of them."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, page(results))
+    return path

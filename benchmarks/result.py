@@ -1,0 +1,64 @@
+"""Result: what one run leaves behind, complete without MLflow (``result.json``)."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cell of a benchmark: one learner, one seed.
+
+    config: the cell's config as plain data; config_hash: its identity. dataset: name, version,
+    content_hash, split_rule, licence, synthetic, group_overlap. experiences: for each, ``name``,
+    ``classes`` (class names), ``num_train``, ``num_test``. metrics: DESIGN's keys, fractions in
+    [0, 1] or None where undefined; ``accuracy_matrix`` is a list of rows (row: after experience i,
+    column: test set of experience j); ``per_class_accuracy`` maps class name to fraction;
+    ``confusion_matrix`` is a list of rows (row: true class, column: predicted) after the last
+    experience. seconds: time spent in this run, over all resumptions. peak_memory_bytes: of
+    the process (resident) and, on a GPU, of the device.
+    """
+
+    experiment: str
+    config_hash: str
+    learner: str
+    scenario: str
+    modality: str
+    seed: int
+    quick: bool
+    dataset: dict[str, Any]
+    class_names: list[str]
+    experiences: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    config: dict[str, Any]
+    hardware: dict[str, Any] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    started: str = ""
+    seconds: float = 0.0
+    peak_memory_bytes: dict[str, int] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write ``result.json`` in ``folder``, replaced atomically."""
+        write_atomically(folder / RESULT_FILE, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``result.json`` of a run folder."""
+        return cls(**json.loads((folder / RESULT_FILE).read_text("utf-8")))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write, flush to disk, rename: readers see the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,268 @@
+"""run(cell) -> Result: one learner on one stream with one seed, resumable at any step.
+
+A run folder holds ``config.yaml``, ``metrics.jsonl``, ``checkpoint/``, ``models/`` and, when the
+run is done, ``result.json``. The same cell run again continues from its checkpoint, or returns
+its result if it is done.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+import safetensors.torch
+import torch
+import yaml
+
+from benchmarks import machine
+from benchmarks.config import RunConfig
+from benchmarks.facts import Data, dataset_facts, make_result, tags
+from benchmarks.journal import Journal
+from benchmarks.result import Result, write_atomically
+from benchmarks.tracking import NullTracker, Tracker
+from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
+from continual import checkpoint
+from continual.classifier import Classifier
+from continual.evaluation import Evaluator
+from continual.learners import Learner, LearnerContext
+from continual.scenarios import Stream
+from continual.scenarios.avalanche_benchmark import as_benchmark
+from continual.strategy import LearnerStrategy, Position
+from multimodal.errors import UserError
+
+
+class Observer(Protocol):
+    """Hears how a run goes; the command line's progress bar is one."""
+
+    def begin(self, total_steps: int, done_steps: int) -> None: ...
+    def step(self, strategy: LearnerStrategy) -> None: ...
+    def experience_done(self, index: int, count: int, accuracies: list[float]) -> None: ...
+
+
+class Run:
+    """One cell in progress. ``stream``: as drawn for the cell, of usable recordings only."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: Data,
+        stream: Stream,
+        *,
+        tracker: Tracker | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        assert len(config.learners) == len(config.seeds) == 1
+        self.config, self.data, self.stream = config, data, stream
+        self.tracker, self.observer = tracker or NullTracker(), observer
+        self.seed, self.folder = config.seeds[0], config.folder
+        self.device = machine.pick_device(config.training.device)
+        if config.training.threads is not None:
+            torch.set_num_threads(config.training.threads)
+        seed_everything(self.seed)
+        self.learner = build_learner(config, data, self.device)
+        self.strategy = self._strategy()
+        self.evaluator = Evaluator(self.learner, stream, self.strategy.batches)
+        train_rows = self.strategy.rows
+        self.benchmark = as_benchmark(stream, data.signals.gather, train_rows=train_rows)
+        self.journal: Journal | None = None
+        self.records: dict[str, Any] = {
+            "matrix": [],
+            "validation": [],
+            "confusion": [],
+            "baseline": None,
+        }
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.seconds_before, self.clock = 0.0, time.perf_counter()
+        self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
+        self.interrupted = False
+
+    def _strategy(self) -> LearnerStrategy:
+        training = self.config.training
+        rows = self.learner.plan([e.train for e in self.stream.experiences])
+        trainable = [p for p in self.learner.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trainable, lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        own_epochs = getattr(self.config.learners[0], "epochs", None)
+        epochs = 1 if self.config.quick else own_epochs or training.epochs
+        return LearnerStrategy(
+            learner=self.learner,
+            rows=rows,
+            labels=self.data.manifest.labels,
+            gather=self.data.signals.gather,
+            optimizer=optimizer,
+            seed=self.seed,
+            train_mb_size=training.batch_size,
+            train_epochs=epochs,
+            eval_mb_size=training.eval_batch_size,
+            device=self.device,
+            after_step=self._after_step,
+        )
+
+    # ---- the run ------------------------------------------------------------------------
+
+    def execute(self) -> Result:
+        """Train and evaluate to the end; UserError if the folder belongs to other data."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with run_lock(self.folder), on_stop_signal(self._interrupt):
+            self._open()
+            try:
+                result = self._train()
+            except BaseException:
+                self.tracker.fail()
+                raise
+            finally:
+                if self.journal is not None:
+                    self.journal.close()
+            return result
+
+    def _open(self) -> None:
+        """Check the folder, resume from its checkpoint if there is one, start tracking."""
+        state = checkpoint.load(self.folder / "checkpoint")
+        manifest = self.data.manifest
+        check_same_run(self.folder, self.config, manifest.content_hash, state)
+        config_text = yaml.safe_dump(self.config.dump(), sort_keys=False, allow_unicode=True)
+        write_atomically(self.folder / "config.yaml", config_text)
+        self.journal = Journal(self.folder / "metrics.jsonl")
+        if state is None:
+            self.journal.truncate(0)
+        else:
+            self._restore(state)
+        self.tracker.start(
+            self.config.dump(), tags(self.config, manifest), dataset_facts(self.data)
+        )
+
+    def _train(self) -> Result:
+        assert self.journal is not None
+        strategy, total = self.strategy, len(self.strategy.rows)
+        if self.observer is not None:
+            self.observer.begin(self._total_steps(), strategy.position.total_steps)
+        if strategy.position.total_steps == 0 and total > 1:
+            self.records["baseline"] = self.evaluator.baseline()
+        for index in range(strategy.position.experience, total):
+            strategy.train(self.benchmark.train_stream[index], eval_streams=[])
+            self._experience_done(index, total)
+        result = make_result(
+            self.config,
+            self.data,
+            self.stream,
+            records=self.records,
+            device=self.device,
+            started=self.started,
+            seconds=self._seconds(),
+        )
+        result.save(self.folder)
+        self.tracker.finish(result, [])
+        return result
+
+    def _experience_done(self, index: int, total: int) -> None:
+        assert self.journal is not None
+        accuracies, confusion = self.evaluator.test()
+        self.records["matrix"].append(accuracies)
+        self.records["confusion"] = confusion.tolist()
+        # Joint training has met every experience after its only one.
+        validation = self.evaluator.validation(index + 1 if total > 1 else len(self.stream))
+        self.records["validation"].append(validation)
+        values = {f"test_accuracy/experience_{j + 1:02d}": a for j, a in enumerate(accuracies)}
+        if validation is not None:
+            values["validation_accuracy"] = validation
+        self.journal.write(values, self.strategy.position.total_steps)
+        self._save_model(index)
+        self._save_checkpoint()
+        if self.observer is not None:
+            self.observer.experience_done(index, total, accuracies)
+
+    def _after_step(self, strategy: LearnerStrategy) -> None:
+        assert self.journal is not None
+        self.loss_sum += strategy.loss.detach()
+        self.loss_count += 1
+        steps, training = strategy.position.total_steps, self.config.training
+        if steps % training.log_every == 0:
+            mean = float(self.loss_sum) / self.loss_count
+            terms = {name: float(value) for name, value in strategy.terms.items()}
+            self.journal.write({"loss": mean, **terms}, steps)
+            self.loss_sum.zero_()
+            self.loss_count = 0
+            if not np.isfinite(mean):
+                raise UserError(
+                    f"the loss became {mean} at step {steps}: lower training.learning_rate "
+                    f"({training.learning_rate}); the last checkpoint is in {self.folder}."
+                )
+        if self.observer is not None:
+            self.observer.step(strategy)
+        if self.interrupted:
+            self._save_checkpoint()
+            raise KeyboardInterrupt
+        if steps % training.checkpoint_every == 0:
+            self._save_checkpoint()
+
+    # ---- state --------------------------------------------------------------------------
+
+    def _save_checkpoint(self) -> None:
+        assert self.journal is not None
+        state = {
+            "config_hash": self.config.hash,
+            "content_hash": self.data.manifest.content_hash,
+            "learner": self.learner.state_dict(),
+            "optimizer": self.strategy.optimizer.state_dict(),
+            "position": asdict(self.strategy.position),
+            "records": self.records,
+            "loss": (self.loss_sum, self.loss_count),
+            "journal": self.journal.flush(),
+            "started": self.started,
+            "seconds": self._seconds(),
+        }
+        checkpoint.save(self.folder / "checkpoint", state)
+        self.tracker.grow(self.journal)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        assert self.journal is not None
+        self.learner.load_state_dict(state["learner"])
+        self.strategy.resume(Position(**state["position"]), state["optimizer"])
+        self.records, self.started = state["records"], state["started"]
+        self.loss_sum = state["loss"][0].to(self.device)
+        self.loss_count = state["loss"][1]
+        self.seconds_before = state["seconds"]
+        self.journal.truncate(state["journal"])
+        checkpoint.restore_random_state(state["random"])
+
+    def _save_model(self, index: int) -> None:
+        if not self.config.tracking.log_models:
+            return
+        folder = self.folder / "models"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"experience_{index + 1:02d}.safetensors"
+        tensors = {k: v.contiguous() for k, v in self.learner.model.state_dict().items()}
+        safetensors.torch.save_file(tensors, path)
+        accuracies = self.records["matrix"][-1]
+        self.tracker.log_model(path.stem, path, {"mean_test_accuracy": float(np.mean(accuracies))})
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.clock
+
+    def _total_steps(self) -> int:
+        strategy = self.strategy
+        batches = sum(-(-len(rows) // strategy.train_mb_size) for rows in strategy.rows)
+        return batches * strategy.train_epochs if self.learner.trains else 0
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+
+
+def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learner:
+    """The cell's learner around a freshly initialised classifier, on the device."""
+    encoder = config.encoder.build(data.adapter.channels, data.adapter.axes)  # pyright: ignore
+    model = Classifier(data.adapter.front_end(), encoder, data.manifest.num_classes).to(device)
+    context = LearnerContext(model=model, seed=config.seeds[0])
+    return config.learners[0].build(context)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators; everything of ours with a generator of its own derives it."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

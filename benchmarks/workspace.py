@@ -1,0 +1,83 @@
+"""The run folder: one process at a time, one config, one version of the data."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.config import RunConfig
+from multimodal.errors import UserError
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold the folder; UserError if another process trains in it. A killed process holds nothing."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder}: another process is at this run; wait for it.") from error
+        yield
+
+
+@contextlib.contextmanager
+def on_stop_signal(action: Callable[[], None]) -> Iterator[None]:
+    """Call ``action`` at Ctrl-C or SIGTERM instead of raising in the middle of a step.
+
+    A second signal stops at once. Does nothing outside the main thread, which gets no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: Any) -> None:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+        action()
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_writable(folder: Path) -> None:
+    """UserError unless files can be made in ``folder`` (made if it does not exist)."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"output_dir={folder}: cannot write there ({error.strerror}).") from error
+
+
+def check_same_run(folder: Path, config: RunConfig, content_hash: str, state: Any) -> None:
+    """UserError if the folder was begun with another config or with other data.
+
+    ``state``: what a checkpoint or a result says (``config_hash``, ``content_hash``), or None.
+    """
+    path = folder / "config.yaml"
+    kept = yaml.safe_load(path.read_text("utf-8")) if path.exists() else None
+    same = kept is None or RunConfig.parse(kept).hash == config.hash
+    if not same or (state and state["config_hash"] != config.hash):
+        raise UserError(
+            f"{folder}: this run was begun with another config (a changed config gets a folder of "
+            "its own); restore its config.yaml, or start anew with --fresh."
+        )
+    if state and state["content_hash"] != content_hash:
+        raise UserError(
+            f"{folder}: the dataset has changed since this run began (content hash "
+            f"{state['content_hash']}, now {content_hash}); start anew with --fresh."
+        )

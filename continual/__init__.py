@@ -1,0 +1,1 @@
+"""Streams of batches: scenarios, learners, memories, metrics and exact resume."""

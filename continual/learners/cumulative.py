@@ -1,0 +1,22 @@
+"""Cumulative training: each experience trains on everything met so far, without forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
+
+
+@LEARNERS.register("cumulative")
+class CumulativeConfig(LearnerConfig):
+    """No options of its own. The model is carried on, not trained anew."""
+
+    def build(self, context: LearnerContext) -> CumulativeLearner:
+        return CumulativeLearner(context.model)
+
+
+class CumulativeLearner(ClassifierLearner):
+    def plan(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [np.concatenate(rows[: i + 1]) for i in range(len(rows))]

@@ -1,0 +1,51 @@
+"""ER-ACE (Caccia et al. 2022): asymmetric cross-entropy on stream and memory.
+
+The stream loss is a softmax over the classes present in the stream batch only, so that new
+classes do not push old ones away; the memory loss is one over all exposed classes. Both are means
+of weight 1, from the first step on; the reservoir is fed online (no experience border is used).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch.nn.functional import cross_entropy
+
+from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
+from continual.rehearsal import Memory, make_memory
+from multimodal.batch import Batch
+from multimodal.objectives import Loss
+
+
+@LEARNERS.register("er_ace")
+class ErAceConfig(LearnerConfig):
+    """memory_size: recordings, in a reservoir. memory_batch_size: drawn beside every batch."""
+
+    memory_size: Annotated[int, Field(ge=1)] = 200
+    memory_batch_size: Annotated[int, Field(ge=1)] = 32
+
+    def build(self, context: LearnerContext) -> ErAceLearner:
+        learner = ErAceLearner(context.model)
+        learner.memory = make_memory("reservoir", self.memory_size, context.seed)
+        learner.memory_batch_size = self.memory_batch_size
+        return learner
+
+
+class ErAceLearner(ClassifierLearner):
+    memory: Memory
+
+    def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
+        both = batch if memory_batch is None else Batch.join(batch, memory_batch)
+        logits = self.model(both)
+        stream = logits[: len(batch)]
+        absent = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+        absent[batch.labels] = False
+        value = cross_entropy(stream.masked_fill(absent, float("-inf")), batch.labels)
+        if memory_batch is not None:
+            value = value + cross_entropy(logits[len(batch) :], memory_batch.labels)
+        return Loss(value, {}, outputs=stream)
+
+    def observe(self, batch: Batch) -> None:
+        self.memory.update(batch.indices.cpu().numpy(), batch.labels.cpu().numpy())

@@ -1,0 +1,92 @@
+"""Class-incremental streams: every experience brings classes never met before.
+
+Unlike Avalanche's generator no class is ever dropped (10 classes in 3 experiences are 4 + 3 + 3)
+and the global random state is never touched.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from continual.scenarios import SCENARIOS, Experience, Stream, hold_out_validation
+from multimodal.errors import UserError, did_you_mean
+from multimodal.recordings import Manifest
+from multimodal.registry import Config
+
+
+@SCENARIOS.register("class_incremental")
+class ClassIncrementalConfig(Config):
+    """num_experiences: of equal size, the first ones one class larger where it does not divide.
+
+    classes: instead, the class names of each experience. first_experience: number of classes of
+    the first one. shuffle: seeded class order (False: the dataset's own). class_order_seed: None
+    follows the run's seed, so that seeds differ in class order too. validation_fraction: share of
+    the training recordings held out (whole groups, where groups are known), unless the dataset
+    has a validation split of its own.
+    """
+
+    num_experiences: Annotated[int, Field(ge=1)] | None = None
+    classes: tuple[tuple[str, ...], ...] | None = None
+    first_experience: Annotated[int, Field(ge=1)] | None = None
+    shuffle: bool = True
+    class_order_seed: Annotated[int, Field(ge=0)] | None = None
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> ClassIncrementalConfig:
+        if (self.num_experiences is None) == (self.classes is None):
+            raise ValueError("give either num_experiences or classes")
+        if self.classes is not None and self.first_experience is not None:
+            raise ValueError("first_experience goes with num_experiences, not with classes")
+        return self
+
+    def build(self, manifest: Manifest, seed: int) -> Stream:
+        """UserError for more experiences than classes, unknown, repeated or forgotten classes."""
+        manifest = hold_out_validation(manifest, self.validation_fraction, seed=seed)
+        order_seed = seed if self.class_order_seed is None else self.class_order_seed
+        lists = self._listed(manifest) if self.classes else self._drawn(manifest, order_seed)
+        rows = {split: manifest.indices(split) for split in ("train", "validation", "test")}
+        experiences = []
+        for i, classes in enumerate(lists):
+            own = {s: r[np.isin(manifest.labels[r], classes)] for s, r in rows.items()}
+            name = f"{i + 1}: " + ", ".join(manifest.class_names[c] for c in classes)
+            experiences.append(Experience(name, tuple(classes), **own))
+        return Stream(manifest, tuple(experiences))
+
+    def _drawn(self, manifest: Manifest, seed: int) -> list[list[int]]:
+        count, first = self.num_experiences or 1, self.first_experience
+        total = manifest.num_classes
+        rest, slots = (total, count) if first is None else (total - first, count - 1)
+        if rest < slots or (slots == 0 and rest > 0):
+            raise UserError(
+                f"scenario.num_experiences={count}"
+                + (f" with first_experience={first}" if first else "")
+                + f" does not fit the {total} classes of dataset {manifest.name!r}: "
+                + "every experience needs at least one class and every class an experience."
+            )
+        order = list(range(total))
+        if self.shuffle:
+            order = np.random.default_rng(seed).permutation(total).tolist()
+        sizes = [rest // slots + (i < rest % slots) for i in range(slots)]
+        sizes = sizes if first is None else [first, *sizes]
+        ends = np.cumsum(sizes).tolist()
+        return [order[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+    def _listed(self, manifest: Manifest) -> list[list[int]]:
+        assert self.classes is not None
+        known = list(manifest.class_names)
+        wanted = [name for group in self.classes for name in group]
+        for name in wanted:
+            if name not in known:
+                raise UserError(f"scenario.classes: no class {name!r}{did_you_mean(name, known)}")
+        repeated = sorted({n for n in wanted if wanted.count(n) > 1})
+        forgotten = [n for n in known if n not in wanted]
+        if repeated or forgotten:
+            raise UserError(
+                f"scenario.classes must name every class of {manifest.name!r} once; "
+                f"repeated: {repeated or 'none'}, missing: {forgotten or 'none'}."
+            )
+        return [[known.index(n) for n in group] for group in self.classes]

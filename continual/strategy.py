@@ -1,0 +1,263 @@
+"""The one Avalanche strategy that drives any learner.
+
+A ``SupervisedTemplate``, so Avalanche's plugins, metrics and loggers work on it, with these
+differences: one loader for the whole stream that gathers each batch (stream and memory rows
+together) in one vectorised step, no optimiser surgery between experiences, and a position from
+which training can be resumed exactly. Batches are ``[Batch, labels, zeros]``; the model takes the
+Batch itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from continual.learners import ExperienceInfo, Learner
+from multimodal.batch import Batch
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="no QP solver found")
+    from avalanche.training.templates import SupervisedTemplate
+
+Gather = Callable[[Tensor], Batch]
+
+
+@dataclass
+class Position:
+    """Where training stands: the next step to take is ``step`` of ``epoch`` of ``experience``.
+
+    total_steps counts the optimiser steps taken since the stream began.
+    """
+
+    experience: int = 0
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+
+    @property
+    def fresh(self) -> bool:
+        """Nothing of the current experience has been trained on yet."""
+        return self.epoch == 0 and self.step == 0
+
+
+class LearnerStrategy(SupervisedTemplate):
+    """Trains ``learner`` on the experiences of an Avalanche benchmark, one ``train`` call each.
+
+    rows: manifest rows of each training experience (``learner.plan``), int64. labels: (N,) of the
+    whole manifest. gather: rows -> Batch on the CPU. after_step: called with this strategy after
+    every step, when ``position`` already names the next one.
+
+    The order of an epoch's batches depends on (seed, experience, epoch) alone, and the optimiser
+    starts afresh with every experience. A stream batch and its memory batch are gathered together.
+    """
+
+    def __init__(
+        self,
+        *,
+        learner: Learner,
+        rows: Sequence[np.ndarray],
+        labels: np.ndarray,
+        gather: Gather,
+        optimizer: torch.optim.Optimizer,
+        seed: int,
+        train_mb_size: int = 32,
+        train_epochs: int = 1,
+        eval_mb_size: int = 256,
+        device: str | torch.device = "cpu",
+        plugins: Sequence[Any] = (),
+        evaluator: Any = None,
+        after_step: Callable[[LearnerStrategy], None] | None = None,
+    ) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No loggers specified")
+            super().__init__(
+                model=learner.model,
+                optimizer=optimizer,
+                train_mb_size=train_mb_size,
+                train_epochs=train_epochs,
+                eval_mb_size=eval_mb_size,
+                device=device,
+                plugins=list(plugins),
+                evaluator=evaluator,
+            )
+        self.learner, self.rows, self.labels = learner, rows, labels
+        self.gather, self.seed, self.after_step = gather, seed, after_step
+        self.position = Position()
+        self.terms: dict[str, Tensor] = {}
+        self._resumed = False
+
+    def resume(self, position: Position, optimizer_state: dict[str, Any]) -> None:
+        """Continue from a checkpoint: the next ``train`` call goes on at ``position``."""
+        self.optimizer.load_state_dict(optimizer_state)
+        self.position = position
+        self._resumed = True
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch of the current training experience."""
+        return -(-len(self.rows[self.position.experience]) // self.train_mb_size)
+
+    def info(self) -> ExperienceInfo:
+        """What the learner may know of the current training experience."""
+        index = self.position.experience
+        rows = self.rows[index]
+        seen = np.concatenate(self.rows[: index + 1])
+        return ExperienceInfo(
+            index=index,
+            count=len(self.rows),
+            classes=tuple(np.unique(self.labels[rows]).tolist()),
+            exposed=tuple(np.unique(self.labels[seen]).tolist()),
+            rows=rows,
+            labels=self.labels[rows],
+            batches=lambda: self.batches(rows),
+        )
+
+    def batches(self, rows: np.ndarray) -> Iterator[Batch]:
+        """The given rows in order, in evaluation batches on the strategy's device."""
+        for part in torch.as_tensor(rows).split(self.eval_mb_size):
+            yield self._to_device(self.gather(part))
+
+    # ---- what Avalanche calls -----------------------------------------------------------
+
+    def make_optimizer(self, **kwargs: Any) -> None:
+        """The optimiser stays as it was given: frozen parameters stay out of it."""
+
+    def check_model_and_optimizer(self, **kwargs: Any) -> None:
+        self.model = self.model.to(self.device)
+
+    def model_adaptation(self, model: torch.nn.Module | None = None) -> torch.nn.Module:
+        return self.model if model is None else model
+
+    def make_train_dataloader(self, **kwargs: Any) -> None:
+        """``self.dataloader`` iterates over what is left of the current epoch."""
+        self.dataloader = _Remaining(self)
+
+    def make_eval_dataloader(self, **kwargs: Any) -> None:
+        rows = torch.tensor([item[0] for item in self.adapted_dataset])  # pyright: ignore
+        self.dataloader = (
+            [b, b.labels, torch.zeros(len(b), dtype=torch.int64, device=self.device)]
+            for b in self.batches(rows.numpy())
+        )
+
+    def _unpack_minibatch(self) -> None:
+        """Batches come unpacked and on the device."""
+
+    def _before_training_exp(self, **kwargs: Any) -> None:
+        if not self._resumed or self.position.fresh:
+            self.optimizer.state.clear()
+            self.learner.begin_experience(self.info())
+        self._resumed = False
+        super()._before_training_exp(**kwargs)
+
+    def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
+        while self.learner.trains and self.position.epoch < self.train_epochs:
+            self._before_training_epoch(**kwargs)
+            if self._stop_training:
+                break
+            self.training_epoch(**kwargs)
+            self._after_training_epoch(**kwargs)
+
+    def _after_training_exp(self, **kwargs: Any) -> None:
+        self.learner.end_experience(self.info())
+        super()._after_training_exp(**kwargs)
+        steps = self.position.total_steps
+        self.position = Position(self.position.experience + 1, total_steps=steps)
+
+    def training_epoch(self, **kwargs: Any) -> None:
+        """The steps left in the current epoch, with Avalanche's hooks in Avalanche's order."""
+        for batch, memory_batch in self.dataloader:  # pyright: ignore[reportGeneralTypeIssues]
+            if self._stop_training:
+                return
+            zeros = torch.zeros(len(batch), dtype=torch.int64, device=self.device)
+            self.mbatch = [batch, batch.labels, zeros]
+            self._before_training_iteration(**kwargs)
+            self.optimizer.zero_grad()
+            self._before_forward(**kwargs)
+            loss = self.learner.loss(batch, memory_batch)
+            self.mb_output, self.terms = loss.outputs, loss.terms
+            self._after_forward(**kwargs)
+            self.loss = loss.value
+            self._before_backward(**kwargs)
+            self.backward()
+            self._after_backward(**kwargs)
+            self._before_update(**kwargs)
+            self.optimizer_step()
+            self._after_update(**kwargs)
+            if self.position.epoch == 0:
+                self.learner.observe(batch)
+            self._advance()
+            self._after_training_iteration(**kwargs)
+            if self.after_step is not None:
+                self.after_step(self)
+
+    # ---- loading ------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        at = self.position
+        step, last = at.step + 1, at.step + 1 >= self.steps_per_epoch
+        self.position = Position(
+            at.experience, at.epoch + last, 0 if last else step, at.total_steps + 1
+        )
+
+    def _epoch_order(self) -> Tensor:
+        at = self.position
+        key = np.random.SeedSequence([self.seed, at.experience, at.epoch]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(key[0]))
+        rows = torch.as_tensor(self.rows[at.experience])
+        return rows[torch.randperm(len(rows), generator=generator)]
+
+    def _load(self, rows: Tensor) -> tuple[Batch, Batch | None]:
+        memory = self.learner.memory
+        if memory is None or len(memory) == 0:
+            return self._to_device(self.gather(rows)), None
+        drawn = torch.as_tensor(memory.sample(self.learner.memory_batch_size))
+        both = self._to_device(self.gather(torch.cat([rows, drawn])))
+        return both.rows(0, len(rows)), both.rows(len(rows), len(both))
+
+    def _to_device(self, batch: Batch) -> Batch:
+        if self.device.type == "cuda":
+            return batch.pin_memory().to(self.device, non_blocking=True)
+        return batch.to(self.device)
+
+
+class _Remaining:
+    """Iterating loads (stream batch, memory batch) from ``position.step`` to the epoch's end."""
+
+    def __init__(self, strategy: LearnerStrategy) -> None:
+        self.strategy = strategy
+
+    def __len__(self) -> int:
+        return self.strategy.steps_per_epoch - self.strategy.position.step
+
+    def __iter__(self) -> Iterator[tuple[Batch, Batch | None]]:
+        strategy = self.strategy
+        order = strategy._epoch_order().split(strategy.train_mb_size)
+        for rows in order[strategy.position.step :]:
+            yield strategy._load(rows)
+
+
+@contextlib.contextmanager
+def evaluating(learner: Learner) -> Iterator[None]:
+    """No gradients, evaluation mode; afterwards every module has its mode back."""
+    modes = {module: module.training for module in learner.model.modules()}
+    learner.model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def predict(learner: Learner, batches: Iterator[Batch]) -> np.ndarray:
+    """(N,) predicted class ids for batches in order; training state is left as it was."""
+    with evaluating(learner):
+        labels = [learner.predict(batch).labels.cpu() for batch in batches]
+    return torch.cat(labels).numpy()

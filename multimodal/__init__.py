@@ -1,0 +1,1 @@
+"""Signals, text, encoders and objectives: everything about ONE batch."""

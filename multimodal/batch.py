@@ -1,0 +1,87 @@
+"""Batch and Encoded: what encoders, objectives and learners receive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N recordings, padded on the right to the longest one.
+
+    inputs: (N, ...) canonical signals (speech: (N, 1, T) float, 16 kHz), zero beyond ``lengths``.
+    lengths: (N,) int64, valid steps along the modality's time axis (samples for speech).
+    labels: (N,) int64 class ids, or (N, C) float 0/1 for multi-label data.
+    indices: (N,) int64, rows of the Manifest.
+    texts: N captions, reports or transcripts, or None where the data has none.
+    """
+
+    inputs: Tensor
+    lengths: Tensor
+    labels: Tensor
+    indices: Tensor
+    texts: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """A copy whose tensors live on ``device``; this batch itself if they already do."""
+        if self.inputs.device == torch.device(device):
+            return self
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """A copy in page-locked memory, from which transfers to a GPU are asynchronous."""
+        return self._map(lambda t: t.pin_memory())
+
+    def rows(self, start: int, stop: int) -> Self:
+        """Rows [start, stop) as views, with the same padding."""
+        texts = None if self.texts is None else self.texts[start:stop]
+        return replace(self._map(lambda t: t[start:stop]), texts=texts)
+
+    @classmethod
+    def join(cls, first: Batch, second: Batch) -> Batch:
+        """The rows of both, which must be padded alike (``rows`` of one gathered batch are)."""
+        texts = None
+        if first.texts is not None and second.texts is not None:
+            texts = first.texts + second.texts
+        names = ("inputs", "lengths", "labels", "indices")
+        tensors = {n: torch.cat([getattr(first, n), getattr(second, n)]) for n in names}
+        return cls(**tensors, texts=texts)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        changed = {
+            f.name: function(getattr(self, f.name))
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor)
+        }
+        return replace(self, **changed)
+
+
+class Features(NamedTuple):
+    """What a front end makes of a Batch and an encoder reads.
+
+    values: (N, channels, *axes): (N, mels, frames) log-mel, (N, leads, samples) ECG,
+    (N, 1, height, width) X-ray, (N, 3, frames, height, width) video; zero in padded steps.
+    lengths: (N,) int64, valid steps along the first of the axes (images: their height).
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+
+class Encoded(NamedTuple):
+    """What an encoder returns.
+
+    tokens: (N, L, D). mask: (N, L) bool, True where a token is real. pooled: (N, D).
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor

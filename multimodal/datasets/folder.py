@@ -1,0 +1,163 @@
+"""A user's own recordings, one folder a class; and how readers look into a folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from multimodal.datasets import DATASETS, DatasetConfig
+from multimodal.datasets.splits import class_order, seeded_split
+from multimodal.errors import UserError
+from multimodal.recordings import Manifest, Recording
+
+AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".opus")
+SPLIT_FOLDERS = {"train": "train", "validation": "validation", "valid": "validation"}
+SPLIT_FOLDERS["test"] = "test"
+EXPECTED = "folders CLASS/ with recordings, or train/CLASS/ and test/CLASS/"
+
+
+def entries(folder: Path, expected: str) -> list[Path]:
+    """What ``folder`` holds, sorted by name, hidden files left out.
+
+    expected: in words, what should be there; UserError says so if ``folder`` is not a folder.
+    """
+    if not folder.is_dir():
+        state = "is not a folder" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {state}; expected a folder with {expected}.")
+    return sorted(e for e in folder.iterdir() if not e.name.startswith("."))
+
+
+def wrong_folder(folder: Path, expected: str) -> UserError:
+    """The error of a reader that was pointed at a folder of something else."""
+    names = [e.name + "/" * e.is_dir() for e in entries(folder, expected)]
+    found = ", ".join(names[:5]) + (f" ... ({len(names)} entries)" if len(names) > 5 else "")
+    return UserError(f"{folder}: expected {expected}; found {found or 'nothing'}.")
+
+
+@DATASETS.register("folder")
+class FolderConfig(DatasetConfig):
+    """``root/CLASS/*.wav`` with a seeded random test split, or splits that the folders name.
+
+    If ``root`` has both ``train`` and ``test`` (and perhaps ``validation`` or ``valid``), each
+    holds one folder a class. Otherwise every class gives ``test_fraction`` of its recordings to
+    the test split (see ``seeded_split``). Files with other extensions are left out.
+
+    group_pattern: a regular expression with one group, searched for in a file's name without
+    extension; what the group matches is the speaker, patient or source, and no such group stands
+    on both sides of a split.
+    """
+
+    modalities: ClassVar[tuple[str, ...]] = ("speech", "audio", "ecg", "xray", "video")
+    summary: ClassVar[str] = "your own recordings, one folder a class"
+    licence: ClassVar[str] = "that of your data"
+    how_to_get: ClassVar[str] = "Set root to the folder that holds one folder a class."
+
+    modality: str = "speech"
+    extensions: tuple[str, ...] = AUDIO_EXTENSIONS
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = 0
+    group_pattern: str | None = None
+
+    def build(self, root: Path) -> Manifest:
+        """UserError for an empty class, a subfolder in a class, and a class of one recording."""
+        pattern = _compile(self.group_pattern)
+        folders = [e for e in entries(root, EXPECTED) if e.is_dir()]
+        if not folders:
+            raise wrong_folder(root, EXPECTED)
+        if {"train", "test"} <= {f.name for f in folders}:
+            files = self._named_splits(root, folders)
+            rule = "named by folders"
+        else:
+            files = [(path, c.name, "") for c in folders for path in self._recordings(c)]
+            groups = "whole groups, " if pattern else ""
+            rule = f"seeded: {groups}test_fraction {self.test_fraction:g}, seed {self.seed}"
+        uids = [path.relative_to(root).as_posix() for path, _, _ in files]
+        labels = [label for _, label, _ in files]
+        groups = [_group(pattern, path) for path, _, _ in files]
+        splits = [split for _, _, split in files]
+        if not all(splits):
+            splits = seeded_split(
+                uids,
+                labels,
+                groups=groups if pattern else None,
+                test_fraction=self.test_fraction,
+                seed=self.seed,
+            )
+        names = class_order(labels)
+        ids = {name: i for i, name in enumerate(names)}
+        rows = zip(uids, labels, groups, splits, files, strict=True)
+        return Manifest(
+            name="folder",
+            modality=self.modality,
+            class_names=tuple(names),
+            recordings=tuple(
+                Recording(uid=uid, labels=(ids[label],), split=split, path=file[0], group=group)
+                for uid, label, group, split, file in rows
+            ),
+            version="unversioned",
+            split_rule=rule,
+            root=root,
+        )
+
+    def _named_splits(self, root: Path, folders: list[Path]) -> list[tuple[Path, str, str]]:
+        files = []
+        for folder in folders:
+            if folder.name not in SPLIT_FOLDERS:
+                raise UserError(
+                    f"{root} has train/ and test/, so {folder.name}/ beside them belongs to no "
+                    f"split; valid names: {', '.join(sorted(SPLIT_FOLDERS))}."
+                )
+            classes = [e for e in entries(folder, "folders CLASS/") if e.is_dir()]
+            if not classes:
+                raise wrong_folder(folder, "folders CLASS/ with recordings")
+            split = SPLIT_FOLDERS[folder.name]
+            files += [(path, c.name, split) for c in classes for path in self._recordings(c)]
+        return files
+
+    def _recordings(self, folder: Path) -> list[Path]:
+        wanted = {"." + extension.lstrip(".").lower() for extension in self.extensions}
+        found = entries(folder, "recordings")
+        for entry in found:
+            if entry.is_dir():
+                raise UserError(
+                    f"{entry} is a folder inside the class folder {folder.name!r}; "
+                    f"expected {EXPECTED}."
+                )
+        recordings = [entry for entry in found if entry.suffix.lower() in wanted]
+        if not recordings:
+            raise UserError(
+                f"class folder {folder} has no recordings ({', '.join(sorted(wanted))}); "
+                "add some, remove the folder, or set extensions."
+            )
+        return recordings
+
+
+def _compile(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(
+            f"group_pattern {pattern!r} is not a regular expression: {error}."
+        ) from error
+    if compiled.groups != 1:
+        raise UserError(
+            f"group_pattern {pattern!r} has {compiled.groups} groups; it needs exactly one, "
+            "as in '^([a-z]+)_'."
+        )
+    return compiled
+
+
+def _group(pattern: re.Pattern[str] | None, path: Path) -> str:
+    if pattern is None:
+        return ""
+    match = pattern.search(path.stem)
+    if match is None or not match.group(1):
+        raise UserError(
+            f"group_pattern {pattern.pattern!r} finds no group in {path.stem!r} ({path})."
+        )
+    return match.group(1)

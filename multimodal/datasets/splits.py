@@ -1,0 +1,148 @@
+"""What the readers of users' own data share: a seeded split, and an order of class names."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+
+from multimodal.errors import UserError
+
+NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
+ATTEMPTS = 50
+
+
+class Unverified(int):
+    """A widely reported count that nobody here has checked: a mismatch is only a warning."""
+
+
+def class_order(names: Sequence[str]) -> list[str]:
+    """Distinct names in natural order: "10" follows "9", "class10" follows "class9".
+
+    Names that are all numbers are ordered by value, so "-1" comes before "0.25".
+    """
+    if all(NUMBER.fullmatch(name) for name in names):
+        return sorted(set(names), key=lambda name: (float(name), name))
+    return sorted(set(names), key=lambda name: (_natural(name), name))
+
+
+def _natural(name: str) -> list[str | int]:
+    # split() alternates text and digits, so equal positions always compare equal types.
+    pieces = re.split(r"([0-9]+)", name)
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
+
+
+def seeded_split(
+    uids: Sequence[str],
+    labels: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> list[str]:
+    """N times "train" or "test": stratified by class, reproducible, group-disjoint.
+
+    uids: N distinct names. labels: N class names. groups: N speakers, patients or sources, each
+    kept whole ("" = unknown: that recording is a group of its own); None: no groups.
+    test_fraction: in (0, 1). Without groups a class of n recordings gets exactly
+    ``floor(test_fraction * n + 1/2)`` test recordings, but at least 1 and at most n - 1. With
+    groups that number is the target: groups go to the test side while that brings the classes
+    closer to it, and every class still gets a recording on both sides.
+
+    The order is that of SHA-256 over the seed and the names, so the split depends on neither the
+    file system's order, nor the state of any random generator, nor a library's version.
+
+    Raises UserError naming a class that cannot stand on both sides.
+    """
+    members = _members(uids, labels, groups)
+    totals = Counter(labels)
+    _refuse_narrow_classes(members, totals, grouped=groups is not None)
+    targets = {name: min(max(int(test_fraction * n + 0.5), 1), n - 1) for name, n in totals.items()}
+    missing: list[str] = []
+    # Whether whole groups can serve every class is a set-splitting problem (NP-hard); a greedy
+    # walk in several orders finds a split of any data but deliberately knotted ones.
+    for attempt in range(ATTEMPTS):
+        order = sorted(members, key=lambda group: _rank(seed, attempt, group))
+        chosen, missing = _choose(order, members, totals, targets)
+        if not missing:
+            keys = _keys(uids, groups)
+            return ["test" if key in chosen else "train" for key in keys]
+    raise UserError(
+        f"class {missing[0]!r}: found no split of whole groups that leaves every class a train "
+        "and a test recording; add recordings of other groups or name the splits yourself."
+    )
+
+
+def _keys(uids: Sequence[str], groups: Sequence[str] | None) -> list[Hashable]:
+    groups = groups if groups is not None else [""] * len(uids)
+    return [
+        ("group", group) if group else ("recording", uid)
+        for uid, group in zip(uids, groups, strict=True)
+    ]
+
+
+def _members(
+    uids: Sequence[str], labels: Sequence[str], groups: Sequence[str] | None
+) -> Mapping[Hashable, Counter[str]]:
+    """How many recordings of which class each group has."""
+    members: dict[Hashable, Counter[str]] = defaultdict(Counter)
+    for key, label in zip(_keys(uids, groups), labels, strict=True):
+        members[key][label] += 1
+    return members
+
+
+def _refuse_narrow_classes(
+    members: Mapping[Hashable, Counter[str]], totals: Counter[str], *, grouped: bool
+) -> None:
+    width = Counter(name for counts in members.values() for name in counts)
+    for name in class_order(list(totals)):
+        if totals[name] < 2:
+            raise UserError(
+                f"class {name!r} has only one recording: none is left for the test split; "
+                "add recordings or remove the class."
+            )
+        if grouped and width[name] < 2:
+            raise UserError(
+                f"class {name!r} has recordings of one group only, so it cannot stand in train "
+                "and test; add recordings of another group or remove the class."
+            )
+
+
+def _rank(seed: int, attempt: int, group: Hashable) -> bytes:
+    return hashlib.sha256(repr((seed, attempt, group)).encode()).digest()
+
+
+def _choose(
+    order: Sequence[Hashable],
+    members: Mapping[Hashable, Counter[str]],
+    totals: Counter[str],
+    targets: Mapping[str, int],
+) -> tuple[set[Hashable], list[str]]:
+    """Groups for the test side, and the classes that got no test recording."""
+    taken: Counter[str] = Counter()
+    chosen: set[Hashable] = set()
+
+    def leaves_train(group: Hashable) -> bool:
+        return all(taken[name] + n < totals[name] for name, n in members[group].items())
+
+    def improves(group: Hashable) -> bool:
+        change = 0
+        for name, n in members[group].items():
+            gap = targets[name] - taken[name]
+            change += abs(gap - n) - abs(gap)
+        return change < 0
+
+    def take(group: Hashable) -> None:
+        chosen.add(group)
+        taken.update(members[group])
+
+    for group in order:
+        if leaves_train(group) and improves(group):
+            take(group)
+    for group in order:
+        # Groups far larger than the target improve nothing, yet a class may need one.
+        needed = any(taken[name] == 0 for name in members[group])
+        if group not in chosen and needed and leaves_train(group):
+            take(group)
+    return chosen, [name for name in class_order(list(totals)) if taken[name] == 0]

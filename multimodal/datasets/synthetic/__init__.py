@@ -1,0 +1,1 @@
+"""The embedded default: one generator of learnable signals a modality."""

@@ -1,0 +1,50 @@
+"""Modality adapters: from a file to the canonical signal, from a Batch to features.
+
+A registered modality config's ``build()`` returns an Adapter.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from multimodal.recordings import Recording
+from multimodal.registry import Registry
+
+MODALITIES = Registry("modality", "multimodal.modalities")
+
+
+class Adapter(Protocol):
+    """What a modality knows.
+
+    length_axis: axis of the canonical signal that varies between recordings (speech: -1).
+    dtype: of the canonical signal.
+    fingerprint: everything that changes what ``load`` returns; part of the signal cache's key.
+    channels, axes: shape (N, channels, *axes) of the features that ``front_end()`` makes: the
+    number of channels (log-mel: bands) and how many axes follow (time: 1, image: 2, video: 3).
+    """
+
+    @property
+    def length_axis(self) -> int: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def axes(self) -> int: ...
+
+    def load(self, recording: Recording) -> Tensor:
+        """Decode to the canonical form; UserError names the file and what is wrong with it."""
+        ...
+
+    def front_end(self) -> nn.Module:
+        """Module ``forward(batch: Batch) -> Features``; runs on the training device."""
+        ...
+
+    def describe(self, class_name: str) -> list[str]:
+        """Prompts for a class, best first."""
+        ...

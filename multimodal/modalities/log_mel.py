@@ -1,0 +1,115 @@
+"""Log-mel features of sound: Batch (N, 1, T) -> Features (N, n_mels, frames).
+
+    mel[b, t] = sum_f W[f, b] |STFT(x)[f, t]|^2,    y[b, t] = ln(mel[b, t] + FLOOR)
+
+Periodic Hann window of ``window_ms``, Fourier size = window, frame t centred on sample t * hop,
+zeros beyond both ends; triangular bands from 0 Hz to half the sample rate on the Slaney mel scale,
+each of unit area (librosa's defaults).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torchaudio.transforms import MelScale, Spectrogram
+
+from multimodal.batch import Batch, Features
+from multimodal.errors import UserError
+
+# The band power of white noise near -67 dB of full scale: digital silence, which synthesised and
+# padded speech has, then lies just below quiet background noise instead of far away.
+FLOOR = 1e-6
+Normalisation = Literal["mean", "mean_variance", "none"]
+
+
+class LogMel(nn.Module):
+    """Front end without parameters.
+
+    sample_rate: Hz. n_mels: bands. window_ms, hop_ms: rounded to whole samples.
+    normalise: over the VALID frames of each recording and band,
+    "mean" subtracts the mean (a fixed microphone's or room's colour is a constant in the log
+    spectrum and so disappears), "mean_variance" also divides by the standard deviation (at least
+    0.1), "none" leaves y as it is.
+
+    Each recording's features depend on its own samples only: not on padding, batch or order.
+    Raises UserError for bands too narrow to hold a Fourier bin, hops under one sample and unknown
+    ``normalise``.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        *,
+        n_mels: int = 40,
+        window_ms: float = 25.0,
+        hop_ms: float = 10.0,
+        normalise: Normalisation = "mean",
+    ) -> None:
+        super().__init__()
+        if normalise not in get_args(Normalisation):
+            raise UserError(
+                f"normalise={normalise!r} is unknown; valid: {', '.join(get_args(Normalisation))}."
+            )
+        window = round(sample_rate * window_ms / 1000)
+        self.hop = round(sample_rate * hop_ms / 1000)
+        self.normalise = normalise
+        if window < 2 or self.hop < 1:
+            raise UserError(
+                f"window_ms={window_ms}, hop_ms={hop_ms}: under one sample at {sample_rate} Hz; "
+                "use longer ones."
+            )
+        self.spectrogram = Spectrogram(
+            n_fft=window, hop_length=self.hop, power=None, pad_mode="constant"
+        )
+        self.mel_scale = _mel_scale(sample_rate, n_mels, window, window_ms)
+
+    def forward(self, batch: Batch) -> Features:
+        """values: (N, n_mels, 1 + T // hop) float32, zero in padded frames.
+
+        lengths: (N,) = 1 + length // hop. ``batch.inputs``: (N, 1, T), zero beyond the lengths.
+        """
+        signal_NT = batch.inputs.squeeze(1)
+        # Half precision cannot hold power spectra: its range ends at 6e4.
+        with torch.autocast(signal_NT.device.type, enabled=False):
+            mel_NBF = self.mel_scale(_power(self.spectrogram(signal_NT)))
+            values_NBF = (mel_NBF + FLOOR).log()
+            lengths_N = 1 + batch.lengths // self.hop
+            frames = torch.arange(values_NBF.shape[-1], device=values_NBF.device)
+            valid_N1F = (frames < lengths_N[:, None])[:, None].to(values_NBF.dtype)
+            return Features(self._normalised(values_NBF, valid_N1F), lengths_N)
+
+    def _normalised(self, values_NBF: Tensor, valid_N1F: Tensor) -> Tensor:
+        if self.normalise == "none":
+            return values_NBF * valid_N1F
+        count_N11 = valid_N1F.sum(-1, keepdim=True)
+        mean_NB1 = (values_NBF * valid_N1F).sum(-1, keepdim=True) / count_N11
+        values_NBF = (values_NBF - mean_NB1) * valid_N1F
+        if self.normalise == "mean":
+            return values_NBF
+        variance_NB1 = values_NBF.square().sum(-1, keepdim=True) / count_N11
+        return values_NBF / variance_NB1.clamp_min(0.01).sqrt()
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    """|z|^2 without the square root that |.| would take first."""
+    parts = torch.view_as_real(spectrum)
+    return torch.addcmul(parts[..., 0].square(), parts[..., 1], parts[..., 1])
+
+
+def _mel_scale(sample_rate: int, n_mels: int, n_fft: int, window_ms: float) -> MelScale:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchaudio warns of empty bands; here they are an error
+        scale = MelScale(
+            n_mels, sample_rate, n_stft=n_fft // 2 + 1, norm="slaney", mel_scale="slaney"
+        )
+    weights = scale.get_buffer("fb")
+    empty = int((weights.amax(dim=0) == 0).sum())
+    if empty:
+        raise UserError(
+            f"n_mels={n_mels}: {empty} band(s) hold no frequency of a window of {window_ms} ms at "
+            f"{sample_rate} Hz; use fewer bands or a longer window_ms."
+        )
+    return scale

@@ -1,0 +1,169 @@
+"""Recording and Manifest: the table that every dataset reader returns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from multimodal.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One signal of a dataset and what is known of it.
+
+    uid: stable name within the dataset, normally the path relative to its root.
+    path: the file, or None if ``make`` is given.
+    labels: class ids; one for single-label data. text: caption, report or transcript.
+    group: speaker, patient, record or source clip; "" where unknown.
+    start, duration: the part of the file that is meant, in seconds; None means to its end.
+    make: lazily made array (canonical shape, canonical rate) instead of a file.
+    """
+
+    uid: str
+    labels: tuple[int, ...]
+    split: str
+    path: Path | None = None
+    group: str = ""
+    text: str = ""
+    start: float = 0.0
+    duration: float | None = None
+    make: Callable[[], np.ndarray] | None = None
+
+    @property
+    def label(self) -> int:
+        """The class id of single-label data."""
+        return self.labels[0]
+
+    @property
+    def where(self) -> str:
+        """The name for error messages."""
+        return str(self.path) if self.path is not None else self.uid
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An immutable table of recordings, sorted by uid whatever the file system's order.
+
+    name, version, licence, citation: of the dataset. modality: the adapter's registered name.
+    class_names: position = class id. split_rule: in words, e.g. "official: index 0-4 test".
+    group_overlap: why a group may stand on both sides of a split (only where the OFFICIAL split
+    has it); "" means that this is an error. synthetic: the signals were generated.
+
+    Raises UserError for duplicate recordings, labels outside the class list, unknown splits, an
+    empty table, and a group on both sides of a split (the leak checker).
+    """
+
+    name: str
+    modality: str
+    class_names: tuple[str, ...]
+    recordings: tuple[Recording, ...]
+    version: str
+    licence: str = "unknown"
+    citation: str = ""
+    split_rule: str = ""
+    group_overlap: str = ""
+    synthetic: bool = False
+    root: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        rows = tuple(sorted(self.recordings, key=lambda r: r.uid))
+        object.__setattr__(self, "recordings", rows)
+        _check_rows(self)
+        if not self.group_overlap:
+            refuse_shared_groups(self)
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    def __iter__(self) -> Iterator[Recording]:
+        return iter(self.recordings)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) int64 class ids (the first label of each recording)."""
+        return np.array([r.labels[0] if r.labels else -1 for r in self.recordings], dtype=np.int64)
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """(N,) str."""
+        return np.array([r.group for r in self.recordings], dtype=object)
+
+    @cached_property
+    def splits(self) -> np.ndarray:
+        """(N,) str, each one of SPLITS."""
+        return np.array([r.split for r in self.recordings], dtype=object)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...] | None:
+        """N texts, or None if no recording has one."""
+        texts = tuple(r.text for r in self.recordings)
+        return texts if any(texts) else None
+
+    def indices(self, split: str) -> np.ndarray:
+        """Rows of a split, ascending, int64."""
+        return np.flatnonzero(self.splits == split)
+
+    def select(self, keep: Sequence[int] | np.ndarray) -> Manifest:
+        """A manifest of the given rows only (same classes)."""
+        return replace(self, recordings=tuple(self.recordings[int(i)] for i in keep))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hex digest over every row (uid, labels, split, group, text, cut) and every file's size.
+
+        No signal is opened; a file that was replaced by one of the same size is not noticed.
+        """
+        digest = hashlib.sha256(repr((self.name, self.version, self.class_names)).encode())
+        for r in self.recordings:
+            size = r.path.stat().st_size if r.path is not None and r.path.exists() else -1
+            row = (r.uid, r.labels, r.split, r.group, r.text, r.start, r.duration, size)
+            digest.update(repr(row).encode())
+        return digest.hexdigest()[:16]
+
+
+def refuse_shared_groups(manifest: Manifest) -> None:
+    """Leak checker: UserError if a group stands in two splits. Groups named "" are unknown."""
+    shared = shared_groups(manifest)
+    if shared:
+        names = ", ".join(shared[:5]) + (" ..." if len(shared) > 5 else "")
+        raise UserError(
+            f"dataset {manifest.name!r}: {len(shared)} group(s) stand on both sides of a split "
+            f"({names}); give each speaker, patient or source to one split only."
+        )
+
+
+def shared_groups(manifest: Manifest) -> list[str]:
+    """Groups that occur in more than one split, sorted."""
+    seen: dict[str, str] = {}
+    shared = {r.group for r in manifest if r.group and seen.setdefault(r.group, r.split) != r.split}
+    return sorted(shared)
+
+
+def _check_rows(manifest: Manifest) -> None:
+    if not manifest.recordings:
+        where = f" in {manifest.root}" if manifest.root else ""
+        raise UserError(f"dataset {manifest.name!r}: no recordings found{where}.")
+    problems, uids, count = [], set(), manifest.num_classes
+    for r in manifest.recordings:
+        if r.uid in uids:
+            problems.append(f"duplicate recording {r.uid!r}")
+        uids.add(r.uid)
+        if r.split not in SPLITS:
+            problems.append(f"{r.uid}: split {r.split!r} is not one of {', '.join(SPLITS)}")
+        if any(not 0 <= c < count for c in r.labels):
+            problems.append(f"{r.uid}: label {r.labels} outside the {count} classes")
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise UserError(f"dataset {manifest.name!r}: {'; '.join(problems[:3])}{more}.")

@@ -1,0 +1,299 @@
+"""Decoded signals of a Manifest: each file is decoded once, batches are cut out of packed blocks.
+
+Signals lie back to back, time axis first, in flat blocks (total, *rest): one growing block in
+memory, or memory-mapped safetensors shards on disk. A batch is one indexed copy out of all
+overlapping windows of the block, with no loop over recordings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from multimodal.batch import Batch
+from multimodal.errors import UserError
+from multimodal.modalities import Adapter
+from multimodal.recordings import Manifest
+
+SHARD_BYTES = 256 * 2**20
+SHOWN_PROBLEMS = 10
+BAR_ITEMS, BAR_SECONDS = 200, 1.0
+NOT_DECODED, DAMAGED = -1, -2
+
+
+class SignalCache:
+    """Lazily decoded canonical signals, and batches of them.
+
+    folder: None keeps the signals in memory (nothing is forgotten; see ``nbytes``); a folder
+    keeps them in ``<folder>/<key>/shard-*.safetensors``, where key is a hash of the manifest's
+    content and the adapter's fingerprint. Several processes may share a folder. Each ``ensure``
+    that decodes anything writes at least one shard, so ensure whole experiences, not batches.
+    workers: decoding threads (None: one per CPU, at most 8). skip_damaged: remember recordings
+    that cannot be decoded in ``damaged`` (row -> message) instead of raising. progress: show a
+    transient bar for long decoding, if standard error is a terminal. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        adapter: Adapter,
+        *,
+        folder: Path | None = None,
+        workers: int | None = None,
+        skip_damaged: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.manifest, self.adapter = manifest, adapter
+        self.workers = workers or min(8, os.cpu_count() or 1)
+        self.skip_damaged, self.progress = skip_damaged, progress
+        self.damaged: dict[int, str] = {}
+        self._labels = _labels(manifest)
+        self._texts = None if manifest.texts is None else np.array(manifest.texts, dtype=object)
+        # Row i of the manifest: steps [offset, offset + length) of block number ``block``.
+        self._block = np.full(len(manifest), NOT_DECODED, dtype=np.int64)
+        self._offset, self._length = np.zeros((2, len(manifest)), dtype=np.int64)
+        self._blocks: list[Tensor] = []
+        self._used = 0  # steps of the block in memory that hold signals
+        self._folder, self._seen = None, set[Path]()
+        if folder is not None:
+            key = f"{manifest.content_hash}\0{adapter.fingerprint}"
+            self._folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._read_new_shards(self._folder)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of RAM reserved for signals (memory-mapped shards count nothing)."""
+        return sum(b.nbytes for b in self._blocks) if self._folder is None else 0
+
+    def ensure(self, indices: ArrayLike) -> None:
+        """Decode those rows that are not decoded yet, in ascending order of rows.
+
+        Raises one UserError for all damaged recordings (the intact ones stay decoded), unless
+        ``skip_damaged``.
+        """
+        if self._folder is not None and len(self._missing(indices)):
+            self._read_new_shards(self._folder)
+        rows = self._missing(indices)
+        if not len(rows):
+            return
+        good, problems, size = dict[int, Tensor](), dict[int, str](), 0
+        for row, signal in zip(rows.tolist(), self._decoded(rows), strict=True):
+            if isinstance(signal, str):
+                problems[row] = signal
+                continue
+            good[row] = signal
+            size += signal.nbytes
+            if size >= SHARD_BYTES:
+                self._store(good)
+                good, size = {}, 0
+        if good:
+            self._store(good)
+        if problems and not self.skip_damaged:
+            raise UserError(_listed(list(problems.values())))
+        self.damaged.update(problems)
+        self._block[list(problems)] = DAMAGED
+
+    def usable(self, indices: ArrayLike) -> np.ndarray:
+        """Those of ``indices`` that can be decoded, in the given order; decodes what is missing."""
+        self.ensure(indices)
+        rows = np.asarray(indices, dtype=np.int64)
+        return rows[self._block[rows] >= 0]
+
+    def gather(self, indices: ArrayLike) -> Batch:
+        """A Batch of N >= 1 rows in the given order, repeats allowed; decodes what is missing.
+
+        lengths: steps along the adapter's length axis (1 for signals of fixed size). labels: (N,)
+        int64, or (N, C) float32 where any recording of the manifest has not exactly one label.
+        Raises UserError for damaged rows, also with ``skip_damaged``.
+        """
+        self.ensure(indices)
+        rows = np.asarray(indices, dtype=np.int64)
+        blocks = self._block[rows]
+        if blocks.min() < 0:
+            bad = dict.fromkeys(rows[blocks < 0].tolist())
+            raise UserError(_listed([self.damaged[row] for row in bad]))
+        lengths = torch.from_numpy(self._length[rows])
+        signals = self._windows(rows, blocks)
+        _zero_tails(signals, lengths)
+        if (axis := self.adapter.length_axis) is None:
+            inputs = signals[:, 0]
+        else:
+            inputs = signals.movedim(1, axis + 1 if axis >= 0 else axis).contiguous()
+        index = torch.from_numpy(rows.copy())
+        texts = None if self._texts is None else tuple(self._texts[rows].tolist())
+        return Batch(inputs, lengths, self._labels[index], index, texts)
+
+    def _missing(self, indices: ArrayLike) -> np.ndarray:
+        rows = np.unique(np.asarray(indices, dtype=np.int64))
+        assert not len(rows) or 0 <= rows[0] <= rows[-1] < len(self.manifest), "no such row"
+        return rows[self._block[rows] == NOT_DECODED]
+
+    def _decoded(self, rows: np.ndarray) -> Iterator[Tensor | str]:
+        """In the order of ``rows``: signals with the time axis first, or what is wrong."""
+        pool = ThreadPoolExecutor(self.workers)
+        try:
+            signals = pool.map(self._decode, rows.tolist())
+            yield from _with_bar(signals, len(rows)) if self.progress else signals
+        finally:  # after Ctrl-C, do not decode the rest first
+            pool.shutdown(cancel_futures=True)
+
+    def _decode(self, row: int) -> Tensor | str:
+        recording, axis = self.manifest.recordings[row], self.adapter.length_axis
+        try:
+            signal = self.adapter.load(recording)
+        except UserError as error:
+            return str(error)
+        # NumPy, because torch would start a team of threads in each of our threads.
+        if signal.is_floating_point() and not np.isfinite(signal.numpy()).all():
+            return f"{recording.where}: the signal has NaN or infinite values; replace it."
+        assert signal.dtype == self.adapter.dtype, recording.where
+        return signal[None] if axis is None else signal.movedim(axis, 0).contiguous()
+
+    def _store(self, good: dict[int, Tensor]) -> None:
+        """Append decoded signals: to the block in memory, or as a new shard."""
+        rows, signals = torch.tensor(list(good)), list(good.values())
+        lengths = torch.tensor([len(s) for s in signals])
+        # Windows as long as the longest signal must not run over the end of the block.
+        longest = max(int(lengths.max()), int(self._length.max()))
+        steps = torch.cat([*signals, signals[0].new_zeros(longest, *signals[0].shape[1:])])
+        if self._folder is not None:
+            _write_shard(self._folder, {"rows": rows, "lengths": lengths, "signals": steps})
+            return self._read_new_shards(self._folder)
+        start, stop = self._used, self._used + len(steps)
+        block = self._blocks[0] if self._blocks else steps
+        if stop > len(block):  # doubling keeps the total cost of copying linear
+            block = steps.new_zeros(max(stop, 2 * start), *steps.shape[1:])
+            block[:start] = self._blocks[0][:start]
+        block[start:stop] = steps
+        self._blocks = [block]
+        self._used = stop - longest
+        self._enter(rows, lengths, block=0, start=start)
+
+    def _enter(self, rows: Tensor, lengths: Tensor, *, block: int, start: int = 0) -> None:
+        """Note where signals lie that stand back to back from step ``start`` on."""
+        offset = start + (lengths.cumsum(0) - lengths).numpy()
+        row, length = rows.numpy(), lengths.numpy()
+        new = self._block[row] < 0  # another process may have written the same row before
+        row = row[new]
+        self._block[row], self._offset[row], self._length[row] = block, offset[new], length[new]
+
+    def _read_new_shards(self, folder: Path) -> None:
+        """Map the shards that appeared in the folder; delete damaged ones, with a warning."""
+        for path in sorted(set(folder.glob("shard-*.safetensors")) - self._seen):
+            self._seen.add(path)
+            shard = _read_shard(path, len(self.manifest), self.adapter.dtype)
+            if shard is None:
+                warnings.warn(f"{path}: damaged; deleted, will be remade", stacklevel=2)
+                path.unlink(missing_ok=True)
+                continue
+            rows, lengths, signals = shard
+            self._enter(rows, lengths, block=len(self._blocks))
+            self._blocks.append(signals)
+
+    def _windows(self, rows: np.ndarray, blocks: np.ndarray) -> Tensor:
+        """(N, longest, *rest): each row's steps, followed by whatever stands behind them."""
+        lengths, offsets = self._length[rows], self._offset[rows]
+        if np.all(blocks == blocks[0]):
+            return _cut(self._blocks[blocks[0]], offsets, int(lengths.max()))
+        out = self._blocks[0].new_zeros(len(rows), lengths.max(), *self._blocks[0].shape[1:])
+        for block in np.unique(blocks):
+            here = np.flatnonzero(blocks == block)
+            steps = int(lengths[here].max())
+            out[torch.from_numpy(here), :steps] = _cut(self._blocks[block], offsets[here], steps)
+        return out
+
+
+def _write_shard(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """A new file with a name of its own, complete as soon as it is visible."""
+    name = f"shard-{uuid.uuid4().hex[:12]}.safetensors"
+    temporary = folder / f".{name}.part"
+    try:
+        save_file(tensors, temporary)
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / name)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_shard(path: Path, count: int, dtype: torch.dtype) -> tuple[Tensor, ...] | None:
+    """(rows, lengths, signals), memory-mapped; None if damaged (the samples are not checked)."""
+    try:
+        with safe_open(path, "pt") as file:
+            rows, lengths, signals = map(file.get_tensor, ("rows", "lengths", "signals"))
+    except SafetensorError:
+        return None
+    whole = (
+        (rows.dtype, lengths.dtype, signals.dtype) == (torch.int64, torch.int64, dtype)
+        and rows.shape == lengths.shape == (rows.numel(),) != (0,)
+        and 0 <= int(rows.min()) <= int(rows.max()) < count
+        and int(lengths.min()) > 0
+        and signals.ndim > 0
+        and len(signals) >= int(lengths.sum() + lengths.max())
+    )
+    return (rows, lengths, signals) if whole else None
+
+
+def _cut(block: Tensor, offsets: np.ndarray, steps: int) -> Tensor:
+    """(N, steps, *rest): copies of the windows of ``block`` that begin at ``offsets``."""
+    assert int(offsets.max()) + steps <= len(block)
+    shape = (len(block) - steps + 1, steps, *block.shape[1:])
+    windows = block.as_strided(shape, (block.stride(0), *block.stride()))
+    return windows.index_select(0, torch.from_numpy(offsets))
+
+
+def _zero_tails(signals: Tensor, lengths: Tensor) -> None:
+    """Zero signals (N, T, *rest) in place from each row's length on."""
+    # Multiplying by windows of a step function is faster than a masked fill; all is finite.
+    shortest, longest = int(lengths.min()), signals.shape[1]
+    if width := longest - shortest:
+        step = torch.cat([signals.new_ones(width), signals.new_zeros(width)])
+        keep = step.as_strided((width + 1, width), (1, 1)).index_select(0, longest - lengths)
+        signals[:, shortest:].mul_(keep.view(len(signals), width, *[1] * (signals.ndim - 2)))
+
+
+def _labels(manifest: Manifest) -> Tensor:
+    """(M,) int64, or (M, C) float32 0/1 if any recording has not exactly one label."""
+    if all(len(r.labels) == 1 for r in manifest):
+        return torch.from_numpy(manifest.labels)
+    labels = torch.zeros(len(manifest), manifest.num_classes)
+    for row, recording in zip(labels, manifest, strict=True):
+        row[list(recording.labels)] = 1.0
+    return labels
+
+
+def _listed(problems: list[str]) -> str:
+    more = len(problems) - SHOWN_PROBLEMS
+    return "\n".join(problems[:SHOWN_PROBLEMS] + [f"... and {more} more"] * (more > 0))
+
+
+def _with_bar(items: Iterable, total: int) -> Iterator:
+    """Pass ``items`` on; show a bar if there are many or they take long."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console, begin = Console(stderr=True), monotonic()
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("decoding", total=total)
+    try:
+        for item in items:
+            if total > BAR_ITEMS or monotonic() - begin > BAR_SECONDS:
+                bar.start()
+            yield item
+            bar.advance(task)
+    finally:
+        bar.stop()

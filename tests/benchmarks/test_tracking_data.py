@@ -1,0 +1,67 @@
+"""Names, parameters, batches and the plot that a tracking store is given."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.journal import Line
+from benchmarks.tracking_data import batches, flat_params, heat_map, metric_name, shown
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=400))
+def test_metric_names_are_what_mlflow_allows(name):
+    from mlflow.utils.validation import _validate_length_limit, _validate_metric_name
+
+    clean = metric_name(name)
+    _validate_metric_name(clean)
+    _validate_length_limit("name", 250, clean)
+    assert metric_name(clean) == clean
+
+
+def test_metric_names_stay_readable_and_apart():
+    assert metric_name("Top1_Acc_Stream/eval_phase/test_stream") == (
+        "Top1_Acc_Stream/eval_phase/test_stream"
+    )
+    assert metric_name("/a//b/") == "a/b"
+    long = "x" * 300
+    assert metric_name(long + "a") != metric_name(long + "b")
+
+
+def test_flat_params():
+    config = {"a": {"b": {"c": 1}, "empty": {}}, "s": "text", "l": [1, {"x": None}], "t": True}
+    expected = {"a.b.c": "1", "a.empty": "{}", "s": "text", "l": '[1, {"x": null}]', "t": "true"}
+    assert flat_params(config) == expected
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 1100), max_size=8))
+def test_batches_keep_lines_whole_and_in_order(sizes):
+    lines = [Line(i, i, {f"m{j}": 0.0 for j in range(n)}) for i, n in enumerate(sizes)]
+    groups = list(batches(lines))
+    assert sum(count for count, _ in groups) == len(lines)
+    assert [p.step for _, ps in groups for p in ps] == [
+        i for i, n in enumerate(sizes) for _ in range(n)
+    ]
+    assert all(len(points) <= 1000 or count == 1 for count, points in groups)
+    assert Counter(p.step for _, ps in groups for p in ps) == {
+        i: n for i, n in enumerate(sizes) if n
+    }
+
+
+def test_heat_map_shows_each_number():
+    axes = heat_map([[0.5, None], [0.25, 1.0]], ["1 first", "2 second"]).axes[0]
+    assert {(t.get_position(), t.get_text()) for t in axes.texts} == {
+        ((0, 0), "0.50"),
+        ((0, 1), "0.25"),
+        ((1, 1), "1.00"),
+    }
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["1 first", "2 second"]
+
+
+def test_passwords_are_not_shown():
+    assert shown("postgresql://me:pw@host/db") == "postgresql://***@host/db"
+    assert shown("sqlite:////a/b.db") == "sqlite:////a/b.db"

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from multimodal.errors import UserError
+from multimodal.recordings import Manifest, Recording, shared_groups
+from tests.toy import toy_manifest
+
+ROWS = (
+    Recording("b", (1,), "train", group="x"),
+    Recording("a", (0,), "test", group="y", text="hello"),
+    Recording("c", (0,), "validation"),
+)
+
+
+def manifest(*rows: Recording, **changes: object) -> Manifest:
+    fields: dict[str, object] = {"name": "d", "modality": "speech", "version": "1"}
+    return Manifest(**{**fields, "class_names": ("u", "v"), "recordings": rows, **changes})  # type: ignore[arg-type]
+
+
+def test_rows_are_sorted_by_uid_and_columns_follow() -> None:
+    table = manifest(*ROWS)
+    assert [r.uid for r in table] == ["a", "b", "c"]
+    assert table.labels.tolist() == [0, 1, 0]
+    assert table.indices("train").tolist() == [1]
+    assert table.texts == ("hello", "", "")
+    assert table == manifest(*reversed(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ((), "no recordings found"),
+        ((ROWS[0], ROWS[0]), "duplicate recording 'b'"),
+        ((replace(ROWS[0], split="dev"),), "split 'dev' is not one of train, validation, test"),
+        ((replace(ROWS[0], labels=(2,)),), r"label \(2,\) outside the 2 classes"),
+        ((ROWS[0], replace(ROWS[1], group="x")), r"1 group\(s\) stand on both sides .*\(x\)"),
+    ],
+)
+def test_bad_tables_are_refused(rows: tuple[Recording, ...], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        manifest(*rows)
+
+
+def test_an_official_overlap_of_groups_is_allowed_when_it_is_said() -> None:
+    table = manifest(ROWS[0], replace(ROWS[1], group="x"), group_overlap="official split")
+    assert shared_groups(table) == ["x"]
+
+
+def test_unknown_groups_are_never_a_leak() -> None:
+    assert shared_groups(manifest(*(replace(r, group="") for r in ROWS))) == []
+
+
+def test_content_hash_sees_rows_and_files(tmp_path) -> None:
+    file = tmp_path / "a.wav"
+    file.write_bytes(b"12")
+    with_file = (replace(ROWS[0], path=file), *ROWS[1:])
+    first = manifest(*with_file).content_hash
+    assert first == manifest(*reversed(with_file)).content_hash
+    file.write_bytes(b"123")
+    changed = {first, manifest(*with_file).content_hash, manifest(*ROWS[:2]).content_hash}
+    changed.add(manifest(replace(ROWS[0], labels=(0,)), *ROWS[1:]).content_hash)
+    assert len(changed) == 4
+
+
+def test_select_keeps_classes() -> None:
+    table = toy_manifest().select([0, 3])
+    assert len(table) == 2
+    assert table.num_classes == 4
