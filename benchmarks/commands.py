@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.config import RunConfig, apply_override, load_config, validate
+from benchmarks.result import RESULT_FILE, Result
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
@@ -24,7 +25,7 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
     from benchmarks.grid import Grid
     from benchmarks.progress import TerminalObserver
     from benchmarks.report import print_table, write_html
-    from benchmarks.tracking import store_uri
+    from benchmarks.tracking_data import default_uri, shown
 
     config = load_config(path, overrides)
     console = Console(stderr=True)
@@ -40,14 +41,13 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
             result = grid.run_cell(number - 1, observer)
             if reused:
                 console.print(f"{observer.title}: done before, result reused")
-            write_html([result], cell.folder / "report.html")
             results.append(result)
     page = write_html(results, Path(config.output_dir) / config.experiment / "report.html")
     out = Console()
     print_table(results, out)
     out.print(f"Report: {page}", soft_wrap=True)
     if config.tracking.store == "mlflow":
-        uri = store_uri(config.tracking, Path(config.output_dir))
+        uri = shown(config.tracking.uri or default_uri(Path(config.output_dir)))
         out.print(
             f"MLflow: experiment {config.experiment!r} in {uri}; look with: "
             f"mlflow ui --backend-store-uri {uri}",
@@ -58,23 +58,28 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
 
 def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None) -> None:
     """Tables and pages of what is found below ``path``, one of each an experiment."""
-    from benchmarks.report import experiments, find_results, print_table, write_html
-
-    out = Console()
-    if resend_runs:
-        resend_all(path, uri=uri, console=out)
-    for folder, results in experiments(path).items():
-        print_table(results, out)
-        out.print(f"Report: {write_html(results, folder / 'report.html')}", soft_wrap=True)
-
-
-def resend_all(path: Path, *, uri: str | None, console: Console) -> None:
-    """Send every finished run below ``path`` to its tracking store, where it is missing there."""
-    from benchmarks.report import result_folders
+    from benchmarks.report import find_results, print_table, write_html
     from benchmarks.tracking import resend
 
-    for folder in result_folders(path):
-        console.print(f"{folder}: {resend(folder, uri=uri)}", soft_wrap=True)
+    out = Console()
+    experiments: dict[Path, list[Result]] = {}
+    for result in find_results(path):
+        folder = result_folder(path, result)
+        if resend_runs:
+            out.print(resend(folder, uri=uri), soft_wrap=True, highlight=False)
+        experiments.setdefault(folder.parent, []).append(result)
+    for folder, results in experiments.items():
+        print_table(results, out)
+        page = path if (path / RESULT_FILE).is_file() else folder
+        out.print(f"Report: {write_html(results, page / 'report.html')}", soft_wrap=True)
+
+
+def result_folder(path: Path, result: Result) -> Path:
+    """The run folder of a result that was found below ``path``."""
+    for folder in (path, path / result.config_hash, path / result.experiment / result.config_hash):
+        if (folder / RESULT_FILE).is_file():
+            return folder
+    raise UserError(f"{path}: run folder {result.config_hash} was renamed; give it its name back.")
 
 
 def print_datasets() -> None:

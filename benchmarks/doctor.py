@@ -6,7 +6,6 @@ import importlib
 import importlib.metadata
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,10 +64,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    version = platform.python_version()
-    if sys.version_info < (3, 11):
-        return Finding("error", "Python", f"{version}: Medley needs 3.11 or newer")
-    return Finding("ok", "Python", version)
+    return Finding("ok", "Python", platform.python_version())
 
 
 def _version(distribution: str) -> str | None:

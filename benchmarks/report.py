@@ -141,7 +141,7 @@ def by_learner(results: Sequence[Result]) -> dict[str, list[Result]]:
 
     Runs of a learner whose other settings differ are different rows: they are no sample of one
     thing. Of two runs of the same row and seed (a copied folder) the later started counts.
-    Order: the config's ``learners`` if some config lists them all, else alphabetical.
+    Order: that in which they were first started, which is the config's.
     Raises UserError if the results are not comparable.
     """
     if len(comparable(results)) != 1:
@@ -149,13 +149,7 @@ def by_learner(results: Sequence[Result]) -> dict[str, list[Result]]:
             f"{len(results)} results of {len(comparable(results))} different experiments, data "
             "sets, streams or sizes do not fit one table; give the folder of one of them."
         )
-    names = {result.learner for result in results}
-    order = sorted(names)
-    for result in results:
-        listed = [_learner_name(entry) for entry in result.config.get("learners") or []]
-        if len(listed) > 1 and names <= set(listed):
-            order = listed
-            break
+    order = [result.learner for result in sorted(results, key=lambda r: r.started)]
     rows: dict[str, dict[int, Result]] = {}
     for name in dict.fromkeys(order):
         runs = [result for result in results if result.learner == name]

@@ -22,6 +22,7 @@ from benchmarks import machine
 from benchmarks.config import RunConfig
 from benchmarks.facts import Data, dataset_facts, make_result, tags
 from benchmarks.journal import Journal
+from benchmarks.report import write_html
 from benchmarks.result import Result, write_atomically
 from benchmarks.tracking import NullTracker, Tracker
 from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
@@ -75,7 +76,7 @@ class Run:
             "confusion": [],
             "baseline": None,
         }
-        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.seconds_before, self.clock = 0.0, time.perf_counter()
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
         self.interrupted = False
@@ -156,7 +157,7 @@ class Run:
             seconds=self._seconds(),
         )
         result.save(self.folder)
-        self.tracker.finish(result, [])
+        self.tracker.finish(result, [write_html([result], self.folder / "report.html")])
         return result
 
     def _experience_done(self, index: int, total: int) -> None:
@@ -185,6 +186,7 @@ class Run:
             mean = float(self.loss_sum) / self.loss_count
             terms = {name: float(value) for name, value in strategy.terms.items()}
             self.journal.write({"loss": mean, **terms}, steps)
+            self.tracker.grow(self.journal)
             self.loss_sum.zero_()
             self.loss_count = 0
             if not np.isfinite(mean):

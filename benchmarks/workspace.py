@@ -18,7 +18,7 @@ from multimodal.errors import UserError
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder; UserError if another process trains in it. A killed process holds nothing."""
+    """Hold the folder; UserError if another process does. A killed process holds nothing."""
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

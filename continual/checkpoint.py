@@ -47,7 +47,8 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 def random_state() -> dict[str, Any]:
     """The global random states, as tensors and plain values."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    assert isinstance(keys, np.ndarray)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

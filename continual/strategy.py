@@ -7,6 +7,9 @@ which training can be resumed exactly. Batches are ``[Batch, labels, zeros]``; t
 Batch itself.
 """
 
+# Avalanche passes these hooks keywords only; their long signatures are not repeated here.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import contextlib
@@ -124,7 +127,7 @@ class LearnerStrategy(SupervisedTemplate):
         for part in torch.as_tensor(rows).split(self.eval_mb_size):
             yield self._to_device(self.gather(part))
 
-    # ---- what Avalanche calls -----------------------------------------------------------
+    # ---- what Avalanche calls (it passes keywords only) ---------------------------------
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """The optimiser stays as it was given: frozen parameters stay out of it."""

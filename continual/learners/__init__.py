@@ -79,12 +79,12 @@ class Learner:
     to optimise.
     """
 
-    memory: Memory | None = None
-    memory_batch_size: int = 0
     trains: bool = True
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(
+        self, model: nn.Module, *, memory: Memory | None = None, memory_batch_size: int = 0
+    ) -> None:
+        self.model, self.memory, self.memory_batch_size = model, memory, memory_batch_size
 
     def plan(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Training rows of each experience of the stream -> of each training experience."""
@@ -122,10 +122,14 @@ class Learner:
 class ClassifierLearner(Learner):
     """Softmax classifier: classes are exposed as experiences begin; cross-entropy over them."""
 
-    model: Classifier
+    def __init__(
+        self, model: Classifier, *, memory: Memory | None = None, memory_batch_size: int = 0
+    ) -> None:
+        super().__init__(model, memory=memory, memory_batch_size=memory_batch_size)
+        self.classifier = model
 
     def begin_experience(self, info: ExperienceInfo) -> None:
-        self.model.expose(info.exposed)
+        self.classifier.expose(info.exposed)
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         """Cross-entropy over exposed classes, mean over stream and memory recordings alike."""
@@ -133,12 +137,6 @@ class ClassifierLearner(Learner):
         logits = self.model(both)
         value = nn.functional.cross_entropy(logits, both.labels)
         return Loss(value, {}, outputs=logits[: len(batch)])
-
-
-def remember(memory: Memory, info: ExperienceInfo, model: Classifier) -> None:
-    """Offer an experience's recordings to a memory, with their embeddings if it wants them."""
-    features = embed(model, info) if memory.needs_features else None
-    memory.update(info.rows, info.labels, features)
 
 
 @torch.no_grad()

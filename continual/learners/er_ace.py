@@ -14,7 +14,7 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 
 from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
-from continual.rehearsal import Memory, make_memory
+from continual.rehearsal import make_memory
 from multimodal.batch import Batch
 from multimodal.objectives import Loss
 
@@ -27,15 +27,11 @@ class ErAceConfig(LearnerConfig):
     memory_batch_size: Annotated[int, Field(ge=1)] = 32
 
     def build(self, context: LearnerContext) -> ErAceLearner:
-        learner = ErAceLearner(context.model)
-        learner.memory = make_memory("reservoir", self.memory_size, context.seed)
-        learner.memory_batch_size = self.memory_batch_size
-        return learner
+        memory = make_memory("reservoir", self.memory_size, context.seed)
+        return ErAceLearner(context.model, memory=memory, memory_batch_size=self.memory_batch_size)
 
 
 class ErAceLearner(ClassifierLearner):
-    memory: Memory
-
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
         logits = self.model(both)
@@ -48,4 +44,5 @@ class ErAceLearner(ClassifierLearner):
         return Loss(value, {}, outputs=stream)
 
     def observe(self, batch: Batch) -> None:
+        assert self.memory is not None
         self.memory.update(batch.indices.cpu().numpy(), batch.labels.cpu().numpy())

@@ -27,5 +27,5 @@ class LinearProbeLearner(ClassifierLearner):
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         # A frozen encoder must be deterministic: no dropout between it and its head.
-        self.model.encoder.eval()
+        self.classifier.encoder.eval()
         return super().loss(batch, memory_batch)

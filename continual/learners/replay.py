@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
+import torch
 from pydantic import Field
 
+from continual.classifier import Classifier
 from continual.learners import (
     LEARNERS,
     ClassifierLearner,
     ExperienceInfo,
     LearnerConfig,
     LearnerContext,
-    remember,
+    embed,
 )
 from continual.rehearsal import Memory, make_memory
 
@@ -26,16 +29,32 @@ class ReplayConfig(LearnerConfig):
     policy: Literal["reservoir", "class_balanced", "herding"] = "class_balanced"
 
     def build(self, context: LearnerContext) -> ReplayLearner:
-        learner = ReplayLearner(context.model)
-        learner.memory = make_memory(self.policy, self.memory_size, context.seed)
-        learner.memory_batch_size = self.memory_batch_size
-        return learner
+        memory = make_memory(self.policy, self.memory_size, context.seed)
+        return ReplayLearner(
+            context.model,
+            memory=memory,
+            memory_batch_size=self.memory_batch_size,
+            seed=context.seed,
+        )
 
 
 class ReplayLearner(ClassifierLearner):
-    """The memory holds past experiences only: it is filled when an experience ends."""
+    """The memory holds past experiences only: it is filled when an experience ends.
 
-    memory: Memory
+    Recordings are offered in a random order (seed, experience): a manifest is sorted, so in its
+    own order a class-balanced memory would keep the last speaker of each class.
+    """
+
+    def __init__(
+        self, model: Classifier, *, memory: Memory, memory_batch_size: int, seed: int
+    ) -> None:
+        super().__init__(model, memory=memory, memory_batch_size=memory_batch_size)
+        self.seed = seed
 
     def end_experience(self, info: ExperienceInfo) -> None:
-        remember(self.memory, info, self.model)
+        assert self.memory is not None
+        order = np.random.default_rng([self.seed, info.index]).permutation(len(info.rows))
+        features = None
+        if self.memory.needs_features:
+            features = embed(self.classifier, info)[torch.as_tensor(order)]
+        self.memory.update(info.rows[order], info.labels[order], features)

@@ -54,11 +54,11 @@ def as_benchmark(
         )
         from avalanche.benchmarks.utils.data_attribute import DataAttribute
 
-    targets = stream.manifest.labels.tolist()
+    targets: Any = stream.manifest.labels.tolist()
     # Some plugins (LwF) ask for task labels even where a benchmark gives none.
     attributes = [
         DataAttribute(targets, "targets"),
-        DataAttribute([0] * len(targets), "targets_task_labels"),
+        DataAttribute([0] * len(targets), "targets_task_labels"),  # pyright: ignore
     ]
     whole = TaskAwareSupervisedClassificationDataset(
         [RowDataset(targets)], data_attributes=attributes

@@ -31,8 +31,8 @@ class CompactConfig(Config):
     width: Annotated[int, Field(ge=8)] = 96
     depth: Annotated[int, Field(ge=1)] = 3
     heads: Annotated[int, Field(ge=1)] = 4
-    patch: Annotated[int, Field(ge=1)] = 2
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    patch: Annotated[int, Field(ge=1)] = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> CompactConfig:
@@ -67,8 +67,8 @@ class CompactEncoder(nn.Module):
         width: int = 96,
         depth: int = 3,
         heads: int = 4,
-        patch: int = 2,
-        dropout: float = 0.1,
+        patch: int = 4,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.width, self.patch, self.axes = width, patch, axes

@@ -19,7 +19,8 @@ MODALITIES = Registry("modality", "multimodal.modalities")
 class Adapter(Protocol):
     """What a modality knows.
 
-    length_axis: axis of the canonical signal that varies between recordings (speech: -1).
+    length_axis: axis of the canonical signal that varies between recordings (speech: -1),
+    or None where all have one shape.
     dtype: of the canonical signal.
     fingerprint: everything that changes what ``load`` returns; part of the signal cache's key.
     channels, axes: shape (N, channels, *axes) of the features that ``front_end()`` makes: the
@@ -27,7 +28,7 @@ class Adapter(Protocol):
     """
 
     @property
-    def length_axis(self) -> int: ...
+    def length_axis(self) -> int | None: ...
     @property
     def dtype(self) -> torch.dtype: ...
     @property

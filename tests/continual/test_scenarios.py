@@ -120,7 +120,7 @@ def test_domain_incremental_is_one_group_an_experience() -> None:
 
 def test_domain_incremental_needs_groups_on_both_sides() -> None:
     config = SCENARIOS.parse({"name": "domain_incremental"})
-    with pytest.raises(UserError, match="has no train recording|has no test recording"):
+    with pytest.raises(UserError, match=r"has no train recording|has no test recording"):
         config.build(toy_manifest(), 0)  # type: ignore[attr-defined]
     config = SCENARIOS.parse({"name": "domain_incremental", "order": ["0"]})
     manifest = ToyConfig(shared_groups=True).build(root=None)  # type: ignore[arg-type]

@@ -107,6 +107,6 @@ def test_plugins_named_in_the_environment_are_imported(tmp_path, monkeypatch) ->
 
     assert "outside" in OBJECTIVES.names()
     monkeypatch.setenv("MEDLEY_PLUGINS", "no_such_module_at_all")
-    with pytest.raises(UserError, match="no_such_module_at_all.*MEDLEY_PLUGINS"):
+    with pytest.raises(UserError, match=r"no_such_module_at_all.*MEDLEY_PLUGINS"):
         load_plugins()
     sys.modules.pop(module)

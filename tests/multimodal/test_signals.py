@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -132,12 +133,14 @@ def test_the_last_window_may_be_longer_than_what_follows() -> None:
 def test_batches_do_not_share_memory_with_the_cache() -> None:
     arrays = arrays_of([5, 7])
     cache = cache_of(arrays)
-    first = cache.gather([0, 1])
+    rows = np.array([1, 0])
+    first = cache.gather(rows)
     for tensor in (first.inputs, first.lengths, first.labels, first.indices):
         tensor.zero_()
     second = cache.gather(np.array([0, 1]))
     torch.testing.assert_close(second.inputs, naive(arrays, [0, 1], -1))
     assert (second.lengths.tolist(), second.labels.tolist()) == ([5, 7], [0, 1])
+    assert rows.tolist() == [1, 0]
 
 
 def test_signals_of_fixed_size() -> None:
@@ -293,6 +296,18 @@ def test_both_wrote_the_same_row(tmp_path: Path, monkeypatch) -> None:
     for cache in (first, second, cache_of(arrays, folder=tmp_path)):
         expected = naive(arrays, [2, 1, 0, 1], -1)
         torch.testing.assert_close(cache.gather([2, 1, 0, 1]).inputs, expected)
+
+
+def test_the_first_of_two_shards_wins(tmp_path: Path) -> None:
+    arrays = arrays_of(LENGTHS)
+    cache_of(arrays, folder=tmp_path).ensure([0])
+    folder = shards(tmp_path)[0].parent
+    shards(tmp_path)[0].unlink()
+    for name, value in (("b", 2.0), ("a", 1.0)):
+        tensors = {"rows": torch.tensor([0]), "lengths": torch.tensor([3])}
+        tensors["signals"] = torch.full((6, 1), value)
+        save_file(tensors, folder / f"shard-{name}.safetensors")
+    assert cache_of(arrays, folder=tmp_path).gather([0]).inputs.tolist() == [[[1.0, 1.0, 1.0]]]
 
 
 def test_several_writers_at_the_same_time(tmp_path: Path) -> None:

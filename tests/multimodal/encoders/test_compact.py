@@ -12,7 +12,8 @@ SHAPES = {1: (2, 5, 13), 2: (2, 1, 9, 12), 3: (2, 3, 5, 8, 8)}
 
 def encoder(channels: int, axes: int, **changes: int) -> CompactEncoder:
     torch.manual_seed(0)
-    return CompactEncoder(channels, axes=axes, width=24, depth=2, heads=2, **changes).eval()
+    fields = {"patch": 2, **changes}
+    return CompactEncoder(channels, axes=axes, width=24, depth=2, heads=2, **fields).eval()
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from continual import checkpoint
+from multimodal.errors import UserError
+
+
+def test_state_comes_back_with_the_random_states(tmp_path) -> None:
+    checkpoint.save(tmp_path / "c", {"weights": torch.arange(3.0), "step": 4, "names": ["a"]})
+    drawn = (random.random(), np.random.rand(), torch.rand(2))
+    state = checkpoint.load(tmp_path / "c")
+    assert state is not None
+    checkpoint.restore_random_state(state["random"])
+    again = (random.random(), np.random.rand(), torch.rand(2))
+    assert drawn[:2] == again[:2]
+    assert torch.equal(drawn[2], again[2])
+    assert torch.equal(state["weights"], torch.arange(3.0))
+    assert (state["step"], state["names"]) == (4, ["a"])
+
+
+def test_nothing_saved_is_none(tmp_path) -> None:
+    assert checkpoint.load(tmp_path) is None
+
+
+def test_a_failed_save_keeps_the_last_one(tmp_path, monkeypatch) -> None:
+    checkpoint.save(tmp_path, {"step": 1})
+
+    def full(*args: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(tmp_path, {"step": 2})
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+
+
+def test_a_damaged_file_is_named(tmp_path) -> None:
+    checkpoint.save(tmp_path, {"step": 1})
+    file = tmp_path / checkpoint.FILE
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"checkpoint\.pt: the checkpoint cannot be read"):
+        checkpoint.load(tmp_path)
+
+
+def test_only_tensors_and_plain_values_are_read(tmp_path) -> None:
+    checkpoint.save(tmp_path, {"path": tmp_path})
+    with pytest.raises(UserError, match="UnpicklingError"):
+        checkpoint.load(tmp_path)
