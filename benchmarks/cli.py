@@ -76,7 +76,10 @@ def report(
 
 @app.command()
 def doctor() -> None:
-    """Say what is wrong with this machine's installation, and what to do about it."""
+    """Say what is wrong with this machine's installation, and what to do about it.
+
+    Example: `medley doctor`
+    """
     from benchmarks.doctor import run_doctor
 
     raise typer.Exit(0 if run_doctor() else 2)
@@ -84,7 +87,10 @@ def doctor() -> None:
 
 @datasets_app.command("list")
 def list_datasets() -> None:
-    """All datasets that a config may name."""
+    """All datasets that a config may name.
+
+    Example: `medley datasets list`
+    """
     from benchmarks.commands import print_datasets
 
     print_datasets()
@@ -157,3 +163,7 @@ def main() -> None:
             raise
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

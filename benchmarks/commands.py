@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.config import RunConfig, apply_override, load_config, validate
 from benchmarks.result import RESULT_FILE, Result
@@ -24,12 +26,16 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
     """Run a grid, then print its table and say where to look."""
     from benchmarks.grid import Grid
     from benchmarks.progress import TerminalObserver
-    from benchmarks.report import print_table, write_html
+    from benchmarks.report import find_results, print_table, write_html
     from benchmarks.tracking_data import default_uri, shown
 
     config = load_config(path, overrides)
     console = Console(stderr=True)
     grid = Grid(config, fresh=fresh)
+    for number, words in enumerate(grid.data.signals.damaged.values()):
+        console.print(words if number < 10 else "...", markup=False, soft_wrap=True)
+        if number == 10:
+            break
     results = []
     with TerminalObserver(console) as observer:
         for number, cell in enumerate(grid.cells, start=1):
@@ -42,15 +48,18 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
             if reused:
                 console.print(f"{observer.title}: done before, result reused")
             results.append(result)
-    page = write_html(results, Path(config.output_dir) / config.experiment / "report.html")
     out = Console()
     print_table(results, out)
-    out.print(f"Report: {page}", soft_wrap=True)
+    # The page shows every run of the experiment, also those of other seeds and settings.
+    folder = config.folder.parent
+    page = write_html(find_results(folder), folder / "report.html")
+    out.print(f"Report: {page}", markup=False, soft_wrap=True, highlight=False)
     if config.tracking.store == "mlflow":
         uri = shown(config.tracking.uri or default_uri(Path(config.output_dir)))
         out.print(
             f"MLflow: experiment {config.experiment!r} in {uri}; look with: "
             f"mlflow ui --backend-store-uri {uri}",
+            markup=False,
             soft_wrap=True,
             highlight=False,
         )
@@ -66,12 +75,13 @@ def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None)
     for result in find_results(path):
         folder = result_folder(path, result)
         if resend_runs:
-            out.print(resend(folder, uri=uri), soft_wrap=True, highlight=False)
+            out.print(resend(folder, uri=uri), markup=False, soft_wrap=True, highlight=False)
         experiments.setdefault(folder.parent, []).append(result)
     for folder, results in experiments.items():
         print_table(results, out)
         page = path if (path / RESULT_FILE).is_file() else folder
-        out.print(f"Report: {write_html(results, page / 'report.html')}", soft_wrap=True)
+        written = write_html(results, page / "report.html")
+        out.print(f"Report: {written}", markup=False, soft_wrap=True, highlight=False)
 
 
 def result_folder(path: Path, result: Result) -> Path:
@@ -101,14 +111,14 @@ def describe(name: str) -> None:
     assert issubclass(config, DatasetConfig)
     out = Console()
     out.print(f"[bold]{name}[/bold]: {config.summary}")
-    out.print((config.__doc__ or "").strip(), markup=False)
+    out.print(inspect.getdoc(config), markup=False)
     out.print(f"licence: {config.licence}\nhow to get it: {config.how_to_get}", markup=False)
     table = Table(title="settings")
     for column in ("key", "type", "default"):
         table.add_column(column)
     for key, field in config.model_fields.items():
         default = "(required)" if field.is_required() else repr(field.get_default())
-        table.add_row(key, _type_name(field.annotation), default)
+        table.add_row(key, Text(_type_name(field.annotation)), Text(default))
     out.print(table)
 
 
@@ -131,7 +141,7 @@ def check(name: str, overrides: Sequence[str], *, root: Path | None, workers: in
     config = validate(RunConfig, data, source="datasets check")
     assert isinstance(config.dataset, DatasetConfig)
     manifest = config.dataset.build(config.dataset_root())
-    adapter = MODALITIES.parse(manifest.modality).build()  # pyright: ignore
+    adapter = MODALITIES.config(manifest.modality)().build()  # pyright: ignore
     report = check_manifest(manifest, adapter, workers=workers, expected=expected(config.dataset))
     out = Console()
     for line in report.lines():

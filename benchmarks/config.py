@@ -63,14 +63,12 @@ class RunConfig(Config):
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     dataset: Annotated[Config, DATASETS.choice]
     scenario: Annotated[Config, SCENARIOS.choice]
-    learners: Annotated[tuple[Annotated[Config, LEARNERS.choice], ...], Field(min_length=1)]
+    learners: tuple[Annotated[Config, LEARNERS.choice], ...]
     modality: Annotated[Config, MODALITIES.choice] = Field(
-        default_factory=lambda: MODALITIES.parse("speech")
+        default_factory=lambda: MODALITIES.parse({})
     )
-    encoder: Annotated[Config, ENCODERS.choice] = Field(
-        default_factory=lambda: ENCODERS.parse("compact")
-    )
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1,)
+    encoder: Annotated[Config, ENCODERS.choice] = Field(default_factory=lambda: ENCODERS.parse({}))
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (1,)
     training: TrainingConfig = TrainingConfig()
     tracking: TrackingConfig = TrackingConfig()
     data_root: str | None = None
@@ -81,7 +79,9 @@ class RunConfig(Config):
 
     @field_validator("learners", "seeds")
     @classmethod
-    def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _some_and_no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not values:
+            raise ValueError("list at least one")
         if any(v in values[:i] for i, v in enumerate(values)):
             raise ValueError("an entry is listed twice")
         return values
@@ -186,7 +186,8 @@ def _valid_keys(path: tuple[int | str, ...], data: Any) -> list[str]:
     here = data
     for key in path:
         here = here[key]
-    return ["name", *registries[top].config(here["name"]).model_fields]
+    name = here.get("name", registries[top].default)
+    return ["name", *registries[top].config(name).model_fields]
 
 
 class _Loader(yaml.SafeLoader):
@@ -196,13 +197,20 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise UserError(f"line {line}: {key!r} cannot be a key; write a name.")
             if key in seen:
-                line = key_node.start_mark.line + 1
                 raise UserError(f"line {line}: key {key!r} stands twice in one mapping.")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
+# Dates are no settings: 2026-01-31 stays text.
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
@@ -257,6 +265,8 @@ def apply_override(data: dict[str, Any], override: str) -> None:
                 here[slot] = parse_yaml(text)
             except yaml.YAMLError as error:
                 raise UserError(f"{override!r}: the value is not valid YAML.") from error
+            except UserError as error:
+                raise UserError(f"{override!r}: {error}") from error
             return
         child = here.get(slot) if isinstance(here, dict) else here[slot]
         if isinstance(child, str):

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 LIBRARIES = ("transformers", "peft", "accelerate", "soundfile", "soxr", "librosa", "mlflow")
 EXTRAS = {
@@ -37,10 +38,11 @@ def run_doctor(console: Console | None = None) -> bool:
     table = Table("", "what", "finding", title="medley doctor", show_lines=False)
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[red]error[/]"}
     for finding in findings:
-        table.add_row(marks[finding.state], finding.subject, finding.words)
+        table.add_row(marks[finding.state], finding.subject, Text(finding.words))
     console.print(table)
     broken = [f.subject for f in findings if f.state == "error"]
-    console.print(f"to mend: {', '.join(broken)}" if broken else "This installation works.")
+    words = f"to mend: {', '.join(broken)}" if broken else "This installation works."
+    console.print(words, markup=False)
     return not broken
 
 
@@ -175,11 +177,14 @@ def _tracking() -> Finding:
     if uri is None:
         return Finding("ok", "tracking", "MLflow in runs/mlflow.db (SQLite)")
     from benchmarks.tracking import connect
+    from benchmarks.tracking_data import first_line, shown
 
-    words = _try(lambda: connect(uri).search_experiments(max_results=1))
-    if words is not None:
-        return Finding("error", "tracking", f"MLFLOW_TRACKING_URI={uri}: {words}")
-    return Finding("ok", "tracking", f"MLFLOW_TRACKING_URI={uri}")
+    try:
+        connect(uri).search_experiments(max_results=1)
+    except Exception as error:
+        words = f"MLFLOW_TRACKING_URI={shown(uri)}: {first_line(error)}"
+        return Finding("error", "tracking", words)
+    return Finding("ok", "tracking", f"MLFLOW_TRACKING_URI={shown(uri)}")
 
 
 def _writable(folder: Path) -> Finding:

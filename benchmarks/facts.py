@@ -11,6 +11,7 @@ import torch
 from benchmarks import machine
 from benchmarks.config import RunConfig
 from benchmarks.result import Result
+from benchmarks.tracking_data import shown
 from continual import metrics
 from continual.scenarios import Stream
 from multimodal.modalities import Adapter
@@ -36,6 +37,14 @@ class Data:
     manifest: Manifest
     adapter: Adapter
     signals: SignalCache
+
+
+def public(config: RunConfig) -> dict[str, Any]:
+    """The config as plain data without the password of a tracking store."""
+    data = config.dump()
+    if config.tracking.uri is not None:
+        data["tracking"]["uri"] = shown(config.tracking.uri)
+    return data
 
 
 def dataset_facts(data: Data) -> dict[str, Any]:
@@ -105,7 +114,7 @@ def make_result(
             "confusion_matrix": records["confusion"],
             "validation_accuracy": records["validation"],
         },
-        config=config.dump(),
+        config=public(config),
         hardware=machine.hardware(device),
         packages=machine.packages(),
         git_commit=machine.git_commit(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +10,15 @@ import numpy as np
 from benchmarks.config import RunConfig
 from benchmarks.facts import Data
 from benchmarks.machine import pick_device
+from benchmarks.report import load_result
 from benchmarks.result import RESULT_FILE, Result
 from benchmarks.run import Observer, Run, build_learner
 from benchmarks.tracking import make_tracker
-from benchmarks.workspace import check_same_run, check_writable
+from benchmarks.workspace import check_same_run, check_writable, clear
 from continual.scenarios import Stream
 from multimodal.datasets import DatasetConfig
 from multimodal.errors import UserError
+from multimodal.modalities import MODALITIES
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
 
@@ -28,23 +29,22 @@ class Grid:
     """The cells of one config, checked and ready.
 
     Making it reads annotations and decodes signals, and raises UserError for everything about
-    the config, the data, the output folder and the tracking store that would stop a cell later.
+    the config, the data and the output folder that would stop a cell later (the tracking store is
+    opened before the first step of the first cell).
     ``run_cell`` then runs a cell that is not done yet; ``done`` holds the results of the others.
+    fresh: no cell counts as done, and what earlier runs left is deleted as each cell begins.
     """
 
     def __init__(self, config: RunConfig, *, fresh: bool = False) -> None:
-        self.config, self.cells = config, config.cells()
+        self.config, self.cells, self.fresh = config, config.cells(), fresh
         pick_device(config.training.device)
-        check_writable(Path(config.output_dir))
+        check_writable(config.folder.parent)
         self.manifest = read_manifest(config)
         self.streams = [cell.scenario.build(self.manifest, cell.seeds[0]) for cell in self.cells]  # pyright: ignore
         if config.quick:
             self.streams = [shorten(stream) for stream in self.streams]
         self.data = open_data(config, self.manifest)
-        if fresh:
-            for cell in self.cells:
-                shutil.rmtree(cell.folder, ignore_errors=True)
-        self.done = [self._finished(cell) for cell in self.cells]
+        self.done = [None if fresh else self._finished(cell) for cell in self.cells]
         for cell, done in zip(self.cells, self.done, strict=True):
             if done is None:
                 build_learner(cell, self.data, pick_device("cpu"))
@@ -55,6 +55,8 @@ class Grid:
         cell, done = self.cells[number], self.done[number]
         if done is not None:
             return done
+        if self.fresh:
+            clear(cell.folder)
         tracker = make_tracker(
             cell.tracking,
             experiment=cell.experiment,
@@ -67,7 +69,7 @@ class Grid:
     def _finished(self, cell: RunConfig) -> Result | None:
         if not (cell.folder / RESULT_FILE).exists():
             return None
-        result = Result.load(cell.folder)
+        result = load_result(cell.folder / RESULT_FILE)
         state = {
             "config_hash": result.config_hash,
             "content_hash": result.dataset["content_hash"],
@@ -82,8 +84,12 @@ class Grid:
             return
         rows = [r for s in waiting for e in s.experiences for r in (e.train, e.validation, e.test)]
         self.data.signals.ensure(np.unique(np.concatenate(rows)))
-        if self.data.signals.damaged:
-            self.streams = [usable(stream, self.data.signals) for stream in self.streams]
+        damaged = self.data.signals.damaged
+        if damaged:
+            try:
+                self.streams = [usable(stream, self.data.signals) for stream in self.streams]
+            except UserError as error:
+                raise UserError(f"{error} ({len(damaged)} damaged ones left out)") from error
 
 
 def read_manifest(config: RunConfig) -> Manifest:
@@ -91,6 +97,7 @@ def read_manifest(config: RunConfig) -> Manifest:
     dataset = config.dataset
     assert isinstance(dataset, DatasetConfig)
     manifest = dataset.build(config.dataset_root())
+    MODALITIES.config(manifest.modality)
     if manifest.modality != config.modality.registered_name:
         raise UserError(
             f"dataset {manifest.name!r} holds {manifest.modality} recordings; set "

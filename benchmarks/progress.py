@@ -64,9 +64,8 @@ class TerminalObserver:
             return
         self._next = now + REFRESH_SECONDS
         at, count = strategy.position, len(strategy.rows)
-        note = (
-            f"experience {min(at.experience + 1, count)}/{count}  loss {float(strategy.loss):.3f}"
-        )
+        loss = float(strategy.loss.detach())
+        note = f"experience {min(at.experience + 1, count)}/{count}  loss {loss:.3f}"
         self._progress.update(self._task, completed=at.total_steps, note=note)
 
     def experience_done(self, index: int, count: int, accuracies: list[float]) -> None:

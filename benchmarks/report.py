@@ -66,7 +66,7 @@ def find_results(path: Path) -> list[Result]:
     for pattern in (RESULT_FILE, f"*/{RESULT_FILE}", f"*/*/{RESULT_FILE}"):
         files = sorted(path.glob(pattern))
         if files:
-            return [_load(file) for file in files]
+            return [load_result(file) for file in files]
     problem = "holds no finished run" if path.is_dir() else "is not a folder"
     raise UserError(
         f"{path} {problem}: expected an output folder with <experiment>/<config hash>/"
@@ -74,7 +74,8 @@ def find_results(path: Path) -> list[Result]:
     )
 
 
-def _load(file: Path) -> Result:
+def load_result(file: Path) -> Result:
+    """A ``result.json``; UserError naming it if it is damaged."""
     try:
         result = Result.load(file.parent)
         result = TypeAdapter(Result).validate_python(asdict(result))

@@ -20,7 +20,7 @@ import yaml
 
 from benchmarks import machine
 from benchmarks.config import RunConfig
-from benchmarks.facts import Data, dataset_facts, make_result, tags
+from benchmarks.facts import Data, dataset_facts, make_result, public, tags
 from benchmarks.journal import Journal
 from benchmarks.report import write_html
 from benchmarks.result import Result, write_atomically
@@ -126,7 +126,7 @@ class Run:
         state = checkpoint.load(self.folder / "checkpoint")
         manifest = self.data.manifest
         check_same_run(self.folder, self.config, manifest.content_hash, state)
-        config_text = yaml.safe_dump(self.config.dump(), sort_keys=False, allow_unicode=True)
+        config_text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
         write_atomically(self.folder / "config.yaml", config_text)
         self.journal = Journal(self.folder / "metrics.jsonl")
         if state is None:
@@ -134,7 +134,7 @@ class Run:
         else:
             self._restore(state)
         self.tracker.start(
-            self.config.dump(), tags(self.config, manifest), dataset_facts(self.data)
+            public(self.config), tags(self.config, manifest), dataset_facts(self.data)
         )
 
     def _train(self) -> Result:
@@ -162,6 +162,7 @@ class Run:
 
     def _experience_done(self, index: int, total: int) -> None:
         assert self.journal is not None
+        self._log_loss()
         accuracies, confusion = self.evaluator.test()
         self.records["matrix"].append(accuracies)
         self.records["confusion"] = confusion.tolist()
@@ -183,17 +184,7 @@ class Run:
         self.loss_count += 1
         steps, training = strategy.position.total_steps, self.config.training
         if steps % training.log_every == 0:
-            mean = float(self.loss_sum) / self.loss_count
-            terms = {name: float(value) for name, value in strategy.terms.items()}
-            self.journal.write({"loss": mean, **terms}, steps)
-            self.tracker.grow(self.journal)
-            self.loss_sum.zero_()
-            self.loss_count = 0
-            if not np.isfinite(mean):
-                raise UserError(
-                    f"the loss became {mean} at step {steps}: lower training.learning_rate "
-                    f"({training.learning_rate}); the last checkpoint is in {self.folder}."
-                )
+            self._log_loss()
         if self.observer is not None:
             self.observer.step(strategy)
         if self.interrupted:
@@ -201,6 +192,23 @@ class Run:
             raise KeyboardInterrupt
         if steps % training.checkpoint_every == 0:
             self._save_checkpoint()
+
+    def _log_loss(self) -> None:
+        """The mean loss since the last line; UserError if it is no number any more."""
+        if self.loss_count == 0:
+            return
+        assert self.journal is not None
+        mean, steps = float(self.loss_sum) / self.loss_count, self.strategy.position.total_steps
+        terms = {name: float(value) for name, value in self.strategy.terms.items()}
+        self.journal.write({"loss": mean, **terms}, steps)
+        self.tracker.grow(self.journal)
+        self.loss_sum.zero_()
+        self.loss_count = 0
+        if not np.isfinite(mean):
+            raise UserError(
+                f"the loss became {mean} at step {steps}: lower training.learning_rate "
+                f"({self.config.training.learning_rate}); the last checkpoint is in {self.folder}."
+            )
 
     # ---- state --------------------------------------------------------------------------
 

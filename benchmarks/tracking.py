@@ -283,7 +283,7 @@ class MLflowRun:
             there = [file.path for file in self.client.list_artifacts(run_id)]
             if f"{_MATRIX}.json" not in there:  # log_table would append to it
                 self.client.log_table(run_id, matrix_table(rows, names), f"{_MATRIX}.json")
-            self.client.log_figure(run_id, heat_map(rows, names), f"{_MATRIX}.png")
+            self.client.log_figure(run_id, heat_map(rows), f"{_MATRIX}.png")
         for file in (path, *(f for f in files if f.is_file())):
             self.client.log_artifact(run_id, str(file))
 

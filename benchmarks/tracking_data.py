@@ -151,27 +151,33 @@ def experience_names(result: Result) -> list[str]:
 def matrix_table(rows: list[list[float | None]], names: list[str]) -> dict[str, list[Any]]:
     """Columns of an accuracy matrix's table: "after", then one for each test set."""
     columns = {name: [row[j] for row in rows] for j, name in enumerate(names[: len(rows[0])])}
-    return {"after": names[: len(rows)], **columns}
+    return {"after": row_names(rows, names), **columns}
 
 
-def heat_map(rows: list[list[float | None]], names: list[str]) -> Any:
+def row_names(rows: list[list[float | None]], names: list[str]) -> list[str]:
+    """One name a row; the only row of joint training comes after all experiences."""
+    return ["all"] if len(rows) == 1 < len(rows[0]) else names[: len(rows)]
+
+
+def heat_map(rows: list[list[float | None]]) -> Any:
     """Matplotlib figure of an accuracy matrix in [0, 1]; None stays blank."""
     import numpy as np
     from matplotlib.figure import Figure
 
     values = np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
     height, width = values.shape
-    figure = Figure(figsize=(min(3 + 0.7 * width, 20), min(2 + 0.5 * height, 20)))
+    size = (min(3 + 0.7 * width, 20), min(2 + 0.5 * height, 20))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(values, vmin=0, vmax=1, cmap="viridis")
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value) and values.size <= 400:
             color = "white" if value < 0.6 else "black"
             axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=color)
-    axes.set_xticks(range(width), names[:width], rotation=45, ha="right")
-    axes.set_yticks(range(height), names[:height])
+    numbers = [str(j + 1) for j in range(width)]  # the names, lists of classes, are too long
+    axes.set_xticks(range(width), numbers)
+    axes.set_yticks(range(height), row_names(rows, numbers))
     axes.set(xlabel="test set of experience", ylabel="after experience", title="accuracy")
-    figure.tight_layout()
     return figure
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,11 +16,13 @@ import yaml
 from benchmarks.config import RunConfig
 from multimodal.errors import UserError
 
+LOCK = ".lock"
+
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold the folder; UserError if another process does. A killed process holds nothing."""
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -60,7 +63,20 @@ def check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"output_dir={folder}: cannot write there ({error.strerror}).") from error
+        raise UserError(
+            f"{folder}: cannot write there ({error.strerror}); give another output_dir."
+        ) from error
+
+
+def clear(folder: Path) -> None:
+    """Delete what earlier runs left in a run folder; UserError if one is still at it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with run_lock(folder):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
 
 def check_same_run(folder: Path, config: RunConfig, content_hash: str, state: Any) -> None:
@@ -68,10 +84,9 @@ def check_same_run(folder: Path, config: RunConfig, content_hash: str, state: An
 
     ``state``: what a checkpoint or a result says (``config_hash``, ``content_hash``), or None.
     """
-    path = folder / "config.yaml"
-    kept = yaml.safe_load(path.read_text("utf-8")) if path.exists() else None
-    same = kept is None or RunConfig.parse(kept).hash == config.hash
-    if not same or (state and state["config_hash"] != config.hash):
+    if not _config_is_kept(folder / "config.yaml", config) or (
+        state and state["config_hash"] != config.hash
+    ):
         raise UserError(
             f"{folder}: this run was begun with another config (a changed config gets a folder of "
             "its own); restore its config.yaml, or start anew with --fresh."
@@ -81,3 +96,12 @@ def check_same_run(folder: Path, config: RunConfig, content_hash: str, state: An
             f"{folder}: the dataset has changed since this run began (content hash "
             f"{state['content_hash']}, now {content_hash}); start anew with --fresh."
         )
+
+
+def _config_is_kept(path: Path, config: RunConfig) -> bool:
+    if not path.exists():
+        return True
+    try:
+        return RunConfig.parse(yaml.safe_load(path.read_text("utf-8"))).hash == config.hash
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        return False

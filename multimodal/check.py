@@ -215,7 +215,8 @@ def _examine(recording: Recording, adapter: Adapter) -> Signal:
         raise
     if signal.numel() == 0:
         return Signal(error=f"{recording.where}: empty")
-    length = signal.shape[adapter.length_axis]
+    axis = adapter.length_axis
+    length = 1 if axis is None else signal.shape[axis]
     if not bool(signal.isfinite().all()):
         return Signal(length, error=f"{recording.where}: has NaN or infinite values")
     if bool((signal == signal.flatten()[0]).all()):
@@ -265,14 +266,15 @@ def _in_threads(
     from rich.console import Console
     from rich.progress import track
 
+    console = Console(stderr=True)
     with ThreadPoolExecutor(workers) as pool:
         results = pool.map(function, items)
         bar = track(
             results,
             description=label,
             total=len(items),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
-            disable=not progress,
+            disable=not (progress and console.is_terminal),
         )
         return list(bar)

@@ -17,5 +17,5 @@ def did_you_mean(value: str, valid: list[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(value, valid, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{hint} Valid: {', '.join(sorted(valid)) or '(none registered)'}."

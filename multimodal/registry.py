@@ -64,10 +64,11 @@ class Registry:
     """One kind of choosable thing, e.g. "learner".
 
     ``packages``: packages whose direct modules hold the definitions; imported when needed.
+    ``default``: the name that settings without a name are for.
     """
 
-    def __init__(self, kind: str, *packages: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, *packages: str, default: str | None = None) -> None:
+        self.kind, self.default = kind, default
         self._packages = packages
         self._configs: dict[str, type[Config]] = {}
         self._loaded = False
@@ -102,6 +103,8 @@ class Registry:
         if isinstance(value, Config):
             return value
         fields = {"name": value} if isinstance(value, str) else value
+        if isinstance(fields, dict) and self.default is not None:
+            fields = {"name": self.default, **fields}
         if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
             raise PydanticCustomError(
                 "choice",

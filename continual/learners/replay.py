@@ -18,6 +18,7 @@ from continual.learners import (
     embed,
 )
 from continual.rehearsal import Memory, make_memory
+from multimodal.errors import UserError
 
 
 @LEARNERS.register("replay")
@@ -29,6 +30,12 @@ class ReplayConfig(LearnerConfig):
     policy: Literal["reservoir", "class_balanced", "herding"] = "class_balanced"
 
     def build(self, context: LearnerContext) -> ReplayLearner:
+        classes = context.model.head.out_features
+        if self.policy == "herding" and self.memory_size < classes:
+            raise UserError(
+                f"memory_size={self.memory_size}: herding keeps at least one recording of each of "
+                f"the {classes} classes; give {classes} or more."
+            )
         memory = make_memory(self.policy, self.memory_size, context.seed)
         return ReplayLearner(
             context.model,

@@ -13,7 +13,7 @@ from torch import Tensor
 from multimodal.batch import Encoded
 from multimodal.registry import Registry
 
-ENCODERS = Registry("encoder", "multimodal.encoders")
+ENCODERS = Registry("encoder", "multimodal.encoders", default="compact")
 
 
 class Encoder(Protocol):

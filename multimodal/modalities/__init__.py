@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multimodal.recordings import Recording
 from multimodal.registry import Registry
 
-MODALITIES = Registry("modality", "multimodal.modalities")
+MODALITIES = Registry("modality", "multimodal.modalities", default="speech")
 
 
 class Adapter(Protocol):

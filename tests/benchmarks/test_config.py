@@ -32,10 +32,12 @@ def test_all_problems_are_reported_at_once_with_valid_choices() -> None:
     )
     with pytest.raises(UserError) as caught:
         validate(RunConfig, data, source="my.yaml")
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 7
-    text = "\n".join(lines)
-    assert "learners.0: unknown learner 'finetun'; did you mean 'finetune'? Valid: cumulative" in text
+    text = str(caught.value)
+    lines = text.splitlines()
+    assert len(lines) == 7, text
+    assert (
+        "learners.0: unknown learner 'finetun'; did you mean 'finetune'? Valid: cumulative" in text
+    )
     assert "learners.1.memory_sice: unknown key; did you mean 'memory_size'?" in text
     assert "learners.1.policy: Input should be 'reservoir', 'class_balanced' or 'herding'" in text
     assert "training.epochs: Input should be a valid integer (got 'five')" in text
@@ -157,5 +159,7 @@ def test_shipped_configs_are_found_by_name(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_config(Path("bench/demo")).name == "demo.yaml"
     assert find_config(Path("configs/bench/demo.yaml")).name == "demo.yaml"
-    with pytest.raises(UserError, match=r"no such config file; shipped with Medley: bench/demo\.yaml"):
+    with pytest.raises(
+        UserError, match=r"no such config file; shipped with Medley: bench/demo\.yaml"
+    ):
         load_config(Path("bench/nothing"))

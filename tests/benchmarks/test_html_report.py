@@ -132,11 +132,11 @@ def test_results_and_matrix_tables_hold_the_numbers(several: list[Result], tmp_p
     tables = parse(several, tmp_path).tables
     rows = {row.learner: row for row in summarise(several)}
     results = {cells[0][1]: [c[1] for c in cells[1:]] for cells in tables[0][1:]}
-    assert list(results) == ["finetune", "joint", "replay"]
+    assert list(results) == ["finetune", "replay", "joint"]
     expected = interval_text(rows["replay"].values["average_accuracy"], 3)
     assert results["replay"][0] == expected
     assert results["joint"][2] == "–"
-    joint, replay = tables[2], tables[3]
+    replay, joint = tables[2], tables[3]
     assert [c[1] for c in joint[1]] == ["after all", "90.0", "80.0", "70.0"]
     assert len(joint) == 2
     mean = np.mean([r.metrics["accuracy_matrix"] for r in several if r.learner == "replay"], axis=0)

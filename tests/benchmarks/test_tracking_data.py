@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.journal import Line
-from benchmarks.tracking_data import batches, flat_params, heat_map, metric_name, shown
+from benchmarks.tracking_data import (
+    batches,
+    flat_params,
+    heat_map,
+    matrix_table,
+    metric_name,
+    shown,
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -53,13 +60,20 @@ def test_batches_keep_lines_whole_and_in_order(sizes):
 
 
 def test_heat_map_shows_each_number():
-    axes = heat_map([[0.5, None], [0.25, 1.0]], ["1 first", "2 second"]).axes[0]
+    axes = heat_map([[0.5, None], [0.25, 1.0]]).axes[0]
     assert {(t.get_position(), t.get_text()) for t in axes.texts} == {
         ((0, 0), "0.50"),
         ((0, 1), "0.25"),
         ((1, 1), "1.00"),
     }
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["1 first", "2 second"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["1", "2"]
+
+
+def test_the_only_row_of_joint_training_comes_after_all_experiences():
+    axes = heat_map([[0.5, 0.25]]).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["all"]
+    table = matrix_table([[0.5, 0.25]], ["1: a", "2: b"])
+    assert table == {"after": ["all"], "1: a": [0.5], "2: b": [0.25]}
 
 
 def test_passwords_are_not_shown():

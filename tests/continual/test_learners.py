@@ -100,9 +100,7 @@ def test_linear_probe_trains_the_head_alone(make_learner, make_strategy) -> None
     before = {k: v.clone() for k, v in learner.model.state_dict().items()}
     strategy, benchmark = make_strategy(learner)
     strategy.train(benchmark.train_stream[0], eval_streams=[])
-    changed = {
-        k for k, v in learner.model.state_dict().items() if not torch.equal(v, before[k])
-    }
+    changed = {k for k, v in learner.model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"head.weight", "head.bias", "exposed"}
 
 

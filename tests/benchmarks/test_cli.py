@@ -1,0 +1,293 @@
+"""The command ``medley``: its help, its commands and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import commands
+from benchmarks.config import RunConfig, find_config, load_config
+from continual.learners import LEARNERS
+from multimodal.datasets import DATASETS
+
+COMMANDS = (
+    "bench",
+    "report",
+    "doctor",
+    "datasets list",
+    "datasets describe",
+    "datasets check",
+    "config show",
+    "config schema",
+)
+HEAVY = {"torch", "mlflow", "pydantic", "numpy", "avalanche", "transformers", "soundfile"}
+ASK_FOR_HELP = """
+import sys
+from benchmarks.cli import main
+sys.argv = ["medley", "--help"]
+try:
+    main()
+finally:
+    print("loaded:", *sys.modules)
+"""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# ---- help -----------------------------------------------------------------------------------
+
+
+def test_help_loads_nothing_heavy() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", ASK_FOR_HELP], capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 0, answer.stderr
+    text, _, loaded = answer.stdout.partition("loaded: ")
+    assert "benchmarks.cli" in loaded.split()
+    assert not HEAVY & set(loaded.split())
+    assert all(command.split()[0] in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_examples_that_work(medley, monkeypatch, command: str) -> None:
+    """The command itself is replaced, so only the words of its examples are tried."""
+    outcome = medley(*command.split(), "--help")
+    assert outcome.code == 0
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", outcome.out).split())
+    section = re.search("Examples?: (.*?)( Arguments| Options|$)", text)
+    assert section, text
+    found = re.findall(r"medley .*?(?=,? medley |$)", section[1])
+    assert found
+    called = []
+    names = ("run_bench", "run_report", "print_datasets", "describe", "check", "show")
+    for name in (*names, "print_schema"):
+        monkeypatch.setattr(commands, name, lambda *a, **k: called.append(a))
+    monkeypatch.setattr("benchmarks.doctor.run_doctor", lambda: called.append(()) or True)
+    for example in found:
+        words = shlex.split(example.partition(" > ")[0])
+        assert words[: 1 + len(command.split())] == ["medley", *command.split()]
+        assert medley(*words[1:]).code == 0, example
+    assert len(called) == len(found)
+    for path in [a[0] for a in called if command in ("bench", "config show")]:
+        assert path.name == "my.yaml" or find_config(path).is_file()
+
+
+@pytest.mark.parametrize("words", ["benhc", "bench", "report --nothing", "datasets describe"])
+def test_wrong_words_are_exit_code_2(medley, words: str) -> None:
+    outcome = medley(*words.split())
+    assert outcome.code == 2
+    assert "Usage: " in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+# ---- exit codes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError])
+def test_a_fault_of_ours_keeps_its_traceback(medley, monkeypatch, kind) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise kind("a fault")
+
+    monkeypatch.setattr(commands, "run_bench", broken)
+    with pytest.raises(kind, match="a fault") as caught:
+        medley("bench", "tiny.yaml")
+    assert caught.traceback[-1].name == "broken"
+
+
+def test_an_interrupted_command_says_how_to_go_on(medley, monkeypatch) -> None:
+    def stopped(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "run_bench", stopped)
+    outcome = medley("bench", "tiny.yaml")
+    assert outcome.code == 130
+    assert outcome.err == "interrupted; the same command continues where it stopped\n"
+
+
+# ---- datasets -------------------------------------------------------------------------------
+
+
+def test_all_datasets_are_listed_with_their_licence(medley) -> None:
+    outcome = medley("datasets", "list")
+    assert outcome.code == 0
+    for name in ("folder", "table", "fsdd", "speech_commands"):
+        (line,) = [line for line in outcome.out.splitlines() if f" {name} " in line]
+        assert DATASETS.config(name).licence in line  # type: ignore[attr-defined]
+
+
+def test_a_dataset_is_described_with_every_setting_and_type(medley) -> None:
+    outcome = medley("datasets", "describe", "folder")
+    assert outcome.code == 0
+    rows = {}
+    for line in outcome.out.splitlines():
+        if line.startswith("│"):
+            key, kind, default = (cell.strip() for cell in line.strip("│").split("│"))
+            rows[key] = (kind, default)
+    assert rows["root"] == ("str | None", "None")
+    assert rows["test_fraction"] == ("float", "0.2")
+    assert rows["extensions"][0].startswith("tuple[str, ...]")
+    assert set(rows) == set(DATASETS.config("folder").model_fields)
+    assert "licence: that of your data" in outcome.out
+    assert "required" in medley("datasets", "describe", "table").out
+    unknown = medley("datasets", "describe", "fsd")
+    assert unknown.code == 2
+    assert unknown.err.startswith("error: unknown dataset 'fsd'; did you mean 'fsdd'?")
+
+
+def test_a_good_copy_is_ready_to_use(medley, tiny) -> None:
+    outcome = medley("datasets", "check", "folder", "--root", "clips", "test_fraction=0.5")
+    assert outcome.code == 0
+    assert outcome.err == ""
+    lines = outcome.out.splitlines()
+    assert lines[0] == "folder (unversioned): 8 recordings"
+    assert "low".ljust(5) + "".join(f"{n:>12}" for n in (2, 0, 2)) in lines
+    assert "length: 0.10 to 0.13 s (1,600 to 2,080 steps at 16000 Hz)" in lines
+    assert lines[-1].startswith("ready to use: 0 error(s)")
+    assert not Path("runs").exists()
+
+
+def test_a_damaged_copy_is_not(medley, tiny) -> None:
+    Path("clips/low/1.wav").write_bytes(b"")
+    Path("clips/high/2.wav").write_bytes(Path("clips/high/2.wav").read_bytes()[:99])
+    outcome = medley("datasets", "check", "folder", "--root", "clips", "--workers", "1")
+    assert outcome.code == 2
+    assert "error: clips/low/1.wav: empty file (0 bytes)" in outcome.out
+    assert "error: clips/high/2.wav: truncated" in outcome.out
+    assert outcome.err == "error: dataset 'folder': 2 error(s), listed above.\n"
+
+
+# ---- config ---------------------------------------------------------------------------------
+
+
+def test_a_shown_config_is_whole_and_loads_back(medley, tiny) -> None:
+    words = ["learners=[finetune, joint]", "seeds=[1, 2]", "training.learning_rate=1e-5"]
+    outcome = medley("config", "show", "tiny.yaml", *words)
+    assert outcome.code == 0
+    Path("shown.yaml").write_text(outcome.out)
+    config, shown = load_config(Path("tiny.yaml"), words), load_config(Path("shown.yaml"))
+    assert shown == config
+    assert [c.hash for c in shown.cells()] == [c.hash for c in config.cells()]
+    assert "batch_size: 32" in outcome.out
+    comments = [line for line in outcome.out.splitlines() if line.startswith("#")]
+    assert comments == [
+        f"# {name} seed {seed}: runs/tiny/{cell.hash}"
+        for (name, seed), cell in zip(
+            [(n, s) for n in ("finetune", "joint") for s in (1, 2)], config.cells(), strict=True
+        )
+    ]
+
+
+def test_an_experiment_may_be_named_after_a_day(medley, tiny) -> None:
+    outcome = medley("config", "show", "tiny.yaml", "experiment=2026-01-31")
+    assert outcome.code == 0
+    assert "runs/2026-01-31/" in outcome.out
+
+
+def nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping in a JSON document."""
+    if isinstance(schema, dict):
+        yield schema
+    for part in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(part, dict | list):
+            yield from nodes(part)
+
+
+def test_the_schema_is_json_schema_of_every_setting(medley) -> None:
+    outcome = medley("config", "schema")
+    assert outcome.code == 0
+    schema = json.loads(outcome.out)
+    assert set(schema["properties"]) == set(RunConfig.model_fields)
+    assert set(schema["required"]) == {"experiment", "dataset", "scenario", "learners"}
+    assert schema["additionalProperties"] is False
+    types = {"object", "array", "string", "integer", "number", "boolean", "null"}
+    for node in nodes(schema):
+        if isinstance(node.get("type"), str):
+            assert node["type"] in types
+        if isinstance(node.get("$ref"), str):
+            here: Any = schema
+            for key in node["$ref"].removeprefix("#/").split("/"):
+                here = here[key]
+            assert isinstance(here, dict)
+    learner = schema["properties"]["learners"]["items"]
+    assert learner["anyOf"][0]["enum"] == LEARNERS.names()
+    replay = next(c for c in learner["anyOf"] if c.get("title") == "ReplayConfig")
+    assert replay["properties"]["name"] == {"const": "replay"}
+    assert replay["properties"]["memory_size"]["minimum"] == 1
+    assert replay["required"] == ["name"]
+
+
+# ---- bench and report -----------------------------------------------------------------------
+
+
+def test_a_benchmark_from_start_to_report(medley, tiny) -> None:
+    words = ["bench", "tiny.yaml", "learners=[finetune, majority]"]
+    first = medley(*words)
+    assert first.code == 0
+    assert "Report: runs/tiny/report.html" in first.out
+    for name in ("finetune", "majority"):
+        assert re.search(rf"│ {name} +│ +[0-9.]+ │", first.out)
+        assert first.err.count(f"{name} seed 1: experience 2/2  test accuracy %") == 1
+    cells = load_config(Path("tiny.yaml"), words[2:]).cells()
+    for cell in cells:
+        assert cell.folder == Path("runs/tiny") / cell.hash
+        for file in ("config.yaml", "result.json", "metrics.jsonl", "report.html"):
+            assert (cell.folder / file).stat().st_size > 0, file
+        assert load_config(cell.folder / "config.yaml").hash == cell.hash
+        assert json.loads((cell.folder / "result.json").read_text())["config_hash"] == cell.hash
+    assert Path("runs/tiny/report.html").read_text().lower().startswith("<!doctype html>")
+
+    before = contents(Path("runs"))
+    again = medley(*words)
+    assert again.code == 0
+    assert again.err.count("done before, result reused") == 2
+    assert "test accuracy" not in again.err
+    assert table(again.out) == table(first.out)
+    assert contents(Path("runs")) == before
+
+    (cells[0].folder / "note.txt").touch()
+    fresh = medley(*words, "--fresh")
+    assert fresh.code == 0
+    assert "done before" not in fresh.err
+    assert not (cells[0].folder / "note.txt").exists()
+    name = str(cells[0].folder / "result.json")
+    old, new = json.loads(before[name]), json.loads(contents(Path("runs"))[name])
+    assert old["started"] < new["started"]
+    assert old["metrics"] == new["metrics"]
+
+
+def table(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("│")]
+
+
+def test_a_report_of_what_was_run(medley, tiny) -> None:
+    assert medley("bench", "tiny.yaml", "seeds=[1,2]").code == 0
+    Path("runs/tiny/report.html").unlink()
+    hash_ = load_config(Path("tiny.yaml")).hash
+    assert hash_ in {p.name for p in Path("runs/tiny").iterdir()}
+    for words, page, seeds in (
+        (["report"], "runs/tiny/report.html", 2),
+        (["report", "runs/tiny"], "runs/tiny/report.html", 2),
+        (["report", f"runs/tiny/{hash_}"], f"runs/tiny/{hash_}/report.html", 1),
+    ):
+        outcome = medley(*words)
+        assert outcome.code == 0
+        (row,) = table(outcome.out)
+        assert row.split("│")[-3].strip() == str(seeds)
+        assert f"Report: {page}" in outcome.out
+        assert Path(page).is_file()
+
+
+def test_a_folder_in_brackets_is_shown_whole(medley, tiny) -> None:
+    outcome = medley("bench", "tiny.yaml", "output_dir=out[a]")
+    assert outcome.code == 0
+    assert "Report: out[a]/tiny/report.html" in outcome.out
