@@ -70,4 +70,5 @@ class TerminalObserver:
 
     def experience_done(self, index: int, count: int, accuracies: list[float]) -> None:
         shown = " ".join(f"{100 * a:5.1f}" for a in accuracies)
-        self.console.print(f"{self.title}: experience {index + 1}/{count}  test accuracy % {shown}")
+        words = f"{self.title}: experience {index + 1}/{count}  test accuracy % {shown}"
+        self.console.print(words, soft_wrap=True, highlight=False)

@@ -179,7 +179,8 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path) -> None:
 
 def test_a_learner_and_a_dataset_from_outside_run_by_the_command(tmp_path, monkeypatch) -> None:
     """The plug-in contract: one module of the user's, named in MEDLEY_PLUGINS."""
-    (tmp_path / "my_methods.py").write_text(textwrap.dedent("""
+    (tmp_path / "my_methods.py").write_text(
+        textwrap.dedent("""
         import numpy as np
         import torch
 
@@ -226,7 +227,8 @@ def test_a_learner_and_a_dataset_from_outside_run_by_the_command(tmp_path, monke
                     for split in ("train", "test") for c in range(3) for i in range(6)
                 ]
                 return Manifest("clicks", "speech", ("a", "b", "c"), tuple(rows), "1")
-    """))
+    """)
+    )
     config = toy_data(dataset="clicks", learners=["regression", "finetune"])
     config["scenario"] = {"name": "class_incremental", "num_experiences": 3}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
