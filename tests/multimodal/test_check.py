@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from pathlib import Path
@@ -237,14 +236,6 @@ def test_progress_goes_to_standard_error(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().err == ""
 
 
-def real_fsdd() -> Path:
-    data = os.environ.get("MEDLEY_DATA", Path(__file__).parents[3] / "shared" / "data")
-    root = Path(data) / "fsdd"
-    if not root.is_dir():
-        pytest.skip(f"no fsdd in {data}")
-    return root
-
-
 def test_truncated_file_with_the_speech_adapter(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path)
     path = tmp_path / "b1.wav"
@@ -257,9 +248,9 @@ def test_truncated_file_with_the_speech_adapter(tmp_path: Path) -> None:
 
 
 @pytest.mark.realdata
-def test_real_fsdd_is_sound() -> None:
+def test_real_fsdd_is_sound(real_data: Path) -> None:
     config = FsddConfig()
-    report = run(config.build(real_fsdd()), expected=config.expected_counts())
+    report = run(config.build(real_data / "fsdd"), expected=config.expected_counts())
     assert report.errors == []
     assert report.counts["test"] == [30] * 10
     assert report.counts["train"] == [270] * 10
@@ -272,9 +263,9 @@ def test_real_fsdd_is_sound() -> None:
 
 
 @pytest.mark.realdata
-def test_real_fsdd_with_the_speech_adapter() -> None:
+def test_real_fsdd_with_the_speech_adapter(real_data: Path) -> None:
     config = FsddConfig(split="speaker")
-    manifest = config.build(real_fsdd())
+    manifest = config.build(real_data / "fsdd")
     rows = np.concatenate([manifest.indices("train")[::50], manifest.indices("test")[::50]])
     report = check(manifest.select(rows), SpeechConfig().build(), progress=False)
     assert report.errors == []

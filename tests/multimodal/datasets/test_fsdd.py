@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -28,14 +27,6 @@ def copy(tmp_path: Path) -> Path:
                 tone = np.sin(np.arange(160) * (digit + 1) / 10, dtype=np.float32)
                 soundfile.write(folder / f"{digit}_{speaker}_{index}.wav", tone, 8000)
     return tmp_path / "fsdd"
-
-
-def real_root() -> Path:
-    data = os.environ.get("MEDLEY_DATA", Path(__file__).parents[4] / "shared" / "data")
-    root = Path(data) / "fsdd"
-    if not root.is_dir():
-        pytest.skip(f"no fsdd in {data}")
-    return root
 
 
 def index_of(uid: str) -> int:
@@ -142,8 +133,8 @@ def test_validation_needs_the_official_split(copy: Path) -> None:
         FsddConfig(split="speaker", test_speakers=("george",)),
     ],
 )
-def test_real_copy_has_the_expected_counts(config: FsddConfig) -> None:
-    manifest = config.build(real_root())
+def test_real_copy_has_the_expected_counts(config: FsddConfig, real_data: Path) -> None:
+    manifest = config.build(real_data / "fsdd")
     assert len(manifest) == 3000
     assert dict(Counter(manifest.splits)) == config.expected_counts()
     assert Counter(manifest.labels.tolist()) == dict.fromkeys(range(10), 300)
@@ -153,6 +144,6 @@ def test_real_copy_has_the_expected_counts(config: FsddConfig) -> None:
 
 
 @pytest.mark.realdata
-def test_real_official_split_is_2700_and_300() -> None:
-    manifest = FsddConfig().build(real_root())
+def test_real_official_split_is_2700_and_300(real_data: Path) -> None:
+    manifest = FsddConfig().build(real_data / "fsdd")
     assert (len(manifest.indices("train")), len(manifest.indices("test"))) == (2700, 300)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -249,9 +248,7 @@ def test_ogg_without_its_last_page(tmp_path: Path) -> None:
     assert "end-of-stream page is missing" in refused(path)
 
 
-def real_files(pattern: str) -> list[Path]:
-    default = Path(__file__).parents[3].parent / "shared" / "data"
-    root = Path(os.environ.get("MEDLEY_DATA", default))
+def real_files(root: Path, pattern: str) -> list[Path]:
     files = sorted(root.glob(pattern))
     if not files:
         pytest.skip(f"no {pattern} in {root}")
@@ -259,15 +256,15 @@ def real_files(pattern: str) -> list[Path]:
 
 
 @pytest.mark.realdata
-def test_real_digits() -> None:
-    for path in real_files("fsdd/**/*.wav")[::50]:
+def test_real_digits(real_data: Path) -> None:
+    for path in real_files(real_data, "fsdd/**/*.wav")[::50]:
         info = soundfile.info(path)
         assert load(path).shape == (1, round(info.frames * RATE / info.samplerate))
 
 
 @pytest.mark.realdata
-def test_real_vorbis() -> None:
-    for path in real_files("esc10/**/*.ogg")[::40]:
+def test_real_vorbis(real_data: Path) -> None:
+    for path in real_files(real_data, "esc10/**/*.ogg")[::40]:
         info = soundfile.info(path)
         expected = info.frames * RATE / info.samplerate
         assert abs(load(path).shape[1] - expected) <= 1
