@@ -16,6 +16,7 @@ from benchmarks.tracking_data import State, first_line, shown
 from multimodal.registry import Config
 
 INTERVAL = 2.0  # seconds between two shipments
+REMEDY = "fix tracking.uri (or MLFLOW_TRACKING_URI), or set tracking.store=none"
 PATIENCE = 30.0  # seconds before a lost store is tried again
 
 
@@ -121,8 +122,7 @@ class MLflowTracker(Tracker):
         run = self._run
         run.folder.mkdir(parents=True, exist_ok=True)
         run.state = replace(run.state, config=config, tags=tags, dataset=dataset)
-        remedy = "fix tracking.uri (or MLFLOW_TRACKING_URI), or set tracking.store=none"
-        run.open(remedy, resume=True)
+        run.open(REMEDY, resume=True)
         if self._system_metrics:
             self._stop_watch = run.watch_system()
         self._worker = threading.Thread(target=self._work, name="tracking", daemon=True)

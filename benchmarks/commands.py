@@ -71,17 +71,30 @@ def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None)
     from benchmarks.tracking import resend
 
     out = Console()
+    if resend_runs:
+        # Also runs without a result: interrupted, failed, diverged.
+        for folder in run_folders(path):
+            out.print(resend(folder, uri=uri), markup=False, soft_wrap=True, highlight=False)
+        if not any((folder / RESULT_FILE).is_file() for folder in run_folders(path)):
+            return
     experiments: dict[Path, list[Result]] = {}
     for result in find_results(path):
-        folder = result_folder(path, result)
-        if resend_runs:
-            out.print(resend(folder, uri=uri), markup=False, soft_wrap=True, highlight=False)
-        experiments.setdefault(folder.parent, []).append(result)
+        experiments.setdefault(result_folder(path, result).parent, []).append(result)
     for folder, results in experiments.items():
         print_table(results, out)
         page = path if (path / RESULT_FILE).is_file() else folder
         written = write_html(results, page / "report.html")
         out.print(f"Report: {written}", markup=False, soft_wrap=True, highlight=False)
+
+
+def run_folders(path: Path) -> list[Path]:
+    """Run folders at or below ``path`` with something to send; UserError if there is none."""
+    from benchmarks.tracking_data import TRACKING_FILE
+
+    files = [f for name in (TRACKING_FILE, RESULT_FILE) for f in path.rglob(name)]
+    if not files:
+        raise UserError(f"{path}: no run in it (no {TRACKING_FILE} and no {RESULT_FILE}).")
+    return sorted({file.parent for file in files})
 
 
 def result_folder(path: Path, result: Result) -> Path:
@@ -130,7 +143,7 @@ def check(name: str, overrides: Sequence[str], *, root: Path | None, workers: in
     """Check a local copy; UserError (exit code 2) if anything is wrong with it."""
     from multimodal.check import check as check_manifest
 
-    data: dict[str, Any] = {"experiment": "check", "scenario": "class_incremental"}
+    data: dict[str, Any] = {"experiment": "check"}
     dataset: dict[str, Any] = {"name": name}
     for override in overrides:
         apply_override(dataset, override)

@@ -68,7 +68,7 @@ class RunConfig(Config):
         default_factory=lambda: MODALITIES.parse({})
     )
     encoder: Annotated[Config, ENCODERS.choice] = Field(default_factory=lambda: ENCODERS.parse({}))
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (1,)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (1,)
     training: TrainingConfig = TrainingConfig()
     tracking: TrackingConfig = TrackingConfig()
     data_root: str | None = None
@@ -104,7 +104,7 @@ class RunConfig(Config):
     @property
     def folder(self) -> Path:
         """``<output_dir>/<experiment>/<config hash>``."""
-        return Path(self.output_dir) / self.experiment / self.hash
+        return Path(self.output_dir).expanduser() / self.experiment / self.hash
 
     def dataset_root(self) -> Path:
         """The dataset's folder; UserError if neither it nor a data root is set."""
@@ -155,6 +155,8 @@ def validate(model: type[RunConfig], data: object, *, source: str) -> RunConfig:
         return model.parse(data)
     except ValidationError as error:
         raise UserError("\n".join(_lines(error, data, source))) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{source}: not plain settings ({error}).") from error
 
 
 def _lines(error: ValidationError, data: object, source: str) -> list[str]:
@@ -164,7 +166,8 @@ def _lines(error: ValidationError, data: object, source: str) -> list[str]:
         message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
         if problem["type"] == "extra_forbidden":
             *section, key = problem["loc"]
-            message = f"unknown key{did_you_mean(str(key), _valid_keys(tuple(section), data))}"
+            valid = _valid_keys(tuple(section), data)
+            message = f"unknown key{did_you_mean(str(key), valid) if valid else ''}"
             lines.append(f"{source}: {path}: {message}")
         elif problem["type"] in ("choice", "missing") or isinstance(value, dict | list):
             lines.append(f"{source}: {path}: {message}")
@@ -183,6 +186,8 @@ def _valid_keys(path: tuple[int | str, ...], data: Any) -> list[str]:
         return list(sections[top].model_fields)
     registries = {"dataset": DATASETS, "scenario": SCENARIOS, "learners": LEARNERS}
     registries |= {"modality": MODALITIES, "encoder": ENCODERS}
+    if len(path) > (2 if top == "learners" else 1):
+        return []  # settings within settings, of a plug-in perhaps
     here = data
     for key in path:
         here = here[key]

@@ -47,9 +47,10 @@ def public(config: RunConfig) -> dict[str, Any]:
     return data
 
 
-def dataset_facts(data: Data) -> dict[str, Any]:
-    """The ``dataset`` part of a result."""
+def dataset_facts(data: Data, stream: Stream) -> dict[str, Any]:
+    """The ``dataset`` part of a result; the split rule is the stream's (validation held out)."""
     facts = {name: getattr(data.manifest, name) for name in DATASET_FACTS}
+    facts |= {name: getattr(stream.manifest, name) for name in ("split_rule", "group_overlap")}
     counts = {"num_recordings": len(data.manifest), "skipped_damaged": len(data.signals.damaged)}
     return {**facts, **counts}
 
@@ -87,6 +88,7 @@ def make_result(
             "name": e.name,
             "classes": [names[c] for c in e.classes],
             "num_train": len(e.train),
+            "num_validation": len(e.validation),
             "num_test": len(e.test),
         }
         for e in stream.experiences
@@ -101,7 +103,7 @@ def make_result(
         modality=config.modality.registered_name,
         seed=config.seeds[0],
         quick=config.quick,
-        dataset=dataset_facts(data),
+        dataset=dataset_facts(data, stream),
         class_names=names,
         experiences=experiences,
         metrics={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 from benchmarks.config import RunConfig
 from benchmarks.facts import Data
 from benchmarks.machine import pick_device
-from benchmarks.report import load_result
+from benchmarks.report import REPORT_FILE, load_result, write_html
 from benchmarks.result import RESULT_FILE, Result
 from benchmarks.run import Observer, Run, build_learner
-from benchmarks.tracking import make_tracker
+from benchmarks.tracking import check_store, make_tracker, resend
+from benchmarks.tracking_data import State
 from benchmarks.workspace import check_same_run, check_writable, clear
 from continual.scenarios import Stream
 from multimodal.datasets import DatasetConfig
@@ -29,14 +31,13 @@ class Grid:
     """The cells of one config, checked and ready.
 
     Making it reads annotations and decodes signals, and raises UserError for everything about
-    the config, the data and the output folder that would stop a cell later (the tracking store is
-    opened before the first step of the first cell).
+    the config, the data, the output folder and the tracking store that would stop a cell later.
     ``run_cell`` then runs a cell that is not done yet; ``done`` holds the results of the others.
-    fresh: no cell counts as done, and what earlier runs left is deleted as each cell begins.
+    fresh: no cell counts as done, and what earlier runs left is deleted after all checks.
     """
 
     def __init__(self, config: RunConfig, *, fresh: bool = False) -> None:
-        self.config, self.cells, self.fresh = config, config.cells(), fresh
+        self.config, self.cells = config, config.cells()
         pick_device(config.training.device)
         check_writable(config.folder.parent)
         self.manifest = read_manifest(config)
@@ -48,15 +49,18 @@ class Grid:
         for cell, done in zip(self.cells, self.done, strict=True):
             if done is None:
                 build_learner(cell, self.data, pick_device("cpu"))
+        check_store(config.tracking, Path(config.output_dir))
         self._decode()
+        if fresh:
+            for cell in self.cells:
+                clear(cell.folder)
 
     def run_cell(self, number: int, observer: Observer | None = None) -> Result:
         """Run a cell, or return its result if it is done already."""
         cell, done = self.cells[number], self.done[number]
         if done is not None:
+            complete(cell.folder, done)
             return done
-        if self.fresh:
-            clear(cell.folder)
         tracker = make_tracker(
             cell.tracking,
             experiment=cell.experiment,
@@ -92,6 +96,18 @@ class Grid:
                 raise UserError(f"{error} ({len(damaged)} damaged ones left out)") from error
 
 
+def complete(folder: Path, result: Result) -> None:
+    """What a run killed just after its result was written still owes: its page and its store."""
+    if not (folder / REPORT_FILE).exists():
+        write_html([result], folder / REPORT_FILE)
+    state = State.load(folder)
+    if state is not None and not state.done:
+        try:
+            resend(folder)
+        except UserError as error:
+            print(f"medley: {error}", file=sys.stderr)
+
+
 def read_manifest(config: RunConfig) -> Manifest:
     """The dataset as its reader sees it; UserError if it is of another modality."""
     dataset = config.dataset
@@ -110,6 +126,8 @@ def open_data(config: RunConfig, manifest: Manifest) -> Data:
     """The manifest with its adapter and a cache of decoded signals."""
     adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
     folder = Path(config.output_dir) / "cache" if config.cache == "disk" else None
+    if folder is not None:
+        check_writable(folder)
     signals = SignalCache(manifest, adapter, folder=folder, skip_damaged=config.skip_damaged)
     return Data(manifest, adapter, signals)
 

@@ -32,6 +32,7 @@ MAIN_METRICS = tuple(METRICS)[:3]
 OPTIONAL_METRICS = ("macro_auroc",)
 WIDE_CONSOLE = 150
 # Config keys that do not change what a seed's numbers are an example of.
+REPORT_FILE = "report.html"
 NOT_SETTINGS = ("seeds", "data_root", "output_dir", "cache", "tracking")
 
 

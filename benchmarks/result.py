@@ -21,8 +21,10 @@ class Result:
     [0, 1] or None where undefined; ``accuracy_matrix`` is a list of rows (row: after experience i,
     column: test set of experience j); ``per_class_accuracy`` maps class name to fraction;
     ``confusion_matrix`` is a list of rows (row: true class, column: predicted) after the last
-    experience. seconds: time spent in this run, over all resumptions. peak_memory_bytes: of
-    the process (resident) and, on a GPU, of the device.
+    experience. seconds: training and
+    evaluation of this run, over all resumptions. peak_memory_bytes:
+    "process", the highest resident size of this process so far (earlier cells of a grid count),
+    and, on a GPU, "device", the highest allocation of this run.
     """
 
     experiment: str

@@ -8,6 +8,7 @@ its result if it is done.
 from __future__ import annotations
 
 import random
+import sys
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from benchmarks import machine
 from benchmarks.config import RunConfig
 from benchmarks.facts import Data, dataset_facts, make_result, public, tags
 from benchmarks.journal import Journal
-from benchmarks.report import write_html
+from benchmarks.report import REPORT_FILE, write_html
 from benchmarks.result import Result, write_atomically
 from benchmarks.tracking import NullTracker, Tracker
 from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
@@ -64,6 +65,8 @@ class Run:
         if config.training.threads is not None:
             torch.set_num_threads(config.training.threads)
         seed_everything(self.seed)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.learner = build_learner(config, data, self.device)
         self.strategy = self._strategy()
         self.evaluator = Evaluator(self.learner, stream, self.strategy.batches)
@@ -119,6 +122,8 @@ class Run:
             finally:
                 if self.journal is not None:
                     self.journal.close()
+            if self.interrupted:
+                raise KeyboardInterrupt
             return result
 
     def _open(self) -> None:
@@ -133,16 +138,30 @@ class Run:
             self.journal.truncate(0)
         else:
             self._restore(state)
-        self.tracker.start(
-            public(self.config), tags(self.config, manifest), dataset_facts(self.data)
-        )
+        self._start_tracking()
+        self.clock = time.perf_counter()
+
+    def _start_tracking(self) -> None:
+        facts = dataset_facts(self.data, self.stream)
+        labels = tags(self.config, self.data.manifest)
+        try:
+            self.tracker.start(public(self.config), labels, facts)
+        except UserError as error:
+            # Stores are checked before a grid begins: this one was lost since, and a run is
+            # worth more than its tracking.
+            print(
+                f"medley: {error} This run goes on untracked; send it later with "
+                f"`medley report --resend {self.folder}`.",
+                file=sys.stderr,
+            )
+            self.tracker = NullTracker()
 
     def _train(self) -> Result:
         assert self.journal is not None
         strategy, total = self.strategy, len(self.strategy.rows)
         if self.observer is not None:
             self.observer.begin(self._total_steps(), strategy.position.total_steps)
-        if strategy.position.total_steps == 0 and total > 1:
+        if strategy.position == Position() and total > 1:
             self.records["baseline"] = self.evaluator.baseline()
         for index in range(strategy.position.experience, total):
             strategy.train(self.benchmark.train_stream[index], eval_streams=[])
@@ -157,7 +176,7 @@ class Run:
             seconds=self._seconds(),
         )
         result.save(self.folder)
-        self.tracker.finish(result, [write_html([result], self.folder / "report.html")])
+        self.tracker.finish(result, [write_html([result], self.folder / REPORT_FILE)])
         return result
 
     def _experience_done(self, index: int, total: int) -> None:
@@ -175,6 +194,8 @@ class Run:
         self.journal.write(values, self.strategy.position.total_steps)
         self._save_model(index)
         self._save_checkpoint()
+        if self.interrupted:
+            raise KeyboardInterrupt
         if self.observer is not None:
             self.observer.experience_done(index, total, accuracies)
 
@@ -207,7 +228,7 @@ class Run:
         if not np.isfinite(mean):
             raise UserError(
                 f"the loss became {mean} at step {steps}: lower training.learning_rate "
-                f"({self.config.training.learning_rate}); the last checkpoint is in {self.folder}."
+                f"({self.config.training.learning_rate})."
             )
 
     # ---- state --------------------------------------------------------------------------

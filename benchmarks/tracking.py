@@ -88,6 +88,14 @@ def connect(uri: str, *, timeout: int = 5) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
+def check_store(config: TrackingConfig, output_dir: Path) -> None:
+    """UserError if tracking is on and the store cannot be reached."""
+    if config.store == "mlflow":
+        uri = config.uri or default_uri(output_dir)
+        with _blaming(uri, "fix tracking.uri, or set tracking.store=none"):
+            connect(uri).search_experiments(max_results=1)
+
+
 def open_run(uri: str, *, experiment: str) -> str:
     """A new run's id. UserError if the store cannot be reached."""
     with _blaming(uri, "give another uri"):

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from continual.learners import ExperienceInfo, Learner
 from multimodal.batch import Batch
+from multimodal.errors import UserError
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="no QP solver found")
@@ -144,10 +145,7 @@ class LearnerStrategy(SupervisedTemplate):
 
     def make_eval_dataloader(self, **kwargs: Any) -> None:
         rows = torch.tensor([item[0] for item in self.adapted_dataset])  # pyright: ignore
-        self.dataloader = (
-            [b, b.labels, torch.zeros(len(b), dtype=torch.int64, device=self.device)]
-            for b in self.batches(rows.numpy())
-        )
+        self.dataloader = _InOrder(self, rows.numpy())
 
     def _unpack_minibatch(self) -> None:
         """Batches come unpacked and on the device."""
@@ -174,7 +172,15 @@ class LearnerStrategy(SupervisedTemplate):
         self.position = Position(self.position.experience + 1, total_steps=steps)
 
     def training_epoch(self, **kwargs: Any) -> None:
-        """The steps left in the current epoch, with Avalanche's hooks in Avalanche's order."""
+        """The steps left in the current epoch, with Avalanche's hooks in Avalanche's order.
+
+        UserError if a plugin has put another loader in the place of ours.
+        """
+        if not isinstance(self.dataloader, _Remaining):
+            raise UserError(
+                "an Avalanche plugin replaced the training data (ReplayPlugin and its like do): "
+                "use one of Medley's learners with a memory instead, such as replay."
+            )
         for batch, memory_batch in self.dataloader:  # pyright: ignore[reportGeneralTypeIssues]
             if self._stop_training:
                 return
@@ -244,6 +250,21 @@ class _Remaining:
         order = strategy._epoch_order().split(strategy.train_mb_size)
         for rows in order[strategy.position.step :]:
             yield strategy._load(rows)
+
+
+class _InOrder:
+    """Iterating gives ``[Batch, labels, zeros]`` for the given rows, in order."""
+
+    def __init__(self, strategy: LearnerStrategy, rows: np.ndarray) -> None:
+        self.strategy, self.rows = strategy, rows
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.strategy.eval_mb_size)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for batch in self.strategy.batches(self.rows):
+            zeros = torch.zeros(len(batch), dtype=torch.int64, device=self.strategy.device)
+            yield [batch, batch.labels, zeros]
 
 
 @contextlib.contextmanager

@@ -132,6 +132,19 @@ class Manifest:
             digest.update(repr(row).encode())
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def files_hash(self) -> str:
+        """Hex digest over every file's place, time of change and size: for caches on one machine.
+
+        Unlike ``content_hash`` it tells a processed copy, of the same names and sizes, apart.
+        """
+        digest = hashlib.sha256()
+        for r in self.recordings:
+            if r.path is not None and r.path.exists():
+                status = r.path.stat()
+                digest.update(repr((str(r.path.resolve()), status.st_mtime_ns)).encode())
+        return digest.hexdigest()[:16]
+
 
 def refuse_shared_groups(manifest: Manifest) -> None:
     """Leak checker: UserError if a group stands in two splits. Groups named "" are unknown."""

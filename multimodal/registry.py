@@ -21,6 +21,7 @@ import importlib.metadata
 import json
 import os
 import pkgutil
+import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -57,6 +58,10 @@ class Config(BaseModel):
         return {"name": self.registered_name, **fields} if self.registered_name else fields
 
 
+def _place(config: type[Config]) -> tuple[str, str]:
+    return config.__module__, config.__qualname__
+
+
 ConfigType = TypeVar("ConfigType", bound=type[Config])
 
 
@@ -78,7 +83,7 @@ class Registry:
 
         def decorate(config: ConfigType) -> ConfigType:
             known = self._configs.get(name)
-            if known is not None and known.__qualname__ != config.__qualname__:
+            if known is not None and _place(known) != _place(config):
                 raise ValueError(f"{self.kind} {name!r} is already registered by {known}")
             config.registered_name = name
             self._configs[name] = config
@@ -136,13 +141,15 @@ class Registry:
 def load_plugins() -> None:
     """Import the modules that plug-ins name; UserError if one cannot be imported."""
     variable = os.environ.get(PLUGIN_VARIABLE, "")
+    if variable and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a module beside the config, as `python -m` would find it
     modules = {m.strip(): PLUGIN_VARIABLE for m in variable.split(",") if m.strip()}
     for point in importlib.metadata.entry_points(group=PLUGIN_GROUP):
         modules[point.value] = f"entry point {point.name!r}"
     for module, source in modules.items():
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise UserError(f"plug-in module {module!r} ({source}): {error}") from error
 
 
@@ -165,6 +172,7 @@ class _Choice:
         for name in self.registry.names():
             fields = self.registry.config(name).model_json_schema()
             fields["properties"] = {"name": {"const": name}, **fields.get("properties", {})}
-            fields["required"] = ["name", *fields.get("required", [])]
+            name_needed = [] if name == self.registry.default else ["name"]
+            fields["required"] = [*name_needed, *fields.get("required", [])]
             choices.append(fields)
         return {"title": self.registry.kind, "anyOf": choices}

@@ -69,7 +69,7 @@ class SignalCache:
         self._used = 0  # steps of the block in memory that hold signals
         self._folder, self._seen = None, set[Path]()
         if folder is not None:
-            key = f"{manifest.content_hash}\0{adapter.fingerprint}"
+            key = f"{manifest.content_hash}\0{manifest.files_hash}\0{adapter.fingerprint}"
             self._folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
             self._folder.mkdir(parents=True, exist_ok=True)
             self._read_new_shards(self._folder)

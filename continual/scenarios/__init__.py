@@ -7,7 +7,6 @@ manifest; it opens no signal. ``as_benchmark`` turns a Stream into an Avalanche 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -44,10 +43,6 @@ class Stream:
         return len(self.experiences)
 
 
-class ScenarioConfig(Protocol):
-    def build(self, manifest: Manifest, seed: int) -> Stream: ...
-
-
 def hold_out_validation(
     manifest: Manifest, fraction: float, *, seed: int, by_group: bool = True
 ) -> Manifest:
@@ -60,17 +55,24 @@ def hold_out_validation(
     if fraction == 0 or len(manifest.indices("validation")):
         return manifest
     rows = [r for r in manifest if r.split == "train"]
-    sides = seeded_split(
-        [r.uid for r in rows],
-        [manifest.class_names[r.label] for r in rows],
-        groups=[r.group for r in rows] if by_group else None,
-        test_fraction=fraction,
-        seed=seed,
-    )
+    try:
+        sides = seeded_split(
+            [r.uid for r in rows],
+            [manifest.class_names[r.label] for r in rows],
+            groups=[r.group for r in rows] if by_group else None,
+            test_fraction=fraction,
+            seed=seed,
+        )
+    except UserError as error:
+        raise UserError(
+            f"scenario.validation_fraction={fraction}: no validation split can be held out of the "
+            f"training recordings of {manifest.name!r} ({error})"
+        ) from error
     held = {r.uid for r, side in zip(rows, sides, strict=True) if side == "test"}
     moved = tuple(replace(r, split="validation") if r.uid in held else r for r in manifest)
     overlap = manifest.group_overlap or ("" if by_group else "validation is of the same groups")
-    return replace(manifest, recordings=moved, group_overlap=overlap)
+    rule = f"{manifest.split_rule}; validation: {fraction} of train, seed {seed}"
+    return replace(manifest, recordings=moved, group_overlap=overlap, split_rule=rule)
 
 
 def check_stream(stream: Stream) -> None:

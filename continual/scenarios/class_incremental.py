@@ -16,6 +16,8 @@ from multimodal.errors import UserError, did_you_mean
 from multimodal.recordings import Manifest
 from multimodal.registry import Config
 
+ClassList = Annotated[tuple[str, ...], Field(min_length=1)]
+
 
 @SCENARIOS.register("class_incremental")
 class ClassIncrementalConfig(Config):
@@ -29,7 +31,7 @@ class ClassIncrementalConfig(Config):
     """
 
     num_experiences: Annotated[int, Field(ge=1)] | None = None
-    classes: tuple[tuple[str, ...], ...] | None = None
+    classes: Annotated[tuple[ClassList, ...], Field(min_length=1)] | None = None
     first_experience: Annotated[int, Field(ge=1)] | None = None
     shuffle: bool = True
     class_order_seed: Annotated[int, Field(ge=0)] | None = None
@@ -47,7 +49,11 @@ class ClassIncrementalConfig(Config):
         """UserError for more experiences than classes, unknown, repeated or forgotten classes."""
         manifest = hold_out_validation(manifest, self.validation_fraction, seed=seed)
         order_seed = seed if self.class_order_seed is None else self.class_order_seed
-        lists = self._listed(manifest) if self.classes else self._drawn(manifest, order_seed)
+        lists = (
+            self._listed(manifest)
+            if self.classes is not None
+            else self._drawn(manifest, order_seed)
+        )
         rows = {split: manifest.indices(split) for split in ("train", "validation", "test")}
         experiences = []
         for i, classes in enumerate(lists):

@@ -33,6 +33,12 @@ class DomainIncrementalConfig(Config):
         groups = sorted({g for g in manifest.groups if g})
         if not groups:
             raise UserError(f"domain_incremental: dataset {manifest.name!r} knows no groups.")
+        unknown = int(np.sum(manifest.groups == ""))
+        if unknown:
+            raise UserError(
+                f"domain_incremental: {unknown} recordings of {manifest.name!r} have no group; "
+                "give each one its speaker, patient or source."
+            )
         if self.order is not None and sorted(self.order) != groups:
             raise UserError(
                 f"scenario.order must list each group of {manifest.name!r} once: "

@@ -1,4 +1,4 @@
-"""Every YAML file below configs/ is valid and runs on a toy dataset."""
+"""Every YAML file below configs/ is valid and runs on a toy dataset (always of speech)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
     toy = ToyConfig(num_classes=classes, train=4, test=4, shared_groups=domain)
     changes = {
         "dataset": toy.dump(),
+        "modality": "speech",
         "seeds": [config.seeds[0]],
         "quick": True,
         "output_dir": str(tmp_path),

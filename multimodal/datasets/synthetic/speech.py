@@ -239,7 +239,7 @@ def _make(folder: Path, utterances: list[Utterance]) -> None:
             if not (folder / INDEX).is_file():
                 raise UserError(
                     f"dataset 'synthetic_speech': cannot write {folder} ({error.strerror}); "
-                    "choose another data_root."
+                    "choose another output_dir."
                 ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
