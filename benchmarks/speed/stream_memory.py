@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
 
 from benchmarks.speed.harness import noise_manifest
 
@@ -45,15 +49,22 @@ def peak_bytes(experiences: int, train: int) -> int:
 
 
 def main() -> None:
-    train = 8 if "--quick" in sys.argv else 40
-    peaks = {}
-    for experiences in (5, 50):
-        # A fresh interpreter: a forked one would inherit this one's peak.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            peaks[experiences] = pool.apply(peak_bytes, (experiences, train))
-        print(f"{experiences:3d} experiences: peak {peaks[experiences] / 2**20:.0f} MiB")
-    figures = {f"peak_mib_{n}": round(peak / 2**20, 1) for n, peak in peaks.items()}
-    print(json.dumps({**figures, "ratio_50_to_5": round(peaks[50] / peaks[5], 3)}))
+    quick = "--quick" in sys.argv
+    peaks: dict[int, list[float]] = {5: [], 50: []}
+    for _ in range(1 if quick else 5):
+        for experiences, values in peaks.items():
+            # A fresh interpreter: a forked one would inherit this one's peak.
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                peak = pool.apply(peak_bytes, (experiences, 8 if quick else 40))
+            values.append(peak / 2**20)
+    table = Table("experiences", "median MiB", "min MiB", "max MiB", "runs", title="peak memory")
+    for experiences, values in peaks.items():
+        row = (statistics.median(values), min(values), max(values))
+        table.add_row(str(experiences), *(f"{v:.0f}" for v in row), str(len(values)))
+    Console(width=100).print(table)
+    medians = {n: statistics.median(values) for n, values in peaks.items()}
+    figures = {f"peak_mib_{n}": round(value, 1) for n, value in medians.items()}
+    print(json.dumps({**figures, "ratio_50_to_5": round(medians[50] / medians[5], 3)}))
 
 
 if __name__ == "__main__":

@@ -146,6 +146,7 @@ class _Tensors(torch.utils.data.TensorDataset):
 def main() -> None:
     quick = "--quick" in sys.argv
     warnings.filterwarnings("ignore", message="No loggers specified|no QP solver found")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="avalanche")
     bench = Bench(epochs=1 if quick else 4)
     seconds = time_all(
         {
