@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from continual.strategy import Position, evaluating, predict
+from multimodal.errors import UserError
 
 
 def weights(learner) -> torch.Tensor:
@@ -184,3 +185,23 @@ class TestAvalanche:
         batch, labels, _ = dataset.collate_fn([dataset[0], dataset[1]])
         assert batch.indices.tolist() == stream.experiences[1].train[:2].tolist()
         assert torch.equal(labels, batch.labels)
+
+    def test_a_plugin_that_replaces_the_data_is_refused(self, make_strategy, make_learner):
+        from avalanche.training.plugins import ReplayPlugin
+
+        strategy, benchmark = make_strategy(
+            make_learner("finetune"), plugins=[ReplayPlugin(mem_size=4)]
+        )
+        strategy.train(benchmark.train_stream[0], eval_streams=[])
+        with pytest.raises(UserError, match="plugin replaced the training data"):
+            strategy.train(benchmark.train_stream[1], eval_streams=[])
+
+    def test_its_interactive_logger_evaluates(self, make_strategy, make_learner, capsys):
+        from avalanche.evaluation.metrics import accuracy_metrics
+        from avalanche.logging import InteractiveLogger
+        from avalanche.training.plugins import EvaluationPlugin
+
+        evaluator = EvaluationPlugin(accuracy_metrics(stream=True), loggers=[InteractiveLogger()])
+        strategy, benchmark = make_strategy(make_learner("majority"), evaluator=evaluator)
+        strategy.eval(benchmark.test_stream)
+        assert "Top1_Acc_Stream/eval_phase/test_stream" in capsys.readouterr().out

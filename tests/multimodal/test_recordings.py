@@ -69,3 +69,18 @@ def test_select_keeps_classes() -> None:
     table = toy_manifest().select([0, 3])
     assert len(table) == 2
     assert table.num_classes == 4
+
+
+def test_files_hash_tells_a_processed_copy_apart(tmp_path) -> None:
+    import os
+
+    hashes = []
+    for name, content in (("raw", b"12"), ("other", b"34")):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "a.wav"
+        file.write_bytes(content)
+        os.utime(file, (1, 1))
+        table = manifest(replace(ROWS[0], path=file))
+        hashes.append((table.content_hash, table.files_hash))
+    assert hashes[0][0] == hashes[1][0]
+    assert hashes[0][1] != hashes[1][1]
