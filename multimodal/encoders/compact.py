@@ -3,9 +3,8 @@
 Architecture after the Vision Transformer (Dosovitskiy et al. 2021) with pre-norm blocks (Xiong
 et al. 2020), fixed sinusoidal positions (Vaswani et al. 2017), masked mean pooling, and a stem of
 overlapping stride-2 convolutions instead of one linear patch embedding (Xiao et al. 2021, "Early
-convolutions help transformers see better"; on the synthetic spoken commands it takes joint
-training from 71 % to 90 %). The stem runs over time (log-mel, ECG), over height and width
-(X-ray), or over frames, height and width (video).
+convolutions help transformers see better"). The stem runs over time (log-mel, ECG), over height
+and width (X-ray), or over frames, height and width (video).
 """
 
 from __future__ import annotations

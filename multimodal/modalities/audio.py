@@ -27,6 +27,7 @@ from multimodal.modalities.speech import (
     SpeechAdapter,
     SpeechConfig,
     refuse_damaged_container,
+    refuse_gaps,
 )
 from multimodal.recordings import Recording
 from multimodal.registry import Config
@@ -61,11 +62,7 @@ class AudioConfig(Config):
 
     @model_validator(mode="after")
     def _hop_within_window(self) -> Self:
-        if self.hop_ms > self.window_ms:
-            raise ValueError(
-                f"hop_ms={self.hop_ms} is longer than window_ms={self.window_ms}: samples between "
-                "the windows would be ignored; use a shorter hop or a longer window"
-            )
+        refuse_gaps(self.hop_ms, self.window_ms)
         return self
 
     def build(self) -> AudioAdapter:

@@ -34,6 +34,15 @@ LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
 MAX_FRAMES = 2**40
 
 
+def refuse_gaps(hop_ms: float, window_ms: float) -> None:
+    """ValueError if samples between the Fourier windows would be ignored."""
+    if hop_ms > window_ms:
+        raise ValueError(
+            f"hop_ms={hop_ms} is longer than window_ms={window_ms}: samples between the windows "
+            "would be ignored; use a shorter hop or a longer window"
+        )
+
+
 @MODALITIES.register("speech")
 class SpeechConfig(Config):
     """Speech signals and their log-mel features.
@@ -52,11 +61,7 @@ class SpeechConfig(Config):
 
     @model_validator(mode="after")
     def _hop_within_window(self) -> Self:
-        if self.hop_ms > self.window_ms:
-            raise ValueError(
-                f"hop_ms={self.hop_ms} is longer than window_ms={self.window_ms}: samples between "
-                "the windows would be ignored; use a shorter hop or a longer window"
-            )
+        refuse_gaps(self.hop_ms, self.window_ms)
         return self
 
     def build(self) -> SpeechAdapter:
