@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from multimodal.downloads import Download
 from multimodal.recordings import Manifest
 from multimodal.registry import Config, Registry
 
@@ -22,6 +23,7 @@ class DatasetConfig(Config):
     folder: name of the dataset's folder in the data root; "" if it makes its own signals
     (synthetic) or needs ``root`` (a user's own data). modalities: the adapters it serves.
     summary, licence, how_to_get: for ``medley datasets list`` and ``describe``.
+    downloads: what ``medley datasets get`` fetches; empty where a person must get the data.
     """
 
     folder: ClassVar[str] = ""
@@ -30,6 +32,7 @@ class DatasetConfig(Config):
     summary: ClassVar[str] = ""
     licence: ClassVar[str] = ""
     how_to_get: ClassVar[str] = ""
+    downloads: ClassVar[tuple[Download, ...]] = ()
 
     root: str | None = None
 

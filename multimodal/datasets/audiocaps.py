@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from multimodal.datasets import DATASETS, DatasetConfig
-from multimodal.datasets.esc50 import csv_rows
+from multimodal.datasets.csv_files import csv_rows
 from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from multimodal.datasets import DATASETS, DatasetConfig
-from multimodal.datasets.esc50 import csv_rows
+from multimodal.datasets.csv_files import csv_rows
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.downloads import Download
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -16,6 +17,34 @@ CLIPS = {"train": 3_839, "validation": 1_045, "test": 1_045}
 CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
 COLUMNS = ("file_name", *CAPTIONS)
 EXPECTED = "clotho_csv_files/clotho_captions_development.csv, ... and clotho_audio_files/"
+# Checksums of the files of Zenodo's record, as the package aac-datasets states them.
+ZENODO = "https://zenodo.org/records/4783391/files"
+SOUND_ARCHIVES = {
+    "development": "md5:c8b05bc7acdb13895bb3c6a29608667e",
+    "validation": "md5:7dba730be08bada48bd15dc4e668df59",
+    "evaluation": "md5:4569624ccadf96223f19cb59fe4f849f",
+}
+TABLES = {
+    "captions_development": "md5:d4090b39ce9f2491908eebf4d5b09bae",
+    "captions_validation": "md5:5879e023032b22a2c930aaa0528bead4",
+    "captions_evaluation": "md5:1b16b9e57cf7bdb7f13a13802aeb57e2",
+    "metadata_development": "md5:170d20935ecfdf161ce1bb154118cda5",
+    "metadata_validation": "md5:2e010427c56b1ce6008b0f03f41048ce",
+    "metadata_evaluation": "md5:13946f054d4e1bf48079813aac61bf77",
+}
+
+
+def _table(name: str, checksum: str) -> Download:
+    url = f"{ZENODO}/clotho_{name}.csv"
+    return Download(url, checksum=checksum, unpack=False, into="clotho_csv_files")
+
+
+def _sounds(name: str, checksum: str) -> Download:
+    file = f"clotho_audio_{name}.7z"
+    by_hand = f"7z x archives/{file} -oclotho_audio_files"
+    return Download(
+        f"{ZENODO}/{file}", checksum=checksum, unpack=False, into="archives", by_hand=by_hand
+    )
 
 
 @DATASETS.register("clotho")
@@ -34,6 +63,10 @@ class ClothoConfig(DatasetConfig):
     how_to_get: ClassVar[str] = (
         "Unpack the archives of https://zenodo.org/records/4783391 into clotho/clotho_audio_files "
         "and put the CSV files into clotho/clotho_csv_files."
+    )
+    downloads: ClassVar[tuple[Download, ...]] = (
+        *(_table(*item) for item in TABLES.items()),
+        *(_sounds(*item) for item in SOUND_ARCHIVES.items()),
     )
 
     captions: Literal["all", "first"] = "all"

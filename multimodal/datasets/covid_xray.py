@@ -18,6 +18,7 @@ from pydantic import Field
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.datasets.splits import class_order, seeded_split
+from multimodal.downloads import Download
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -53,6 +54,12 @@ class CovidXrayConfig(DatasetConfig):
     licence: ClassVar[str] = "per image (column license of metadata.csv)"
     how_to_get: ClassVar[str] = (
         "git clone https://github.com/ieee8023/covid-chestxray-dataset covid_xray"
+    )
+    # There are no releases. GitHub makes archives on request and publishes no checksum of them.
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(
+            "https://github.com/ieee8023/covid-chestxray-dataset/archive/refs/heads/master.zip"
+        ),
     )
 
     views: tuple[str, ...] = ("PA", "AP", "AP Supine")

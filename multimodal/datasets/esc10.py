@@ -9,6 +9,7 @@ from typing import ClassVar
 from multimodal.datasets import DATASETS
 from multimodal.datasets.esc50 import CITATION, ESC10, FOLDS, FoldConfig
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.downloads import Download
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -45,6 +46,13 @@ class Esc10Config(FoldConfig):
     how_to_get: ClassVar[str] = (
         "Unpack the archive of https://github.com/karolpiczak/ESC-10 into the folder esc10; its "
         "clips are also those of dataset esc50 with subset=esc10."
+    )
+    # The commit fixes the content. GitHub makes archives on request and publishes no checksum.
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(
+            "https://github.com/karolpiczak/ESC-10/archive/"
+            "553c8f1743b9dba6b282e1323c3ca8fa76923448.zip"
+        ),
     )
 
     def build(self, root: Path) -> Manifest:

@@ -1,17 +1,19 @@
-"""ESC-50 (Piczak, ACM Multimedia 2015, CC BY-NC); and what readers of folds and CSVs share."""
+"""ESC-50 (Piczak, ACM Multimedia 2015, CC BY-NC); and what readers of official folds share."""
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from multimodal.datasets import DATASETS, DatasetConfig
+from multimodal.datasets.csv_files import csv_rows
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.datasets.splits import known_overlap
+from multimodal.downloads import Download
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -108,6 +110,13 @@ class Esc50Config(FoldConfig):
     summary: ClassVar[str] = "ESC-50: 50 environmental sounds, 5 folds of 400 clips, 44.1 kHz, 5 s"
     licence: ClassVar[str] = "CC BY-NC 3.0 (the ESC-10 subset CC BY 3.0)"
     how_to_get: ClassVar[str] = "git clone https://github.com/karolpiczak/ESC-50 esc50"
+    # The commit fixes the content. GitHub makes archives on request and publishes no checksum.
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(
+            "https://github.com/karolpiczak/ESC-50/archive/"
+            "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6.zip"
+        ),
+    )
 
     subset: Literal["all", "esc10"] = "all"
 
@@ -166,43 +175,3 @@ class Esc50Config(FoldConfig):
             path=root / "audio" / name,
             group=match[2],
         )
-
-
-def known_overlap(recordings: Iterable[Recording], known: Collection[str]) -> str:
-    """Why official folds share groups, for ``Manifest.group_overlap``; "" if they share none.
-
-    Also "" if another group than the ``known`` ones is shared: then the manifest refuses it.
-    """
-    splits: dict[str, set[str]] = {}
-    for recording in recordings:
-        splits.setdefault(recording.group, set()).add(recording.split)
-    shared = sorted(group for group, sides in splits.items() if len(sides) > 1)
-    if not shared or not set(shared) <= set(known):
-        return ""
-    return f"the official folds share the source recordings {', '.join(shared)}"
-
-
-def csv_rows(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line number, row) of a CSV file with exactly these columns, cells as they are written.
-
-    A quoted cell may hold commas; "none" and "NA" are text like any other. UserError: other
-    columns, a row with too few or too many cells, not UTF-8.
-    """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            lines = [(reader.line_num, line) for line in reader if line]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{table} cannot be read as a CSV file: {error}.") from error
-    if header != list(columns):
-        raise UserError(
-            f"{table}: expected the columns {','.join(columns)}; found {','.join(header)}."
-        )
-    for number, line in lines:
-        if len(line) != len(header):
-            raise UserError(
-                f"{table}, line {number}: {len(line)} cells for {len(header)} columns; restore "
-                "the official file."
-            )
-    return [(number, dict(zip(header, line, strict=True))) for number, line in lines]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from multimodal.datasets import DATASETS, DatasetConfig
-from multimodal.datasets.esc50 import csv_rows
+from multimodal.datasets.csv_files import csv_rows
 from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.datasets.splits import Unverified
 from multimodal.errors import UserError

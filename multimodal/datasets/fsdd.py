@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.downloads import Download
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -33,6 +34,12 @@ class FsddConfig(DatasetConfig):
     licence: ClassVar[str] = "CC BY-SA 4.0"
     how_to_get: ClassVar[str] = (
         "git clone https://github.com/Jakobovski/free-spoken-digit-dataset fsdd"
+    )
+    # The last tag. GitHub makes archives on request and publishes no checksum of them.
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(
+            "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
+        ),
     )
 
     split: Literal["official", "speaker"] = "official"

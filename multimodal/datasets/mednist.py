@@ -10,6 +10,7 @@ from pydantic import Field
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.datasets.splits import seeded_split
+from multimodal.downloads import Download
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -34,6 +35,14 @@ class MednistConfig(DatasetConfig):
     how_to_get: ClassVar[str] = (
         "Unpack MedNIST.tar.gz, a release of "
         "https://github.com/Project-MONAI/MONAI-extra-test-data, and rename its folder to mednist."
+    )
+    # Checksum as MONAI, whose release it is, states it.
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(
+            "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+            "MedNIST.tar.gz",
+            checksum="md5:0bc7306e7427e00ad1c5526a6677552d",
+        ),
     )
 
     test_fraction: float = Field(default=0.2, gt=0, lt=1)

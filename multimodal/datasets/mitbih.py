@@ -12,6 +12,7 @@ from pydantic import Field
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.datasets.splits import seeded_split
+from multimodal.downloads import PHYSIONET, Download
 from multimodal.errors import UserError
 from multimodal.modalities.wfdb_files import call_wfdb, read_header
 from multimodal.recordings import Manifest, Recording
@@ -94,6 +95,9 @@ class MitbihConfig(DatasetConfig):
     how_to_get: ClassVar[str] = (
         "Unpack https://physionet.org/content/mitdb/get-zip/1.0.0/ into the folder mitbih."
     )
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(f"{PHYSIONET}/mitdb/mit-bih-arrhythmia-database-1.0.0.zip"),
+    )
 
     split: Literal["by_record", "ds1_ds2", "ds1_ds2_strict", "within_record"] = "by_record"
     test_fraction: float = Field(default=0.3, gt=0, lt=1)
@@ -132,10 +136,8 @@ class MitbihConfig(DatasetConfig):
             # The files name no release; 1.0.0 is the only one.
             version=f"1.0.0: {len(records)} records",
             licence=self.licence,
-            citation=(
-                "G. B. Moody and R. G. Mark, IEEE Eng. in Med. and Biol. 20(3):45-50, 2001, "
-                "doi:10.13026/C2F305"
-            ),
+            citation="G. B. Moody and R. G. Mark, IEEE Eng. in Med. and Biol. 20(3):45-50, 2001, "
+            "doi:10.13026/C2F305",
             split_rule=rule,
             group_overlap=self._overlap(),
             root=root,

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from multimodal.datasets import DATASETS, DatasetConfig
-from multimodal.datasets.chexpert import (
+from multimodal.datasets.findings import (
     missing_images,
     refuse_unknown_classes,
     validation_rule,

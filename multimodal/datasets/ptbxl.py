@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -11,7 +10,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from multimodal.datasets import DATASETS, DatasetConfig
+from multimodal.datasets.csv_files import csv_rows
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.downloads import PHYSIONET, Download
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -50,6 +51,12 @@ class PtbxlConfig(DatasetConfig):
     how_to_get: ClassVar[str] = (
         "Unpack https://physionet.org/content/ptb-xl/get-zip/1.0.3/ into the folder ptbxl."
     )
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(
+            f"{PHYSIONET}/ptb-xl/"
+            "ptb-xl-a-large-publicly-available-electrocardiography-dataset-1.0.3.zip"
+        ),
+    )
 
     task: Literal["all", "diagnostic", "subdiagnostic", "superdiagnostic", "form", "rhythm"] = (
         "superdiagnostic"
@@ -64,12 +71,12 @@ class PtbxlConfig(DatasetConfig):
         entries(root, EXPECTED)
         if not all((root / name).is_file() for name in (TABLE, STATEMENTS)):
             raise wrong_folder(root, EXPECTED)
-        statements = _read_csv(root / STATEMENTS, ("", "description", "diagnostic"))
-        by_code = {row[""]: row for row in statements.values()}
+        statements = csv_rows(root / STATEMENTS, ("", "description", "diagnostic"), others=True)
+        by_code = {row[""]: row for _, row in statements}
         class_of = {code: name for code, row in by_code.items() if (name := self._class(code, row))}
         names = tuple(sorted(set(class_of.values())))
         ids = {name: i for i, name in enumerate(names)}
-        rows = _read_csv(root / TABLE, COLUMNS)
+        rows = dict(csv_rows(root / TABLE, COLUMNS, others=True))
         recordings = []
         for number, row in rows.items():
             where = f"{root / TABLE}, line {number}"
@@ -154,24 +161,6 @@ class PtbxlConfig(DatasetConfig):
         if self.single_label:
             words.append("only records with one label")
         return "; ".join(words)
-
-
-def _read_csv(path: Path, columns: tuple[str, ...]) -> dict[int, dict[str, str]]:
-    """line number -> row; UserError for missing columns and short rows."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, restval=None)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            found = ", ".join(reader.fieldnames or ()) or "an empty file"
-            raise UserError(f"{path}: there is no column {missing[0]!r}; found {found}.")
-        rows = {}
-        for row in reader:
-            if None in row.values():
-                raise UserError(
-                    f"{path}, line {reader.line_num}: too few columns; restore the file."
-                )
-            rows[reader.line_num] = row
-    return rows
 
 
 def _refuse_missing(root: Path, recordings: list[Recording]) -> None:

@@ -11,6 +11,7 @@ from pydantic import field_validator
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.datasets.splits import Unverified
+from multimodal.downloads import Download
 from multimodal.errors import UserError, did_you_mean
 from multimodal.recordings import Manifest, Recording
 
@@ -50,6 +51,16 @@ class SpeechCommandsConfig(DatasetConfig):
     how_to_get: ClassVar[str] = (
         "Unpack http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz into the folder "
         "speech_commands."
+    )
+    # Size and checksum as TensorFlow Datasets and torchaudio state them.
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(
+            "https://storage.googleapis.com/download.tensorflow.org/data/"
+            "speech_commands_v0.02.tar.gz",
+            bytes=2_428_923_189,
+            checksum="sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+            into="speech_commands_v0.02",
+        ),
     )
 
     version: Literal["v0.01", "v0.02"] = "v0.02"

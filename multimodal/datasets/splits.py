@@ -1,13 +1,14 @@
-"""What the readers of users' own data share: a seeded split, and an order of class names."""
+"""What readers share about splits and names: a seeded split, known overlaps, class order."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 from multimodal.errors import UserError
+from multimodal.recordings import Recording
 
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 ATTEMPTS = 50
@@ -31,6 +32,20 @@ def _natural(name: str) -> list[str | int]:
     # split() alternates text and digits, so equal positions always compare equal types.
     pieces = re.split(r"([0-9]+)", name)
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
+
+
+def known_overlap(recordings: Iterable[Recording], known: Collection[str]) -> str:
+    """Why official folds share groups, for ``Manifest.group_overlap``; "" if they share none.
+
+    Also "" if another group than the ``known`` ones is shared: then the manifest refuses it.
+    """
+    splits: dict[str, set[str]] = {}
+    for recording in recordings:
+        splits.setdefault(recording.group, set()).add(recording.split)
+    shared = sorted(group for group, sides in splits.items() if len(sides) > 1)
+    if not shared or not set(shared) <= set(known):
+        return ""
+    return f"the official folds share the source recordings {', '.join(shared)}"
 
 
 def seeded_split(

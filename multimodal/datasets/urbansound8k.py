@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from multimodal.datasets import DATASETS
-from multimodal.datasets.esc50 import FoldConfig, csv_rows, known_overlap
+from multimodal.datasets.csv_files import csv_rows
+from multimodal.datasets.esc50 import FoldConfig
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.datasets.splits import known_overlap
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from multimodal.datasets import DATASETS
-from multimodal.datasets.chexpert import COMPETITION, LABELS, MAPPED, ChexpertConfig
+from multimodal.datasets.chexpert import LABELS, ChexpertConfig
+from multimodal.datasets.findings import COMPETITION, MAPPED
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 
@@ -97,6 +98,19 @@ def test_u_drop_leaves_uncertain_images_out(copy: Path) -> None:
     assert len(manifest) == 5
 
 
+def test_u_ignore_keeps_uncertain_labels_as_unknown(copy: Path) -> None:
+    manifest = ChexpertConfig(uncertain="u_ignore").build(copy)
+    names = manifest.class_names
+    assert {r.group: tuple(names[c] for c in r.unknown) for r in manifest if r.unknown} == {
+        "patient00001": ("Atelectasis",),
+        "patient00003": ("Cardiomegaly",),
+    }
+    first = manifest.targets[0].tolist()
+    assert [str(first[names.index(n)]) for n in ("Atelectasis", "Edema")] == ["nan", "1.0"]
+    single = ChexpertConfig(uncertain="u_ignore", single_label=True).build(copy)
+    assert set(positives(single)) == {"5/frontal"}
+
+
 def test_classes_and_views(copy: Path) -> None:
     found = positives(ChexpertConfig(classes="all", view="all").build(copy))
     assert found["1/frontal"] == {"Edema", "Fracture"}
@@ -169,7 +183,7 @@ def test_bad_settings(copy: Path, settings: dict, words: str) -> None:
 
 def test_unknown_policy() -> None:
     with pytest.raises(ValidationError, match="u_zeros"):
-        ChexpertConfig.parse({"uncertain": "u_ignore"})
+        ChexpertConfig.parse({"uncertain": "u_twos"})
 
 
 def test_wrong_folders_and_tables(copy: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from multimodal.datasets import DATASETS
 from multimodal.datasets.esc10 import FOLDERS
-from multimodal.datasets.esc50 import CATEGORIES, ESC10, Esc50Config, csv_rows
+from multimodal.datasets.esc50 import CATEGORIES, ESC10, Esc50Config
 from multimodal.errors import UserError
 
 HEADER = "filename,fold,target,category,esc10,src_file,take"
@@ -105,16 +105,6 @@ def test_wrong_folders_and_columns(tmp_path: Path) -> None:
     (root / "meta" / "esc50.csv").write_text("filename,label\n")
     with pytest.raises(UserError, match=r"esc50\.csv: expected the columns .*; found filename,lab"):
         Esc50Config().build(root)
-
-
-def test_csv_rows(tmp_path: Path) -> None:
-    table = tmp_path / "a.csv"
-    table.write_bytes(b'\xef\xbb\xbfa,b\r\n"x, y",none\r\n\r\n"two\nlines",NA\r\n')
-    rows = csv_rows(table, ("a", "b"))
-    assert rows == [(2, {"a": "x, y", "b": "none"}), (5, {"a": "two\nlines", "b": "NA"})]
-    table.write_bytes(b"a,b\n\xff,1\n")
-    with pytest.raises(UserError, match=r"a\.csv cannot be read as a CSV file"):
-        csv_rows(table, ("a", "b"))
 
 
 def test_is_registered() -> None:
