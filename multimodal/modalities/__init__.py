@@ -5,13 +5,14 @@ A registered modality config's ``build()`` returns an Adapter.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Protocol
 
 from multimodal.recordings import Recording
 from multimodal.registry import Registry
+
+if TYPE_CHECKING:  # readers, which import this package, must not cost half a GiB of memory
+    import torch
+    from torch import Tensor, nn
 
 MODALITIES = Registry("modality", "multimodal.modalities", default="speech")
 
@@ -44,6 +45,13 @@ class Adapter(Protocol):
 
     def front_end(self) -> nn.Module:
         """Module ``forward(batch: Batch) -> Features``; runs on the training device."""
+        ...
+
+    def augment(self) -> nn.Module | None:
+        """Module ``forward(batch: Batch) -> Batch`` of the same recordings, randomly changed.
+
+        For training batches only, on the training device; None: no augmentation (the default).
+        """
         ...
 
     def describe(self, class_name: str) -> list[str]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from multimodal.batch import Batch, Features
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
+from multimodal.modalities.augment import SoundAugmentConfig, refuse_idle_crop
 from multimodal.modalities.log_mel import LogMel
 from multimodal.modalities.speech import (
     RESAMPLER,
@@ -51,6 +52,7 @@ class AudioConfig(Config):
     the right and mask the padding, so nothing is tiled and silence is not made up.
     n_mels: bands, 1 to 512. window_ms: Fourier window, (0, 1000]; hop_ms: step between frames,
     (0, window_ms].
+    augment: random changes of training batches, after ``seconds``; None: no changes.
     """
 
     sample_rate: int = Field(default=32000, ge=1000, le=192000)
@@ -59,10 +61,16 @@ class AudioConfig(Config):
     n_mels: int = Field(default=64, ge=1, le=512)
     window_ms: float = Field(default=32.0, gt=0, le=1000)
     hop_ms: float = Field(default=10.0, gt=0, le=1000)
+    augment: SoundAugmentConfig | None = None
 
     @model_validator(mode="after")
     def _hop_within_window(self) -> Self:
         refuse_gaps(self.hop_ms, self.window_ms)
+        return self
+
+    @model_validator(mode="after")
+    def _crop_within_seconds(self) -> Self:
+        refuse_idle_crop(self.augment, "seconds", self.seconds)
         return self
 
     def build(self) -> AudioAdapter:
@@ -121,6 +129,11 @@ class AudioAdapter:
         """``AudioLogMel``: Batch -> Features (N, n_mels, frames)."""
         c = self.config
         return AudioLogMel(c.sample_rate, n_mels=c.n_mels, window_ms=c.window_ms, hop_ms=c.hop_ms)
+
+    def augment(self) -> nn.Module | None:
+        """``SoundAugment``: Batch -> Batch, or None."""
+        c = self.config
+        return None if c.augment is None else c.augment.build(c.sample_rate)
 
     def describe(self, class_name: str) -> list[str]:
         """The prompt of CLAP's zero-shot evaluation first (Elizalde et al., arXiv:2206.04769)."""

@@ -8,12 +8,11 @@ column. Amplitudes mean something in an ECG: nothing here scales a recording by 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -22,6 +21,8 @@ from torch import Tensor, nn
 
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
+from multimodal.modalities.augment import EcgAugmentConfig, refuse_idle_crop
+from multimodal.modalities.ecg_leads import LEADS, Lead, lead_rows
 from multimodal.modalities.ecg_signal import (
     RESAMPLER,
     EcgScale,
@@ -34,10 +35,6 @@ from multimodal.modalities.wfdb_files import Header, read_header, read_millivolt
 from multimodal.recordings import Recording
 from multimodal.registry import Config
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-Lead = Literal["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
-# Modified limb leads of Holter recorders show nearly the same projection.
-MODIFIED = {"mli": "I", "mlii": "II", "mliii": "III"}
 LARGEST_MV = 200.0
 # Records of up to this many samples (all leads together) are decoded whole and remembered, as many
 # beats are cut from each; of longer ones only the part is read, with this much on either side.
@@ -71,6 +68,7 @@ class EcgConfig(Config):
     deviation over all leads and training samples in the official benchmark of PTB-XL. centre:
     subtract each lead's mean. lead_mask: append 12 channels that are 1 where a lead is there and 0
     where it is missing.
+    augment: random changes of training batches, after ``seconds``; None: no changes.
     """
 
     sample_rate: int = Field(default=250, ge=50, le=2000)
@@ -81,6 +79,7 @@ class EcgConfig(Config):
     scale_mv: float = Field(default=0.239, gt=0, allow_inf_nan=False)
     centre: bool = True
     lead_mask: bool = False
+    augment: EcgAugmentConfig | None = None
 
     @model_validator(mode="after")
     def _band_below_half_the_rate(self) -> Self:
@@ -91,6 +90,11 @@ class EcgConfig(Config):
                     f"band_pass={list(self.band_pass)}: it needs 0 < low < high < sample_rate / 2 "
                     f"= {self.sample_rate / 2:g} Hz"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _crop_within_seconds(self) -> Self:
+        refuse_idle_crop(self.augment, "seconds", self.seconds)
         return self
 
     def build(self) -> EcgAdapter:
@@ -177,13 +181,18 @@ class EcgAdapter:
         """Names of the leads that the record's header does not list (reads the header only)."""
         path = _existing(recording)
         header = _header(path, stamp(path))
-        found = {row for _, row in self._rows(header.names, path)}
+        found = {row for _, row in lead_rows(header.names, self.config.lead_names, path)}
         return tuple(lead for row, lead in enumerate(LEADS) if row not in found)
 
     def front_end(self) -> nn.Module:
         """``EcgScale``: Batch -> Features (N, 12 or 24, T)."""
         c = self.config
         return EcgScale(scale_mv=c.scale_mv, centre=c.centre, lead_mask=c.lead_mask)
+
+    def augment(self) -> nn.Module | None:
+        """``EcgAugment``: Batch -> Batch, or None."""
+        c = self.config
+        return None if c.augment is None else c.augment.build(c.sample_rate)
 
     def describe(self, class_name: str) -> list[str]:
         """AAMI beat classes and PTB-XL superclasses are spelled out."""
@@ -242,7 +251,7 @@ class EcgAdapter:
     def _decode(self, path: Path, version: tuple[int, ...], first: int, last: int) -> _Decoded:
         """Samples [first, last) of the file; ``version`` only tells versions of it apart."""
         header = _header(path, version)
-        pairs = self._rows(header.names, path)
+        pairs = lead_rows(header.names, self.config.lead_names, path)
         samples = read_millivolts(path, first, last)[[column for column, _ in pairs]]
         missing = ~np.isfinite(samples)
         there = np.atleast_1d(~missing.all(axis=1))
@@ -261,29 +270,6 @@ class EcgAdapter:
         if self.config.band_pass is not None:
             signal = band_passed(signal, self.config.band_pass, target)
         return _Decoded(signal, rows, first / rate, gaps)
-
-    def _rows(self, names: Sequence[str], path: Path) -> list[tuple[int, int]]:
-        """(column in the file, row in ``LEADS``) of every lead, by name."""
-        known: dict[str, str | None] = {lead.lower(): lead for lead in LEADS}
-        known |= MODIFIED
-        known |= {name.lower(): lead for name, lead in self.config.lead_names.items()}
-        unknown = [name for name in names if str(name).strip().lower() not in known]
-        if unknown:
-            raise UserError(
-                f"{path}: {unknown[0]!r} is no lead; leads: {', '.join(LEADS)}. Say in lead_names "
-                f"which one it is, or leave it out: lead_names: {{{unknown[0]}: null}}."
-            )
-        leads = [known[str(name).strip().lower()] for name in names]
-        twice = [lead for lead, n in Counter(leads).items() if lead is not None and n > 1]
-        if twice:
-            raise UserError(
-                f"{path}: more than one signal is lead {twice[0]} ({', '.join(names)}); leave one "
-                "out with lead_names."
-            )
-        found = [(c, LEADS.index(lead)) for c, lead in enumerate(leads) if lead is not None]
-        if not found:
-            raise UserError(f"{path}: lead_names leaves out all of its signals: {', '.join(names)}")
-        return found
 
 
 @lru_cache(maxsize=64)

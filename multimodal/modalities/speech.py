@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
+from multimodal.modalities.augment import SoundAugmentConfig, refuse_idle_crop
 from multimodal.recordings import Recording
 from multimodal.registry import Config
 
@@ -51,6 +52,7 @@ class SpeechConfig(Config):
     max_seconds: keep at most this much, from the start of each recording (None: all of it).
     n_mels: bands, 1 to 512. window_ms: Fourier window, (0, 1000]; hop_ms: step between frames,
     (0, window_ms].
+    augment: random changes of training batches, after ``max_seconds``; None: no changes.
     """
 
     sample_rate: int = Field(default=16000, ge=1000, le=192000)
@@ -58,10 +60,16 @@ class SpeechConfig(Config):
     n_mels: int = Field(default=40, ge=1, le=512)
     window_ms: float = Field(default=25.0, gt=0, le=1000)
     hop_ms: float = Field(default=10.0, gt=0, le=1000)
+    augment: SoundAugmentConfig | None = None
 
     @model_validator(mode="after")
     def _hop_within_window(self) -> Self:
         refuse_gaps(self.hop_ms, self.window_ms)
+        return self
+
+    @model_validator(mode="after")
+    def _crop_within_seconds(self) -> Self:
+        refuse_idle_crop(self.augment, "max_seconds", self.max_seconds)
         return self
 
     def build(self) -> SpeechAdapter:
@@ -115,6 +123,11 @@ class SpeechAdapter:
 
         c = self.config
         return LogMel(c.sample_rate, n_mels=c.n_mels, window_ms=c.window_ms, hop_ms=c.hop_ms)
+
+    def augment(self) -> nn.Module | None:
+        """``SoundAugment``: Batch -> Batch, or None."""
+        c = self.config
+        return None if c.augment is None else c.augment.build(c.sample_rate)
 
     def describe(self, class_name: str) -> list[str]:
         """The bare words first: that is what a transcript, the training text, looks like."""

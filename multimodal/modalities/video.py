@@ -11,16 +11,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from multimodal.batch import Batch, Features
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
+from multimodal.modalities.augment import VideoAugmentConfig
+from multimodal.modalities.video_frames import VideoFrames
 from multimodal.recordings import Recording
 from multimodal.registry import Config
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
-LEAST = 0.02
 # Shrunk frames are kept until the clip's end, and with it the choice of frames, is known.
 MOST_BYTES = 2**30
 LARGEST_RATIO = 16
@@ -51,7 +51,8 @@ class VideoConfig(Config):
     fps: of dense sampling, and the rate of arrays that ``Recording.make`` returns; (0, 240].
     fit: the aspect ratio is kept either way; ``crop`` scales the shorter side to ``size`` and cuts
     out the centre, ``pad`` scales the longer side to ``size`` and adds black borders.
-    Frames are never flipped or reversed, because many classes are directions.
+    augment: random changes of training batches; None: no changes. Frames are never reversed, nor
+    flipped unless ``augment.flip`` asks for it, because many classes are directions.
     """
 
     frames: int = Field(default=8, ge=1, le=256)
@@ -59,6 +60,16 @@ class VideoConfig(Config):
     sampling: Literal["uniform", "dense"] = "uniform"
     fps: float = Field(default=8.0, gt=0, le=240, allow_inf_nan=False)
     fit: Literal["crop", "pad"] = "crop"
+    augment: VideoAugmentConfig | None = None
+
+    @model_validator(mode="after")
+    def _shift_within_size(self) -> Self:
+        if self.augment is not None and self.augment.shift >= self.size:
+            raise ValueError(
+                f"augment.shift={self.augment.shift} can move all of a frame of size={self.size} "
+                "pixels out of sight; use less"
+            )
+        return self
 
     def build(self) -> VideoAdapter:
         return VideoAdapter(self)
@@ -108,6 +119,10 @@ class VideoAdapter:
     def front_end(self) -> nn.Module:
         """``VideoFrames``: Batch -> Features (N, 3, F, size, size)."""
         return VideoFrames()
+
+    def augment(self) -> nn.Module | None:
+        """``VideoAugment``: Batch -> Batch, or None."""
+        return None if self.config.augment is None else self.config.augment.build()
 
     def describe(self, class_name: str) -> list[str]:
         """The bare words first, as captions have them: "HighJump" -> "high jump"."""
@@ -199,24 +214,6 @@ class VideoAdapter:
             target.append(slice(border, border + min(side, size)))
         fitted[tuple(target)] = image[tuple(source)]
         return fitted
-
-
-class VideoFrames(nn.Module):
-    """(N, F, 3, H, W) uint8 -> Features (N, 3, F, H, W), zero beyond a clip's length.
-
-    y = (x - mean of the clip's channel) / max(standard deviation of the whole clip, ``LEAST``),
-    x in [0, 1]: a small object on a plain ground stands out as much as a rich scene.
-    """
-
-    def forward(self, batch: Batch) -> Features:
-        values = batch.inputs.transpose(1, 2).float() / 255
-        frames = torch.arange(values.shape[2], device=values.device)
-        valid = (frames < batch.lengths[:, None])[:, None, :, None, None]
-        pixels = batch.lengths.view(-1, 1, 1, 1, 1) * values[0, 0, 0].numel()
-        mean = (values * valid).sum((2, 3, 4), keepdim=True) / pixels
-        values = (values - mean) * valid
-        variance = values.square().sum((1, 2, 3, 4), keepdim=True) / (3 * pixels)
-        return Features(values / variance.sqrt().clamp(min=LEAST), batch.lengths)
 
 
 @contextmanager

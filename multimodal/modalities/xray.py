@@ -1,6 +1,6 @@
 """X-ray and other grey images: JPEG, PNG, BMP or DICOM -> (1, size, size) float32 in [0, 1].
 
-Left and right are never exchanged: the heart's side is a finding.
+Left and right are never exchanged when decoding: the heart's side is a finding.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from multimodal.batch import Batch, Features
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
+from multimodal.modalities.augment import XrayAugmentConfig
 from multimodal.recordings import Recording
 from multimodal.registry import Config
 
@@ -38,11 +39,13 @@ class XrayConfig(Config):
     size: pixels of a side, 8 to 1024. stretch: map each image's own darkest and brightest value to
     0 and 1, for files that use only a part of their range, such as 12 of 16 bits.
     clahe: equalise contrast locally (see ``clahe``), after ``stretch`` and before the resize.
+    augment: random changes of training batches; None: no changes.
     """
 
     size: int = Field(default=64, ge=8, le=1024)
     clahe: bool = False
     stretch: bool = False
+    augment: XrayAugmentConfig | None = None
 
     def build(self) -> XrayAdapter:
         return XrayAdapter(self)
@@ -87,6 +90,10 @@ class XrayAdapter:
     def front_end(self) -> nn.Module:
         """``Normalise``: Batch -> Features (N, 1, size, size)."""
         return Normalise()
+
+    def augment(self) -> nn.Module | None:
+        """``XrayAugment``: Batch -> Batch, or None."""
+        return None if self.config.augment is None else self.config.augment.build()
 
     def describe(self, class_name: str) -> list[str]:
         """The bare words first; "PleuralThickening" and "pleural_thickening" are two words."""

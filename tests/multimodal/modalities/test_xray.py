@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,72 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
-from pydicom import Dataset, dcmread
-from pydicom.dataset import FileMetaDataset
-from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.xray import XrayConfig, clahe
-from multimodal.recordings import Recording
-
-SIDE = 32
-CONFIG = XrayConfig(size=SIDE)
-
-
-def grey(height: int = SIDE, width: int = SIDE, top: int = 255, seed: int = 0) -> np.ndarray:
-    """(H, W) random integers in [0, top]."""
-    dtype = np.uint8 if top < 256 else np.uint16
-    return np.random.default_rng(seed).integers(0, top + 1, (height, width)).astype(dtype)
-
-
-def load(path: Path, config: XrayConfig = CONFIG) -> np.ndarray:
-    """(H, W)."""
-    signal = config.build().load(Recording(path.name, (0,), "train", path=path))
-    assert (signal.shape, signal.dtype) == ((1, config.size, config.size), torch.float32)
-    return signal[0].numpy()
-
-
-def load_made(array: np.ndarray, config: XrayConfig = CONFIG) -> np.ndarray:
-    return config.build().load(Recording("made", (0,), "train", make=lambda: array))[0].numpy()
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        load(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
-
-
-def save(array: np.ndarray, path: Path, mode: str = "") -> Path:
-    image = Image.fromarray(array)
-    (image.convert(mode) if mode else image).save(path)
-    return path
-
-
-def dicom(path: Path, pixels: np.ndarray, *, bits: int = 12, **fields: object) -> Path:
-    """An uncompressed grey DICOM file; ``fields`` are set last, None removes."""
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = UID("1.2.3")
-    data.Rows, data.Columns = pixels.shape
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit = 8 * pixels.itemsize, bits, bits - 1
-    data.PixelRepresentation = int(pixels.dtype.kind == "i")
-    data.PixelData = pixels.tobytes()
-    for name, value in fields.items():
-        if value is None:
-            delattr(data, name)
-        else:
-            setattr(data, name, value)
-    data.save_as(path, enforce_file_format=True)
-    return path
+from tests.multimodal.modalities.xray_files import (
+    CONFIG,
+    SIDE,
+    grey,
+    load,
+    load_made,
+    refused,
+    save,
+)
 
 
 def test_registered_and_adapter_attributes() -> None:
@@ -219,78 +166,6 @@ def test_broken_bytes_give_an_image_or_a_user_error(
     except UserError:
         return
     assert np.isfinite(image).all()
-
-
-def test_dicom_without_window_uses_its_stored_bits(tmp_path: Path) -> None:
-    pixels = grey(top=4095)
-    path = dicom(tmp_path / "a.dcm", pixels)
-    np.testing.assert_allclose(load(path), pixels / 4095, atol=1e-6)
-    np.testing.assert_allclose(load(path.rename(tmp_path / "plain")), pixels / 4095, atol=1e-6)
-    signed = pixels.astype(np.int16) - 2048
-    path = dicom(tmp_path / "b.dcm", signed)
-    np.testing.assert_allclose(load(path), pixels / 4095, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
-def test_dicom_window_is_that_of_the_standard(tmp_path: Path, kind: str) -> None:
-    """PS3.3, C.11.2.1.2.1: a line from c - 0.5 - (w - 1) / 2 to c - 0.5 + (w - 1) / 2."""
-    pixels, centre, width = grey(top=4095), 1500.0, 1001.0
-    path = dicom(
-        tmp_path / "a.dcm",
-        pixels,
-        PhotometricInterpretation=kind,
-        RescaleSlope=2,
-        RescaleIntercept=-1000,
-        WindowCenter=[centre, 40],
-        WindowWidth=[width, 400],
-    )
-    units = pixels * 2.0 - 1000
-    shown = np.clip((units - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
-    expected = 1 - shown if kind == "MONOCHROME1" else shown
-    np.testing.assert_allclose(load(path), expected, atol=1e-5)
-
-
-def test_dicom_voi_lut(tmp_path: Path) -> None:
-    table = (np.arange(4096) ** 2 // 4096).astype(np.uint16)
-    lut = Dataset()
-    lut.LUTDescriptor = [4096, 0, 12]
-    lut.add_new("LUTData", "OW", table.tobytes())
-    path = dicom(tmp_path / "a.dcm", grey(top=4095), VOILUTSequence=Sequence([lut]))
-    expected = table[grey(top=4095)] / table.max()
-    np.testing.assert_allclose(load(path), expected, atol=1e-6)
-
-
-def test_other_dicom_is_refused(tmp_path: Path) -> None:
-    pixels = grey(top=4095)
-    cases = {
-        "no pixel data": {"PixelData": None},
-        "PhotometricInterpretation RGB is not a grey": {"PhotometricInterpretation": "RGB"},
-        "3 frames in one file": {"NumberOfFrames": 3, "PixelData": pixels.tobytes() * 3},
-        "undecodable DICOM": {"Rows": 2 * SIDE},
-    }
-    for words, fields in cases.items():
-        assert words in refused(dicom(tmp_path / "a.dcm", pixels, **fields))
-    (tmp_path / "b.dcm").write_bytes(b"no dicom at all")
-    assert "undecodable DICOM" in refused(tmp_path / "b.dcm")
-
-
-def test_a_cut_dicom_is_refused(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "a.dcm", grey(top=4095))
-    content = path.read_bytes()
-    assert dcmread(path).Rows == SIDE
-    for end in np.unique(np.linspace(140, len(content) - 1, 40).astype(int)):
-        path.write_bytes(content[:end])
-        refused(path)
-
-
-@pytest.mark.parametrize(("library", "ending"), [("PIL", "png"), ("pydicom", "dcm")])
-def test_missing_library_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, ending: str
-) -> None:
-    save(grey(), tmp_path / "a.png")
-    dicom(tmp_path / "a.dcm", grey(top=4095))
-    monkeypatch.setitem(sys.modules, library, None)
-    assert "pip install 'medley[medical]'" in refused(tmp_path / f"a.{ending}")
 
 
 def test_clahe_of_a_constant_image_has_a_closed_form() -> None:
