@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -16,9 +16,11 @@ class Batch:
 
     inputs: (N, ...) canonical signals (speech: (N, 1, T) float, 16 kHz), zero beyond ``lengths``.
     lengths: (N,) int64, valid steps along the modality's time axis (samples for speech).
-    labels: (N,) int64 class ids, or (N, C) float 0/1 for multi-label data.
+    labels: (N,) int64 class ids, or, for multi-label data, (N, C) float: 1 present, 0 absent, NaN
+    unknown.
     indices: (N,) int64, rows of the Manifest.
     texts: N captions, reports or transcripts, or None where the data has none.
+    embeddings: (N, D) of a frozen tower, from its cache; inputs may then be empty, (N, 0).
     """
 
     inputs: Tensor
@@ -26,6 +28,7 @@ class Batch:
     labels: Tensor
     indices: Tensor
     texts: tuple[str, ...] | None = None
+    embeddings: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -51,8 +54,10 @@ class Batch:
         texts = None
         if first.texts is not None and second.texts is not None:
             texts = first.texts + second.texts
-        names = ("inputs", "lengths", "labels", "indices")
-        tensors = {n: torch.cat([getattr(first, n), getattr(second, n)]) for n in names}
+        names = [f.name for f in fields(cls) if isinstance(getattr(first, f.name), Tensor)]
+        tensors: dict[str, Any] = {
+            n: torch.cat([getattr(first, n), getattr(second, n)]) for n in names
+        }
         return cls(**tensors, texts=texts)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +22,8 @@ class Recording:
 
     uid: stable name within the dataset, normally the path relative to its root.
     path: the file, or None if ``make`` is given.
-    labels: class ids; one for single-label data. text: caption, report or transcript.
+    labels: class ids that are present; one for single-label data. unknown: class ids of which it
+    is not known whether they are present (multi-label data). text: caption, report or transcript.
     group: speaker, patient, record or source clip; "" where unknown.
     start, duration: the part of the file that is meant, in seconds; None means to its end.
     make: lazily made array (canonical shape, canonical rate) instead of a file.
@@ -36,6 +38,7 @@ class Recording:
     start: float = 0.0
     duration: float | None = None
     make: Callable[[], np.ndarray] | None = None
+    unknown: tuple[int, ...] = ()
 
     @property
     def label(self) -> int:
@@ -92,8 +95,36 @@ class Manifest:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(N,) int64 class ids (the first label of each recording)."""
-        return np.array([r.labels[0] if r.labels else -1 for r in self.recordings], dtype=np.int64)
+        """(N,) int64 class ids; of multi-label data each recording's main label, or -1 if none.
+
+        The main label is that which streams and memories sort a recording by. Of its labels it is
+        the one with the fewest recordings so far (of equals the rarer class), going through the
+        table in order; so a class that never stands alone gets recordings too.
+        """
+        if not self.multi_label:
+            return np.array([r.label for r in self.recordings], dtype=np.int64)
+        totals = Counter(c for r in self.recordings for c in r.labels)
+        taken: Counter[int] = Counter()
+        main = np.full(len(self), -1, dtype=np.int64)
+        for row, recording in enumerate(self.recordings):
+            if recording.labels:
+                main[row] = min(recording.labels, key=lambda c: (taken[c], totals[c], c))
+                taken[int(main[row])] += 1
+        return main
+
+    @cached_property
+    def multi_label(self) -> bool:
+        """Some recording has not exactly one label."""
+        return any(len(r.labels) != 1 or r.unknown for r in self.recordings)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """(N, C) float32: 1 where a class is present, 0 where it is not, NaN where unknown."""
+        targets = np.zeros((len(self), self.num_classes), dtype=np.float32)
+        for row, recording in zip(targets, self.recordings, strict=True):
+            row[list(recording.unknown)] = np.nan
+            row[list(recording.labels)] = 1.0
+        return targets
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -129,6 +160,7 @@ class Manifest:
         for r in self.recordings:
             size = r.path.stat().st_size if r.path is not None and r.path.exists() else -1
             row = (r.uid, r.labels, r.split, r.group, r.text, r.start, r.duration, size)
+            row += (r.unknown,) if r.unknown else ()
             digest.update(repr(row).encode())
         return digest.hexdigest()[:16]
 
@@ -175,7 +207,7 @@ def _check_rows(manifest: Manifest) -> None:
         uids.add(r.uid)
         if r.split not in SPLITS:
             problems.append(f"{r.uid}: split {r.split!r} is not one of {', '.join(SPLITS)}")
-        if any(not 0 <= c < count for c in r.labels):
+        if any(not 0 <= c < count for c in r.labels + r.unknown):
             problems.append(f"{r.uid}: label {r.labels} outside the {count} classes")
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""

@@ -168,11 +168,25 @@ class _Choice:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        choices: list[dict[str, Any]] = [{"enum": self.registry.names()}]
-        for name in self.registry.names():
-            fields = self.registry.config(name).model_json_schema()
-            fields["properties"] = {"name": {"const": name}, **fields.get("properties", {})}
-            name_needed = [] if name == self.registry.default else ["name"]
-            fields["required"] = [*name_needed, *fields.get("required", [])]
-            choices.append(fields)
+        names = self.registry.names()
+        choices: list[dict[str, Any]] = [{"enum": names}]
+        if self.registry in _LISTING:  # a choice within itself: its settings are listed outside
+            return {
+                "title": self.registry.kind,
+                "anyOf": [*choices, {"type": "object", "properties": {"name": {"enum": names}}}],
+            }
+        _LISTING.append(self.registry)
+        try:
+            for name in names:
+                core = self.registry.config(name).__pydantic_core_schema__
+                fields = dict(handler.resolve_ref_schema(handler(core)))
+                fields["properties"] = {"name": {"const": name}, **fields.get("properties", {})}
+                name_needed = [] if name == self.registry.default else ["name"]
+                fields["required"] = [*name_needed, *fields.get("required", [])]
+                choices.append(fields)
+        finally:
+            _LISTING.pop()
         return {"title": self.registry.kind, "anyOf": choices}
+
+
+_LISTING: list[Registry] = []  # registries whose schema is being made

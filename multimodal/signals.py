@@ -13,6 +13,7 @@ import uuid
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -60,7 +61,8 @@ class SignalCache:
         self.workers = workers or min(8, os.cpu_count() or 1)
         self.skip_damaged, self.progress = skip_damaged, progress
         self.damaged: dict[int, str] = {}
-        self._labels = _labels(manifest)
+        targets = manifest.targets if manifest.multi_label else manifest.labels
+        self._labels = torch.from_numpy(targets)
         self._texts = None if manifest.texts is None else np.array(manifest.texts, dtype=object)
         # Row i of the manifest: steps [offset, offset + length) of block number ``block``.
         self._block = np.full(len(manifest), NOT_DECODED, dtype=np.int64)
@@ -117,7 +119,7 @@ class SignalCache:
         """A Batch of N >= 1 rows in the given order, repeats allowed; decodes what is missing.
 
         lengths: steps along the adapter's length axis (1 for signals of fixed size). labels: (N,)
-        int64, or (N, C) float32 where any recording of the manifest has not exactly one label.
+        int64, or (N, C) float32 (``Manifest.targets``) for multi-label data.
         Raises UserError for damaged rows, also with ``skip_damaged``.
         """
         self.ensure(indices)
@@ -133,9 +135,14 @@ class SignalCache:
             inputs = signals[:, 0]
         else:
             inputs = signals.movedim(1, axis + 1 if axis >= 0 else axis).contiguous()
-        index = torch.from_numpy(rows.copy())
+        return replace(self.annotations(rows), inputs=inputs, lengths=lengths)
+
+    def annotations(self, indices: ArrayLike) -> Batch:
+        """A Batch of N rows without their signals: inputs (N, 0), lengths 0; decodes nothing."""
+        rows = np.array(indices, dtype=np.int64)
+        index, lengths = torch.from_numpy(rows), torch.zeros(len(rows), dtype=torch.int64)
         texts = None if self._texts is None else tuple(self._texts[rows].tolist())
-        return Batch(inputs, lengths, self._labels[index], index, texts)
+        return Batch(torch.empty(len(rows), 0), lengths, self._labels[index], index, texts)
 
     def _missing(self, indices: ArrayLike) -> np.ndarray:
         rows = np.unique(np.asarray(indices, dtype=np.int64))
@@ -264,16 +271,6 @@ def _zero_tails(signals: Tensor, lengths: Tensor) -> None:
         step = torch.cat([signals.new_ones(width), signals.new_zeros(width)])
         keep = step.as_strided((width + 1, width), (1, 1)).index_select(0, longest - lengths)
         signals[:, shortest:].mul_(keep.view(len(signals), width, *[1] * (signals.ndim - 2)))
-
-
-def _labels(manifest: Manifest) -> Tensor:
-    """(M,) int64, or (M, C) float32 0/1 if any recording has not exactly one label."""
-    if all(len(r.labels) == 1 for r in manifest):
-        return torch.from_numpy(manifest.labels)
-    labels = torch.zeros(len(manifest), manifest.num_classes)
-    for row, recording in zip(labels, manifest, strict=True):
-        row[list(recording.labels)] = 1.0
-    return labels
 
 
 def _listed(problems: list[str]) -> str:

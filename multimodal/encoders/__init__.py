@@ -1,17 +1,18 @@
 """Encoders: ``forward(features, lengths) -> Encoded``.
 
-A registered encoder config's ``build(channels, axes)`` gets the shape (N, channels, *axes) of
-the features that the front end makes and returns an ``Encoder``.
+A registered encoder config is an ``EncoderConfig``: it says which front end makes its features and
+builds the ``Encoder`` for a modality's adapter.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from multimodal.batch import Encoded
-from multimodal.registry import Registry
+from multimodal.modalities import Adapter
+from multimodal.registry import Config, Registry
 
 ENCODERS = Registry("encoder", "multimodal.encoders", default="compact")
 
@@ -24,3 +25,15 @@ class Encoder(Protocol):
     def __call__(self, features: Tensor, lengths: Tensor) -> Encoded:
         """(N, channels, *axes) and (N,) valid steps -> tokens, mask, pooled."""
         ...
+
+
+class EncoderConfig(Config):
+    """Base of every encoder's config."""
+
+    def front_end(self, adapter: Adapter) -> nn.Module:
+        """``forward(batch: Batch) -> Features``: the adapter's own, unless a checkpoint has its."""
+        return adapter.front_end()
+
+    def build(self, adapter: Adapter) -> Encoder:
+        """An encoder of the features (N, adapter.channels, *adapter.axes axes)."""
+        raise NotImplementedError

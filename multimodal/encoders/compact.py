@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from multimodal.batch import Encoded
-from multimodal.encoders import ENCODERS
-from multimodal.registry import Config
+from multimodal.encoders import ENCODERS, EncoderConfig
+from multimodal.modalities import Adapter
 
 # By number of axes: the convolution and its kernel size.
 _CONVOLUTIONS = {1: (nn.Conv1d, 5), 2: (nn.Conv2d, 3), 3: (nn.Conv3d, 3)}
 
 
 @ENCODERS.register("compact")
-class CompactConfig(Config):
+class CompactConfig(EncoderConfig):
     """width: D, a multiple of 2 x heads. patch: steps a token along each axis, a power of two."""
 
     width: Annotated[int, Field(ge=8)] = 96
@@ -43,10 +43,10 @@ class CompactConfig(Config):
             raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({self.heads})")
         return self
 
-    def build(self, channels: int, axes: int) -> CompactEncoder:
+    def build(self, adapter: Adapter) -> CompactEncoder:
         return CompactEncoder(
-            channels,
-            axes=axes,
+            adapter.channels,
+            axes=adapter.axes,
             width=self.width,
             depth=self.depth,
             heads=self.heads,

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from multimodal.encoders import ENCODERS
 from multimodal.encoders.compact import CompactEncoder
+from multimodal.modalities.speech import SpeechConfig
 
 SHAPES = {1: (2, 5, 13), 2: (2, 1, 9, 12), 3: (2, 3, 5, 8, 8)}
 
@@ -68,5 +69,5 @@ def test_blocks_start_with_different_weights() -> None:
 def test_config_refuses_a_width_that_heads_do_not_divide() -> None:
     with pytest.raises(ValidationError, match="multiple of 2 x heads"):
         ENCODERS.parse({"name": "compact", "width": 30, "heads": 4})
-    built = ENCODERS.parse({"name": "compact", "width": 32}).build(40, 1)  # type: ignore[attr-defined]
+    built = ENCODERS.parse({"name": "compact", "width": 32}).build(SpeechConfig(n_mels=40).build())  # type: ignore[attr-defined]
     assert built.width == 32

@@ -1,0 +1,226 @@
+"""Embeddings of a frozen tower: each recording is embedded once, batches are cut out of the cache.
+
+Embeddings lie in one table in memory, or in memory-mapped safetensors shards on disk. Recordings
+are always embedded in the same blocks of neighbouring rows, whoever asks for which of them, so a
+cached embedding is the same number, bit for bit on a CPU, whatever was cached before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from multimodal.batch import Batch
+from multimodal.signals import SignalCache
+
+BLOCK = 64  # rows embedded together
+SHARD_BLOCKS = 64  # at most, of one shard: what an interruption may lose
+BAR_SECONDS = 1.0
+MISSING = -1
+
+
+class EmbeddingCache:
+    """``gather(rows)`` gives Batches with ``embeddings`` and without signals.
+
+    tower: front end and encoder, frozen and deterministic (it is called in evaluation mode).
+    settings: what the tower and the canonical signals were made with, as plain data; the key is a
+    hash of it, of every weight and buffer, of the dataset's content and files, and of the dtype.
+    folder: None keeps the embeddings in memory, a folder in ``<folder>/<key>/``; several processes
+    may share it, and damaged shards (their checksums are tested) are deleted and remade. device:
+    where the tower lives. Damaged recordings stay missing: with ``SignalCache.skip_damaged`` they
+    can be in no stream, without it ``ensure`` raises their UserError. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        signals: SignalCache,
+        front_end: nn.Module,
+        encoder: nn.Module,
+        *,
+        settings: object,
+        folder: Path | None = None,
+        device: torch.device | str = "cpu",
+        progress: bool = True,
+    ) -> None:
+        self.signals, self.front_end, self.encoder = signals, front_end, encoder
+        self.device, self.progress = torch.device(device), progress
+        self.key = cache_key(signals, front_end, encoder, settings)
+        count = len(signals.manifest)
+        # Row i of the manifest: row ``_place[i]`` of shard number ``_shard[i]``.
+        self._shard, self._place = np.full((2, count), MISSING, dtype=np.int64)
+        self._shards: list[Tensor] = []
+        self._folder, self._seen = None, set[Path]()
+        if folder is not None:
+            self._folder = folder / self.key
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._read_new_shards(self._folder)
+
+    def ensure(self, indices: ArrayLike) -> None:
+        """Embed what is missing of these rows, with a bar where that takes long."""
+        if self._folder is not None and len(self._missing(indices)):
+            self._read_new_shards(self._folder)
+        blocks = np.unique(self._missing(indices) // BLOCK)
+        with _bar(len(blocks), shown=self.progress) as advance:
+            for start in range(0, len(blocks), SHARD_BLOCKS):
+                self._store([self._embed(int(b), advance) for b in blocks[start:][:SHARD_BLOCKS]])
+
+    def gather(self, indices: ArrayLike) -> Batch:
+        """A Batch of N >= 1 rows in the given order, embeddings (N, D) on the CPU."""
+        rows = np.asarray(indices, dtype=np.int64)
+        self.ensure(rows)
+        batch = self.signals.annotations(rows)
+        shards, places = self._shard[rows], self._place[rows]
+        if shards.min() < 0:
+            self.signals.gather(rows)  # raises the error of the damaged recordings
+            raise AssertionError("an intact recording has no embedding")
+        if (shards == shards[0]).all():
+            found = self._shards[shards[0]][torch.from_numpy(places)]
+        else:
+            found = torch.empty(len(rows), self._shards[0].shape[1], dtype=self._shards[0].dtype)
+            for shard in np.unique(shards):
+                here = np.flatnonzero(shards == shard)
+                found[here] = self._shards[shard][torch.from_numpy(places[here])]
+        return Batch(
+            batch.inputs, batch.lengths, batch.labels, batch.indices, batch.texts, embeddings=found
+        )
+
+    def _missing(self, indices: ArrayLike) -> np.ndarray:
+        rows = np.unique(np.asarray(indices, dtype=np.int64))
+        rows = rows[self._shard[rows] == MISSING]
+        return rows[~np.isin(rows, list(self.signals.damaged))] if self.signals.damaged else rows
+
+    @torch.no_grad()
+    def _embed(self, block: int, advance: Callable[[], None]) -> tuple[np.ndarray, Tensor]:
+        """(rows, embeddings (n, D)) of the block's intact recordings."""
+        count = len(self.signals.manifest)
+        rows = self.signals.usable(np.arange(block * BLOCK, min(count, (block + 1) * BLOCK)))
+        if not len(rows):
+            return rows, torch.empty(0, 0)
+        modes = {m: m.training for part in (self.front_end, self.encoder) for m in part.modules()}
+        self.front_end.eval()
+        self.encoder.eval()
+        features = self.front_end(self.signals.gather(rows).to(self.device))
+        pooled = self.encoder(features.values, features.lengths).pooled.cpu()
+        for module, mode in modes.items():
+            module.training = mode
+        advance()
+        return rows, pooled
+
+    def _store(self, parts: list[tuple[np.ndarray, Tensor]]) -> None:
+        parts = [part for part in parts if len(part[0])]
+        if not parts:
+            return
+        rows, embeddings = np.concatenate([r for r, _ in parts]), torch.cat([e for _, e in parts])
+        if self._folder is None:
+            self._remember(rows, embeddings)
+        else:
+            _write(self._folder, torch.from_numpy(rows), embeddings)
+            self._read_new_shards(self._folder)
+
+    def _enter(self, rows: np.ndarray, embeddings: Tensor) -> None:
+        self._shard[rows], self._place[rows] = len(self._shards), np.arange(len(rows))
+        self._shards.append(embeddings)
+
+    def _remember(self, rows: np.ndarray, embeddings: Tensor) -> None:
+        if not self._shards:
+            count = len(self.signals.manifest)
+            self._shards = [torch.zeros(count, embeddings.shape[1], dtype=embeddings.dtype)]
+        self._shards[0][torch.from_numpy(rows)] = embeddings
+        self._shard[rows], self._place[rows] = 0, rows
+
+    def _read_new_shards(self, folder: Path) -> None:
+        for path in sorted(set(folder.glob("shard-*.safetensors")) - self._seen):
+            self._seen.add(path)
+            shard = _read(path, len(self.signals.manifest))
+            if shard is None:
+                warnings.warn(f"{path}: damaged; deleted, will be remade", stacklevel=2)
+                path.unlink(missing_ok=True)
+            else:
+                self._enter(*shard)
+
+
+def cache_key(
+    signals: SignalCache, front_end: nn.Module, encoder: nn.Module, settings: object
+) -> str:
+    """16 hex digits: equal where, and only where, the embeddings are."""
+    manifest, digest = signals.manifest, hashlib.sha256()
+    plain = [json.dumps(settings, sort_keys=True), signals.adapter.fingerprint]
+    digest.update("\0".join([*plain, manifest.content_hash, manifest.files_hash]).encode())
+    for part in (front_end, encoder):
+        digest.update(repr(part).encode())
+        # Buffers that are not saved (filter banks, means) count as much as weights.
+        for name, tensor in [*part.named_parameters(), *part.named_buffers()]:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
+
+
+def _write(folder: Path, rows: Tensor, embeddings: Tensor) -> None:
+    """A new file with a name of its own, complete as soon as it is visible."""
+    name = f"shard-{uuid.uuid4().hex[:12]}.safetensors"
+    temporary = folder / f".{name}.part"
+    checksum = zlib.crc32(_bytes(embeddings), zlib.crc32(_bytes(rows)))
+    tensors = {"rows": rows, "embeddings": embeddings.contiguous()}
+    try:
+        save_file(tensors, temporary, {"crc32": str(checksum)})
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / name)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path, count: int) -> tuple[np.ndarray, Tensor] | None:
+    """(rows, memory-mapped embeddings), or None if the shard is not what was written."""
+    try:
+        with safe_open(path, "pt") as file:
+            rows, embeddings = file.get_tensor("rows"), file.get_tensor("embeddings")
+            written = (file.metadata() or {}).get("crc32")
+    except SafetensorError:
+        return None
+    if written != str(zlib.crc32(_bytes(embeddings), zlib.crc32(_bytes(rows)))):
+        return None
+    assert len(rows) == len(embeddings)
+    assert int(rows.max()) < count
+    return rows.numpy(), embeddings
+
+
+@contextmanager
+def _bar(total: int, *, shown: bool) -> Iterator[Callable[[], None]]:
+    """Yields what to call after each step; the bar appears, on a terminal, if it takes long."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console, begin = Console(stderr=True), monotonic()
+    bar = Progress(console=console, transient=True, disable=not (shown and console.is_terminal))
+    task = bar.add_task("embedding", total=total)
+
+    def advance() -> None:
+        if monotonic() - begin > BAR_SECONDS:
+            bar.start()
+        bar.advance(task)
+
+    try:
+        yield advance
+    finally:
+        bar.stop()

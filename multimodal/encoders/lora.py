@@ -1,0 +1,197 @@
+"""LoRA (Hu et al., arXiv:2106.09685) around any encoder, by the library PEFT.
+
+A linear layer with weight W (out, in) answers W x + (alpha / rank) B A x, where only A (rank, in)
+and B (out, rank) are trained. B begins at zero, so the wrapped encoder begins as its base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from multimodal.batch import Encoded
+from multimodal.encoders import ENCODERS, Encoder, EncoderConfig
+from multimodal.errors import UserError
+from multimodal.modalities import Adapter
+
+# What architectures call the query and value (or fused) projections of attention.
+_ATTENTION = {"q", "v", "query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "qkv", "Wqkv"}
+# They read their layers' weights without calling the layers: an update would be ignored.
+_DIRECT = {"MultiheadAttention", "WavLMAttention"}
+_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@ENCODERS.register("lora")
+class LoraConfig(EncoderConfig):
+    """base: the encoder that is wrapped; of it, nothing is trained.
+
+    rank: r of A and B. alpha: the update is scaled by alpha / rank. dropout: of the update's input,
+    in training. The defaults are MoRE's (Thapa et al., arXiv:2410.16239, in its authors' code).
+    target_modules: ends of the names of the linear layers to adapt, such as "query" or
+    "attention.output.dense". None: PEFT's choice for the model type if it has one; else the
+    attention's query and value layers; else (compact and WavLM, whose attention reads weights
+    without calling its layers) all linear layers outside the attention.
+    """
+
+    base: Annotated[EncoderConfig, ENCODERS.choice]
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=8.0, gt=0, allow_inf_nan=False)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _frozen_base(self) -> Self:
+        if isinstance(self.base, LoraConfig):
+            raise ValueError("base: lora around lora; give the inner encoder")
+        if getattr(self.base, "train", "none") != "none":
+            raise ValueError("base.train must be none: only the LoRA weights are trained")
+        return self
+
+    def front_end(self, adapter: Adapter) -> nn.Module:
+        """The base's."""
+        return self.base.front_end(adapter)
+
+    def build(self, adapter: Adapter) -> LoraEncoder:
+        """UserError: as the base's, and for names in ``target_modules`` that it has not."""
+        return LoraEncoder(
+            self.base.build(adapter),
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=self.dropout,
+            target_modules=self.target_modules,
+        )
+
+
+class LoraEncoder(nn.Module):
+    """``base`` (which is changed in place) with trainable low-rank updates, and nothing else.
+
+    In training mode, too, the base stays in eval mode; only the updates' dropout is active.
+    """
+
+    def __init__(
+        self,
+        base: Encoder,
+        *,
+        rank: int = 16,
+        alpha: float = 8.0,
+        dropout: float = 0.1,
+        target_modules: Sequence[str] | None = None,
+    ) -> None:
+        import peft
+
+        assert isinstance(base, nn.Module)
+        super().__init__()
+        self.width = base.width
+        names = _default_targets(base) if target_modules is None else list(target_modules)
+        _refuse_unknown(base, names)
+        config = peft.LoraConfig(
+            r=rank,
+            lora_alpha=alpha,  # pyright: ignore[reportArgumentType]
+            lora_dropout=dropout,
+            target_modules=names,
+            bias="none",
+        )
+        self.peft = peft.get_peft_model(base, config)  # pyright: ignore[reportArgumentType]
+        # In eval mode, torch hands these layers' weights to a fused kernel that knows no update.
+        self._fused = [m for m in self.modules() if isinstance(m, nn.TransformerEncoderLayer)]
+        self._activations = [layer.activation_relu_or_gelu for layer in self._fused]
+        for layer in self._fused:
+            layer.activation_relu_or_gelu = 0
+        self.train()
+
+    def train(self, mode: bool = True) -> LoraEncoder:
+        super().train(False)
+        self.training = mode
+        for module in self.modules():
+            if isinstance(dropouts := getattr(module, "lora_dropout", None), nn.ModuleDict):
+                dropouts.train(mode)
+        return self
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
+        """As the base."""
+        return self.peft(features, lengths)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write A, B and their settings as PEFT does (safetensors); the base is not written."""
+        self.peft.save_pretrained(str(folder), save_embedding_layers=False)
+
+    def load_adapter(self, folder: Path) -> None:
+        """Read what ``save_adapter`` wrote; UserError if it is missing or of another shape."""
+        from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        for name in _FILES:
+            if not (folder / name).is_file():
+                raise UserError(f"{folder}: no {name}; name a folder that save_adapter wrote.")
+        try:
+            saved: Any = PeftConfig.from_pretrained(str(folder))
+            weights = load_file(folder / _FILES[1])
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{folder}: damaged adapter ({error}); save it again.") from error
+        mine: Any = self.peft.peft_config["default"]
+        for setting in ("r", "lora_alpha"):
+            then, now = getattr(saved, setting, None), getattr(mine, setting)
+            if then != now:
+                raise UserError(
+                    f"{folder}: the adapter was saved with {setting}={then}, the encoder has "
+                    f"{now}; set rank and alpha as they were."
+                )
+        wanted = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
+        if {k: w.shape for k, w in weights.items()} != {k: w.shape for k, w in wanted.items()}:
+            raise UserError(
+                f"{folder}: the adapter belongs to another encoder or other target_modules "
+                f"({_names(list(weights))}, not {_names(list(wanted))}); give the same base."
+            )
+        set_peft_model_state_dict(self.peft, weights)
+
+    def merge(self) -> nn.Module:
+        """The base with W + (alpha / rank) B A as its weights; this wrapper is used up."""
+        merged = self.peft.merge_and_unload()  # pyright: ignore[reportCallIssue]
+        for layer, activation in zip(self._fused, self._activations, strict=True):
+            layer.activation_relu_or_gelu = activation
+        return merged
+
+
+def linear_layers(encoder: nn.Module) -> list[str]:
+    """Names of the linear layers that can be adapted: those that the forward pass calls."""
+    direct = [n for n, m in encoder.named_modules() if type(m).__name__ in _DIRECT]
+    return [
+        name
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.Linear) and not any(name.startswith(f"{d}.") for d in direct)
+    ]
+
+
+def _default_targets(encoder: nn.Module) -> list[str]:
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as BY_TYPE
+
+    ends = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(encoder)})
+    config = getattr(getattr(encoder, "model", None), "config", None)
+    known = BY_TYPE.get(getattr(config, "model_type", ""))
+    # PEFT's table may use the names of an older transformers.
+    if isinstance(known, list) and set(known) <= set(ends):
+        return known
+    return [end for end in ends if end in _ATTENTION] or ends
+
+
+def _refuse_unknown(encoder: nn.Module, targets: list[str]) -> None:
+    """UserError unless each target is the end of the names of adaptable layers only."""
+    names, adaptable = [n for n, _ in encoder.named_modules()], set(linear_layers(encoder))
+    for target in targets:
+        found = {n for n in names if n == target or n.endswith(f".{target}")}
+        if not found or not found <= adaptable:
+            ends = sorted({n.rsplit(".", 1)[-1] for n in adaptable})
+            raise UserError(
+                f"encoder.target_modules: {target!r} is not a linear layer of the base that can be "
+                f"adapted. Valid: {', '.join(ends) or '(none)'}; or longer ends of their names."
+            )
+
+
+def _names(keys: list[str]) -> str:
+    """The adapted layers' last names, as in "query, value"."""
+    return ", ".join(sorted({key.split(".lora_")[0].rsplit(".", 1)[-1] for key in keys})) or "none"

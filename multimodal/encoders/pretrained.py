@@ -1,0 +1,146 @@
+"""Encoders of transformers checkpoints, with the checkpoint's own features.
+
+Which architectures there are, and how each is fed and read, is in ``families``. Nothing is run
+from a checkpoint: no remote code, no pickled weights.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from multimodal.batch import Encoded
+from multimodal.encoders import ENCODERS, EncoderConfig
+from multimodal.encoders.families import Family, family_of, load_processor
+from multimodal.errors import UserError
+from multimodal.hub import local_folder
+from multimodal.modalities import Adapter
+
+
+@ENCODERS.register("pretrained")
+class PretrainedConfig(EncoderConfig):
+    """The encoder of a checkpoint.
+
+    checkpoint: a folder, a name on the hub, or packaged-minilm. revision: the commit of a hub name,
+    40 hexadecimal digits. pooling: the mean of the real tokens, special ones included, or the
+    first token ("cls"); "auto" is what the architecture's authors use. train: nothing, everything,
+    or only the last so many transformer blocks and what follows them.
+    """
+
+    checkpoint: str
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    pooling: Literal["auto", "mean", "cls"] = "auto"
+    train: Literal["none", "all"] | Annotated[int, Field(ge=1)] = "none"
+
+    def front_end(self, adapter: Adapter) -> nn.Module:
+        """``forward(batch: Batch) -> Features``, equal to the checkpoint's own extractor."""
+        folder, family, config = self._opened(adapter)
+        return family.front_end(folder, config, adapter)
+
+    def build(self, adapter: Adapter) -> PretrainedEncoder:
+        """UserError: no such checkpoint, another modality's, no safetensors, too many layers."""
+        folder, family, config = self._opened(adapter)
+        _refuse_pickles(self.checkpoint, folder)
+        return PretrainedEncoder(
+            family.load(folder, config),
+            family,
+            width=family.width(config),
+            pooling=family.pooling if self.pooling == "auto" else self.pooling,
+            train=self.train,
+        )
+
+    def _opened(self, adapter: Adapter) -> tuple[Path, Family, Any]:
+        """The checkpoint's folder, family and transformers config."""
+        folder = local_folder(self.checkpoint, self.revision)
+        family, config = _read_config(self.checkpoint, folder)
+        modality = getattr(getattr(adapter, "config", None), "registered_name", "")
+        if modality not in family.modalities:
+            raise UserError(
+                f"checkpoint {self.checkpoint!r} ({config.model_type}) reads "
+                f"{' or '.join(family.modalities)}, not modality {modality!r}."
+            )
+        return folder, family, config
+
+
+class PretrainedEncoder(nn.Module):
+    """(N, ...) features of the family's front end -> Encoded; embeddings ignore padding.
+
+    Parameters that are not trained need no gradient, and their modules stay in eval mode (no
+    dropout) when the encoder is put into training mode. ``layers``: the transformer blocks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        family: Family,
+        *,
+        width: int,
+        pooling: Literal["mean", "cls"],
+        train: Literal["none", "all"] | int = "none",
+    ) -> None:
+        super().__init__()
+        self.model, self.width, self.pooling = model, width, pooling
+        self._family, self._train = family, train
+        if isinstance(train, int) and train > len(self.layers):
+            raise UserError(
+                f"encoder.train={train}: the checkpoint has only {len(self.layers)} layers; set at "
+                f"most encoder.train={len(self.layers)}, or all."
+            )
+        self.requires_grad_(False)
+        for module in self._trained():
+            module.requires_grad_(True)
+        self.train()
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        return self._family.layers(self.model)
+
+    def train(self, mode: bool = True) -> PretrainedEncoder:
+        super().train(False)
+        self.training = mode
+        for module in self._trained():
+            module.train(mode)
+        return self
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
+        """features: (N, ...), lengths: (N,), both as the family's front end makes them."""
+        tokens_nld, mask_nl = self._family.forward(self.model, features, lengths)
+        if self.pooling == "cls":
+            return Encoded(tokens_nld, mask_nl, tokens_nld[:, 0])
+        real = tokens_nld.masked_fill(~mask_nl[:, :, None], 0)
+        count = mask_nl.sum(1, keepdim=True).clamp(min=1)
+        return Encoded(tokens_nld, mask_nl, real.sum(1) / count)
+
+    def _trained(self) -> list[nn.Module]:
+        if not isinstance(self._train, int):
+            return [self.model] if self._train == "all" else []
+        return self.layers[-self._train :] + self._family.tail(self.model)
+
+
+def _read_config(checkpoint: str, folder: Path) -> tuple[Family, Any]:
+    from transformers import AutoConfig
+
+    path = folder / "config.json"
+    try:
+        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type", "")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"checkpoint {checkpoint!r}: {path} is missing or damaged ({error}); name the folder "
+            "that save_pretrained wrote."
+        ) from error
+    family = family_of(str(model_type), checkpoint)
+    return family, load_processor(AutoConfig, folder, "config.json")
+
+
+def _refuse_pickles(checkpoint: str, folder: Path) -> None:
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"checkpoint {checkpoint!r}: {folder} has no *.safetensors, and pickled weights "
+            "(pytorch_model.bin) are not opened. Convert them once, if you trust their source: "
+            f'python -c "from transformers import AutoModel as M; d = {str(folder)!r}; '
+            'M.from_pretrained(d).save_pretrained(d)"'
+        )
