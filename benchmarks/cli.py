@@ -15,13 +15,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Continual learning on audio, speech and medical signals.",
 )
-datasets_app = typer.Typer(no_args_is_help=True, help="List, describe and check datasets.")
+datasets_app = typer.Typer(no_args_is_help=True, help="List, describe, get and check datasets.")
 config_app = typer.Typer(no_args_is_help=True, help="Show a config in full, or the schema of all.")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(config_app, name="config")
 
 ConfigArgument = Annotated[
-    Path, typer.Argument(help="A YAML file, or the name of a shipped one (bench/demo).")
+    Path, typer.Argument(help="A YAML file, or the name of a shipped one (bench/own_folder).")
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -37,9 +37,11 @@ def bench(
 ) -> None:
     """Run a class- or domain-incremental benchmark; the same command again resumes it.
 
+    CONFIG may also be a folder: all its YAML files run, and one table shows them.
+
     Examples:
 
-    `medley bench bench/demo`
+    `medley bench demo`
 
     `medley bench configs/bench/fsdd_class_incremental.yaml data_root=DATA quick=true`
 
@@ -130,11 +132,36 @@ def check_dataset(
     check(name, overrides or [], root=root, workers=workers)
 
 
+@datasets_app.command("get")
+def get_dataset(
+    name: Annotated[str, typer.Argument(help="A name of `datasets list`.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Only these of its files; default: all.")
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds all datasets, one folder each; default: MEDLEY_DATA."),
+    ] = None,
+) -> None:
+    """Download an open dataset, or say how to get one that is not; the same command resumes.
+
+    Examples: `medley datasets get fsdd --root DATA`,
+    `medley datasets get clotho clotho_captions_evaluation.csv --root DATA`
+    """
+    from benchmarks.commands import get
+
+    try:
+        get(name, files or [], root=root)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
 @config_app.command("show")
 def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
     """The config with every default filled in, and the hash of each run.
 
-    Example: `medley config show bench/demo training.epochs=3`
+    Example: `medley config show demo/speech training.epochs=3`
     """
     from benchmarks.commands import show
 

@@ -4,70 +4,98 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.config import RunConfig, apply_override, load_config, validate
+from benchmarks.config import (
+    DATA_VARIABLE,
+    RunConfig,
+    apply_override,
+    find_configs,
+    load_config,
+    validate,
+)
 from benchmarks.result import RESULT_FILE, Result
 from multimodal.datasets import DATASETS, DatasetConfig
-from multimodal.errors import UserError
+from multimodal.downloads import Download
+from multimodal.errors import UserError, did_you_mean
 from multimodal.modalities import MODALITIES
 from multimodal.registry import Config
 
 
 def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
-    """Run a grid, then print its table and say where to look."""
+    """Run a grid, or those of all configs of a folder; print one table and say where to look."""
     from benchmarks.grid import Grid
     from benchmarks.progress import TerminalObserver
-    from benchmarks.report import find_results, print_table, write_html
+    from benchmarks.report import print_overview, print_table
+
+    console, out = Console(stderr=True), Console()
+    configs = [load_config(file, overrides) for file in find_configs(path)]
+    grids = [Grid(config, fresh=fresh) for config in configs]
+    for grid in grids:
+        _print_damaged(grid.data.signals.damaged, console)
+    total, results = sum(len(grid.cells) for grid in grids), []
+    with TerminalObserver(console) as observer:
+        for grid in grids:
+            data = f"{grid.manifest.name} " if len(grids) > 1 else ""
+            for number, cell in enumerate(grid.cells):
+                name, seed = cell.learners[0].registered_name, cell.seeds[0]
+                observer.title = f"[{len(results) + 1}/{total}] {data}{name} seed {seed}"
+                results.append(grid.run_cell(number, observer))
+                if grid.done[number] is not None:
+                    console.print(f"{observer.title}: done before, result reused")
+    (print_table if len(grids) == 1 else print_overview)(results, out)
+    for config in {config.experiment: config for config in configs}.values():
+        _print_places(config, out)
+
+
+def _print_damaged(damaged: dict[int, str], console: Console) -> None:
+    shown = [*list(damaged.values())[:10], *["..."] * (len(damaged) > 10)]
+    for words in shown:
+        console.print(words, markup=False, soft_wrap=True)
+
+
+def _print_places(config: RunConfig, out: Console) -> None:
+    """Where an experiment's report is, and how to look at it in MLflow."""
+    from benchmarks.report import write_html
+    from benchmarks.result_files import find_results
     from benchmarks.tracking_data import default_uri, shown
 
-    config = load_config(path, overrides)
-    console = Console(stderr=True)
-    grid = Grid(config, fresh=fresh)
-    for number, words in enumerate(grid.data.signals.damaged.values()):
-        console.print(words if number < 10 else "...", markup=False, soft_wrap=True)
-        if number == 10:
-            break
-    results = []
-    with TerminalObserver(console) as observer:
-        for number, cell in enumerate(grid.cells, start=1):
-            observer.title = (
-                f"[{number}/{len(grid.cells)}] {cell.learners[0].registered_name} "
-                f"seed {cell.seeds[0]}"
-            )
-            reused = grid.done[number - 1] is not None
-            result = grid.run_cell(number - 1, observer)
-            if reused:
-                console.print(f"{observer.title}: done before, result reused")
-            results.append(result)
-    out = Console()
-    print_table(results, out)
     # The page shows every run of the experiment, also those of other seeds and settings.
     folder = config.folder.parent
-    page = write_html(find_results(folder), folder / "report.html")
-    out.print(f"Report: {page}", markup=False, soft_wrap=True, highlight=False)
+    lines = [f"Report: {write_html(find_results(folder), folder / 'report.html')}"]
     if config.tracking.store == "mlflow":
         uri = shown(config.tracking.uri or default_uri(Path(config.output_dir)))
-        out.print(
+        lines.append(
             f"MLflow: experiment {config.experiment!r} in {uri}; look with: "
-            f"mlflow ui --backend-store-uri {uri}",
-            markup=False,
-            soft_wrap=True,
-            highlight=False,
+            f"mlflow ui --backend-store-uri {uri}"
         )
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
 def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None) -> None:
     """Tables and pages of what is found below ``path``, one of each an experiment."""
-    from benchmarks.report import find_results, print_table, write_html
+    from benchmarks.report import print_table, write_html
+    from benchmarks.result_files import find_results
     from benchmarks.tracking import resend
 
     out = Console()
@@ -126,6 +154,8 @@ def describe(name: str) -> None:
     out.print(f"[bold]{name}[/bold]: {config.summary}")
     out.print(inspect.getdoc(config), markup=False)
     out.print(f"licence: {config.licence}\nhow to get it: {config.how_to_get}", markup=False)
+    if config.downloads:
+        out.print(f"or let medley do so: medley datasets get {name}", markup=False)
     table = Table(title="settings")
     for column in ("key", "type", "default"):
         table.add_column(column)
@@ -161,6 +191,77 @@ def check(name: str, overrides: Sequence[str], *, root: Path | None, workers: in
         out.print(line, markup=False, soft_wrap=True)
     if not report.ok:
         raise UserError(f"dataset {name!r}: {len(report.errors)} error(s), listed above.")
+
+
+def get(name: str, files: Sequence[str], *, root: Path | None) -> None:
+    """Download a dataset, or some of its files, into its folder in ``root``; say what comes next.
+
+    UserError (exit code 2) says how to get a dataset that is not open.
+    """
+    from multimodal import downloads
+    from multimodal.transfers import Fetcher
+
+    config = DATASETS.config(name)
+    assert issubclass(config, DatasetConfig)
+    if config.synthetic:
+        print(f"{name} makes its own signals; there is nothing to get.")
+        return
+    if not config.downloads:
+        raise UserError(f"dataset {name!r}: medley cannot download it. {config.how_to_get}")
+    chosen = _chosen(config.downloads, files)
+    data_root = root or os.environ.get(DATA_VARIABLE)
+    if not data_root:
+        raise UserError(
+            f"no folder for {name!r}: give --root FOLDER or the environment variable "
+            f"{DATA_VARIABLE}, the folder that will hold {config.folder}/."
+        )
+    folder = Path(data_root).expanduser() / config.folder
+    console = Console(stderr=True)
+    say = partial(console.print, markup=False, soft_wrap=True, highlight=False)
+    say(f"{name}: {config.summary}\nlicence: {config.licence}\nsize: {_size(chosen)}")
+    with _download_bar(console) as bar:
+        downloads.get(chosen, folder, Fetcher(say=say, progress=partial(_show_bytes, bar)))
+    for download in chosen:
+        if download.by_hand and (folder / download.into / download.name).is_file():
+            print(f"left to do: cd {shlex.quote(str(folder))} && {download.by_hand}")
+    print(f"next: medley datasets check {name} --root {shlex.quote(str(folder))}")
+
+
+def _chosen(downloads: Sequence[Download], files: Sequence[str]) -> list[Download]:
+    """The downloads of these names, all if none is given; UserError for a name that is none."""
+    by_name = {download.name: download for download in downloads}
+    for file in files:
+        if file not in by_name:
+            raise UserError(f"there is no file {file!r}{did_you_mean(file, list(by_name))}")
+    return [by_name[file] for file in dict.fromkeys(files)] or list(downloads)
+
+
+def _size(downloads: Sequence[Download]) -> str:
+    known = [download.bytes for download in downloads if download.bytes is not None]
+    files = f"{len(downloads)} file(s)"
+    if len(known) < len(downloads):
+        return f"{files}, of sizes that the source will say"
+    return f"{files}, {sum(known):,} bytes"
+
+
+def _download_bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _show_bytes(bar: Progress, name: str, done: int, total: int | None) -> None:
+    """One bar a file, made when its first bytes come."""
+    tasks = {task.description: task.id for task in bar.tasks}
+    task = tasks[name] if name in tasks else bar.add_task(name, completed=done, total=total)
+    bar.update(task, completed=done, total=total)
 
 
 def expected(dataset: Config) -> dict[str, int] | None:

@@ -136,14 +136,27 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return validate(RunConfig, data, source=str(path))
 
 
+def find_configs(path: Path) -> list[Path]:
+    """The file itself, or all YAML files of a folder, in the order of their names."""
+    found = find_config(path)
+    if not found.is_dir():
+        return [found]
+    files = sorted(found.glob("*.yaml"))
+    if not files:
+        raise UserError(f"{found}: no YAML file in this folder.")
+    return files
+
+
 def find_config(path: Path) -> Path:
-    """The file itself, or the config of that name that ships with Medley (``bench/demo``)."""
+    """The file or folder itself, or what ships with Medley under that name (``bench/esc10``)."""
     if path.exists():
         return path
     parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
     for folder in CONFIG_FOLDERS:
-        shipped = folder.joinpath(*parts).with_suffix(".yaml")
-        if shipped.exists():
+        shipped = folder.joinpath(*parts)
+        if shipped.with_suffix(".yaml").exists():
+            return shipped.with_suffix(".yaml")
+        if parts and shipped.is_dir():
             return shipped
     names = sorted({str(p.relative_to(f)) for f in CONFIG_FOLDERS for p in f.rglob("*.yaml")})
     raise UserError(f"{path}: no such config file; shipped with Medley: {', '.join(names)}.")

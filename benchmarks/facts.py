@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks import machine
+from benchmarks.assemble import Data
 from benchmarks.config import RunConfig
 from benchmarks.result import Result
 from benchmarks.tracking_data import shown
 from continual import metrics
 from continual.scenarios import Stream
-from multimodal.modalities import Adapter
 from multimodal.recordings import Manifest
-from multimodal.signals import SignalCache
 
 DATASET_FACTS = (
     "name",
@@ -28,15 +25,6 @@ DATASET_FACTS = (
     "synthetic",
     "group_overlap",
 )
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the cells of a grid share: the dataset, its adapter and the decoded signals."""
-
-    manifest: Manifest
-    adapter: Adapter
-    signals: SignalCache
 
 
 def public(config: RunConfig) -> dict[str, Any]:
@@ -71,6 +59,30 @@ def tags(config: RunConfig, manifest: Manifest) -> dict[str, str]:
     return {**values, "medley.git_commit": commit} if commit else values
 
 
+def score_name(manifest: Manifest) -> str:
+    """What the score of a test set is: ``accuracy``, or ``macro_auroc`` for multi-label data."""
+    return "macro_auroc" if manifest.multi_label else "accuracy"
+
+
+def result_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
+    """The ``metrics`` of a result; those of the matrix are of AUROCs in multi-label streams."""
+    matrix, baseline, details = records["matrix"], records["baseline"], dict(records["details"])
+    for key in ("per_class_accuracy", "per_class_auroc"):
+        if key in details:
+            details[key] = dict(zip(stream.manifest.class_names, details[key], strict=True))
+    multi_label = stream.manifest.multi_label
+    # The same recordings are scored once for each experience's classes: equal weights.
+    sizes = None if multi_label else [len(e.test) for e in stream.experiences]
+    values = metrics.summary(matrix, sizes, baseline)
+    if multi_label:
+        averages = ("average_accuracy", "last_accuracy", "learning_accuracy")
+        values = {key: value for key, value in values.items() if key not in averages}
+    name = score_name(stream.manifest)
+    matrix_key = "accuracy_matrix" if name == "accuracy" else "auroc_matrix"
+    extra = {matrix_key: matrix, f"validation_{name}": records["validation"]}
+    return {**values, **details, **extra}
+
+
 def make_result(
     config: RunConfig,
     data: Data,
@@ -81,7 +93,7 @@ def make_result(
     started: str,
     seconds: float,
 ) -> Result:
-    """records: ``matrix`` (rows of accuracies), ``confusion``, ``validation``, ``baseline``."""
+    """records: ``matrix`` (rows of test scores), ``details``, ``validation``, ``baseline``."""
     names = list(data.manifest.class_names)
     experiences = [
         {
@@ -93,8 +105,6 @@ def make_result(
         }
         for e in stream.experiences
     ]
-    sizes = [len(e.test) for e in stream.experiences]
-    recalls = metrics.per_class_accuracy(np.array(records["confusion"])).tolist()
     return Result(
         experiment=config.experiment,
         config_hash=config.hash,
@@ -106,16 +116,7 @@ def make_result(
         dataset=dataset_facts(data, stream),
         class_names=names,
         experiences=experiences,
-        metrics={
-            **metrics.summary(records["matrix"], sizes, records["baseline"]),
-            "accuracy_matrix": records["matrix"],
-            "per_class_accuracy": {
-                name: None if np.isnan(recall) else recall
-                for name, recall in zip(names, recalls, strict=True)
-            },
-            "confusion_matrix": records["confusion"],
-            "validation_accuracy": records["validation"],
-        },
+        metrics=result_metrics(records, stream),
         config=public(config),
         hardware=machine.hardware(device),
         packages=machine.packages(),

@@ -8,20 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.assemble import build_learner, open_data, read_manifest
 from benchmarks.config import RunConfig
-from benchmarks.facts import Data
 from benchmarks.machine import pick_device
-from benchmarks.report import REPORT_FILE, load_result, write_html
+from benchmarks.report import REPORT_FILE, write_html
 from benchmarks.result import RESULT_FILE, Result
-from benchmarks.run import Observer, Run, build_learner
+from benchmarks.result_files import load_result
+from benchmarks.run import Observer, Run
 from benchmarks.tracking import check_store, make_tracker, resend
 from benchmarks.tracking_data import State
 from benchmarks.workspace import check_same_run, check_writable, clear
 from continual.scenarios import Stream
-from multimodal.datasets import DatasetConfig
 from multimodal.errors import UserError
-from multimodal.modalities import MODALITIES
-from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
 
 QUICK_EXPERIENCES = 2
@@ -86,8 +84,7 @@ class Grid:
         waiting = [s for s, done in zip(self.streams, self.done, strict=True) if done is None]
         if not waiting:
             return
-        rows = [r for s in waiting for e in s.experiences for r in (e.train, e.validation, e.test)]
-        self.data.signals.ensure(np.unique(np.concatenate(rows)))
+        self.data.signals.ensure(np.unique(np.concatenate([s.rows for s in waiting])))
         damaged = self.data.signals.damaged
         if damaged:
             try:
@@ -106,30 +103,6 @@ def complete(folder: Path, result: Result) -> None:
             resend(folder)
         except UserError as error:
             print(f"medley: {error}", file=sys.stderr)
-
-
-def read_manifest(config: RunConfig) -> Manifest:
-    """The dataset as its reader sees it; UserError if it is of another modality."""
-    dataset = config.dataset
-    assert isinstance(dataset, DatasetConfig)
-    manifest = dataset.build(config.dataset_root())
-    MODALITIES.config(manifest.modality)
-    if manifest.modality != config.modality.registered_name:
-        raise UserError(
-            f"dataset {manifest.name!r} holds {manifest.modality} recordings; set "
-            f"modality={manifest.modality} (got {config.modality.registered_name})."
-        )
-    return manifest
-
-
-def open_data(config: RunConfig, manifest: Manifest) -> Data:
-    """The manifest with its adapter and a cache of decoded signals."""
-    adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
-    folder = Path(config.output_dir) / "cache" if config.cache == "disk" else None
-    if folder is not None:
-        check_writable(folder)
-    signals = SignalCache(manifest, adapter, folder=folder, skip_damaged=config.skip_damaged)
-    return Data(manifest, adapter, signals)
 
 
 def shorten(stream: Stream) -> Stream:

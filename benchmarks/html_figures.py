@@ -19,16 +19,15 @@ NO_CLASS = "(no class)"
 
 
 def matrix(result: Result) -> np.ndarray | None:
-    """(rows, T) accuracies, fractions; NaN where undefined; None if the run has no matrix."""
-    rows = result.metrics.get("accuracy_matrix")
-    return None if rows is None else np.array(rows, dtype=float)
+    """(rows, T) accuracies or AUROCs, fractions, NaN where undefined; None if there is none."""
+    return None if result.matrix is None else np.array(result.matrix, dtype=float)
 
 
 def exposed_curve(result: Result) -> list[tuple[int, float]]:
-    """(i + 1, accuracy over the classes exposed after experience i), a fraction, for each row.
+    """(i + 1, score over the classes exposed after experience i), a fraction, for each row.
 
-    R[i][0..i] weighted by the experiences' numbers of test recordings. A single row (joint
-    training) stands after the last experience.
+    R[i][0..i] weighted by the experiences' numbers of test recordings (multi-label streams: they
+    share them, so by 1). A single row (joint training) stands after the last experience.
     """
     accuracies = matrix(result)
     if accuracies is None:
@@ -52,21 +51,26 @@ def _points(values: dict[int, list[float]]) -> list[Point]:
     ]
 
 
+def _score(learners: dict[str, list[Result]]) -> str:
+    """What the runs' matrices are of; comparable runs are of one kind."""
+    return next(iter(learners.values()))[0].score
+
+
 def curves(learners: dict[str, list[Result]]) -> str:
     series = []
     for style, (label, runs) in enumerate(learners.items()):
         values: dict[int, list[float]] = {}
         for run in runs:
-            for x, accuracy in exposed_curve(run):
-                values.setdefault(x, []).append(accuracy)
+            for x, mean in exposed_curve(run):
+                values.setdefault(x, []).append(mean)
         series.append(Series(label, _points(values), style))
     if not any(s.points for s in series):
         return ""
     steps = max(p.x for s in series for p in s.points)
-    title = "Average accuracy over the classes exposed so far"
+    title = f"Average {_score(learners)} over the classes exposed so far"
     chart = line_chart(series, steps=steps, title=title, x_label="after experience")
     return (
-        f'<h3>{title}</h3><div class="card">{chart}<p class="soft">Percent of test recordings; '
+        f'<h3>{title}</h3><div class="card">{chart}<p class="soft">Percent; '
         "mean over seeds, shaded: 95 % interval. A learner with a single point was trained on "
         "everything at once.</p></div>"
     )
@@ -91,9 +95,10 @@ def matrices(learners: dict[str, list[Result]]) -> str:
         cards.append(f'<div class="card">{table}</div>')
     if not cards:
         return ""
+    what = _score(learners)
     return (
-        '<h3>Accuracy matrices</h3><p class="soft">Percent correct on the test set of each '
-        "experience (column) after training on each experience (row); mean over seeds.</p>"
+        f'<h3>{what[0].upper()}{what[1:]} matrices</h3><p class="soft">Percent, on the test set of '
+        "each experience (column) after training on each experience (row); mean over seeds.</p>"
         f'<div class="grid">{"".join(cards)}</div>'
     )
 
@@ -120,9 +125,9 @@ def forgetting(learners: dict[str, list[Result]]) -> str:
         chart = bar_chart(s, low=low, high=high, title=title, x_label="experience")
         cards.append(f'<div class="card"><strong>{escape(s.label)}</strong>{chart}</div>')
     return (
-        '<h3>Forgetting</h3><p class="soft">Percentage points lost: the best accuracy on an '
-        "experience's test set since it was learned, minus the last one; mean over seeds. Below "
-        "zero: it gained.</p>"
+        '<h3>Forgetting</h3><p class="soft">Percentage points lost: the best '
+        f"{_score(learners)} on an experience's test set since it was learned, minus the last one; "
+        "mean over seeds. Below zero: it gained.</p>"
         f'<div class="grid">{"".join(cards)}</div>'
     )
 
@@ -130,9 +135,10 @@ def forgetting(learners: dict[str, list[Result]]) -> str:
 def per_class(learners: dict[str, list[Result]]) -> str:
     found: dict[str, list[dict[str, float | None]]] = {}
     for label, runs in learners.items():
-        each = [run.metrics.get("per_class_accuracy") for run in runs]
+        keys = ("per_class_accuracy", "per_class_auroc")
+        each = [next(filter(None, map(run.metrics.get, keys)), {}) for run in runs]
         if any(each):
-            found[label] = [accuracies or {} for accuracies in each]
+            found[label] = each
     if not found:
         return ""
     names = dict.fromkeys(name for runs in learners.values() for name in runs[0].class_names)
@@ -140,17 +146,17 @@ def per_class(learners: dict[str, list[Result]]) -> str:
     for name in names:
         means = [interval([run.get(name) for run in runs]) for runs in found.values()]
         values.append([mean.mean if mean else math.nan for mean in means])
+    what = "AUROC" if _score(learners) == "macro AUROC" else "Accuracy"
     table = heat_table(
         values,
         rows=list(names),
         columns=list(found),
         corner="class",
-        caption="Percent correct for each class after the last experience; mean over seeds",
+        caption=f"{what} of each class after the last experience, percent; mean over seeds",
     )
     opened = " open" if len(names) <= FEW_CLASSES else ""
     return (
-        f"<h3>Classes</h3><details{opened}><summary>Accuracy of each class</summary>{table}"
-        "</details>"
+        f"<h3>Classes</h3><details{opened}><summary>{what} of each class</summary>{table}</details>"
     )
 
 

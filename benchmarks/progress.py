@@ -68,7 +68,7 @@ class TerminalObserver:
         note = f"experience {min(at.experience + 1, count)}/{count}  loss {loss:.3f}"
         self._progress.update(self._task, completed=at.total_steps, note=note)
 
-    def experience_done(self, index: int, count: int, accuracies: list[float]) -> None:
-        shown = " ".join(f"{100 * a:5.1f}" for a in accuracies)
-        words = f"{self.title}: experience {index + 1}/{count}  test accuracy % {shown}"
+    def experience_done(self, index: int, count: int, measure: str, scores: list[float]) -> None:
+        shown = " ".join(f"{100 * score:5.1f}" for score in scores)
+        words = f"{self.title}: experience {index + 1}/{count}  test {measure} % {shown}"
         self.console.print(words, soft_wrap=True, highlight=False)

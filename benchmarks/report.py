@@ -5,31 +5,37 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.result import RESULT_FILE, Result, write_atomically
+from benchmarks.result import Result, write_atomically
 from continual.metrics import confidence_interval
 from multimodal.errors import UserError
 
-# Metric key -> column heading. The first three are the main columns.
+# Metric key -> column heading. Optional ones have a column only where some row has a value.
 METRICS = {
     "average_accuracy": "average accuracy",
     "last_accuracy": "last accuracy",
+    "macro_auroc": "macro AUROC",
+    "mean_average_precision": "mean average precision",
     "forgetting": "forgetting",
     "backward_transfer": "backward transfer",
     "forward_transfer": "forward transfer",
     "learning_accuracy": "learning accuracy",
-    "macro_auroc": "macro AUROC",
 }
-MAIN_METRICS = tuple(METRICS)[:3]
-OPTIONAL_METRICS = ("macro_auroc",)
+OPTIONAL_METRICS = (
+    "average_accuracy",
+    "last_accuracy",
+    "macro_auroc",
+    "mean_average_precision",
+    "learning_accuracy",
+)
+MAIN_METRICS = (*OPTIONAL_METRICS[:4], "forgetting")
 WIDE_CONSOLE = 150
 # Config keys that do not change what a seed's numbers are an example of.
 REPORT_FILE = "report.html"
@@ -57,72 +63,6 @@ class Row:
     seeds: int
     seconds: float
     values: dict[str, Interval | None]
-
-
-def find_results(path: Path) -> list[Result]:
-    """Results below an output folder, an experiment's folder or one run's folder, by path.
-
-    Raises UserError if there is none, or naming the ``result.json`` that cannot be used.
-    """
-    for pattern in (RESULT_FILE, f"*/{RESULT_FILE}", f"*/*/{RESULT_FILE}"):
-        files = sorted(path.glob(pattern))
-        if files:
-            return [load_result(file) for file in files]
-    problem = "holds no finished run" if path.is_dir() else "is not a folder"
-    raise UserError(
-        f"{path} {problem}: expected an output folder with <experiment>/<config hash>/"
-        f"{RESULT_FILE}, an experiment's folder or one run's folder."
-    )
-
-
-def load_result(file: Path) -> Result:
-    """A ``result.json``; UserError naming it if it is damaged."""
-    try:
-        result = Result.load(file.parent)
-        result = TypeAdapter(Result).validate_python(asdict(result))
-        _check_metrics(result)
-    except (OSError, ValueError, TypeError) as error:
-        problem = " ".join(str(error).split())
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            problem = ".".join(map(str, first["loc"])) + ": " + first["msg"]
-        raise UserError(
-            f"{file} is damaged ({problem}): delete its folder or repeat the run."
-        ) from error
-    return result
-
-
-def _fraction(value: float) -> float:
-    if value < 0 or value > 1:  # NaN, an undefined cell, passes
-        raise ValueError("must be a fraction in [0, 1]")
-    return value
-
-
-_TABLES = {
-    "accuracy_matrix": TypeAdapter(
-        list[list[Annotated[float, AfterValidator(_fraction)] | None]] | None
-    ),
-    "confusion_matrix": TypeAdapter(list[list[NonNegativeInt]] | None),
-}
-
-
-def _check_metrics(result: Result) -> None:
-    """ValueError if a metric that a report shows is no number or does not fit the run."""
-    steps, classes = len(result.experiences), len(result.class_names)
-    TypeAdapter(list[int]).validate_python([e.get("num_test") for e in result.experiences])
-    sizes = {
-        "accuracy_matrix": {(1, steps), (steps, steps)},
-        # The extra column counts answers that name no class.
-        "confusion_matrix": {(classes, classes), (classes, classes + 1)},
-    }
-    for key, fitting in sizes.items():
-        rows = _TABLES[key].validate_python(result.metrics.get(key))
-        if rows is not None and ({(len(rows), len(row)) for row in rows} or {(0, 0)}) - fitting:
-            raise ValueError(f"metrics.{key} does not fit {steps} experiences, {classes} classes")
-    numbers = {key: result.metrics.get(key) for key in METRICS}
-    TypeAdapter(dict[str, float | None]).validate_python(numbers)
-    per_class = result.metrics.get("per_class_accuracy")
-    TypeAdapter(dict[str, float | None] | None).validate_python(per_class)
 
 
 def comparable(results: Sequence[Result]) -> list[list[Result]]:
@@ -249,10 +189,31 @@ def data_title(result: Result) -> str:
     return ", ".join(words)
 
 
+def print_overview(results: Sequence[Result], console: Console) -> None:
+    """One table of results on several datasets: a section for each comparable group."""
+    table = Table(caption="%, mean ± half width of the 95 % interval over seeds")
+    groups = [(group[0], summarise(group)) for group in comparable(results)]
+    shown = columns([row for _, rows in groups for row in rows])
+    shown = [key for key in shown if key in MAIN_METRICS]
+    for name in ("modality", "data", "learner"):
+        table.add_column(name, overflow="fold")
+    for key in shown:
+        table.add_column(METRICS[key].replace(" ", "\n"), justify="right")
+    table.add_column("seconds", justify="right")
+    for first, rows in groups:
+        words = [first.modality, data_title(first)]
+        for row in rows:
+            cells = [interval_text(row.values.get(key), row.seeds) for key in shown]
+            table.add_row(*map(Text, [*words, row.learner]), *cells, f"{row.seconds:.1f}")
+            words = ["", ""]
+        table.add_section()
+    console.print(table)
+
+
 def terminal_table(results: Sequence[Result], *, full: bool = False) -> Table:
     """A table of comparable results: the main columns (80 wide) or all of them."""
     rows, first = summarise(results), results[0]
-    shown = columns(rows) if full else list(MAIN_METRICS)
+    shown = [key for key in columns(rows) if full or key in MAIN_METRICS]
     split = first.dataset.get("split_rule") or "unknown"
     table = Table(
         title=Text(f"{first.experiment}: {data_title(first)}; split: {split}"),

@@ -21,10 +21,11 @@ class Result:
     [0, 1] or None where undefined; ``accuracy_matrix`` is a list of rows (row: after experience i,
     column: test set of experience j); ``per_class_accuracy`` maps class name to fraction;
     ``confusion_matrix`` is a list of rows (row: true class, column: predicted) after the last
-    experience. seconds: training and
-    evaluation of this run, over all resumptions. peak_memory_bytes:
-    "process", the highest resident size of this process so far (earlier cells of a grid count),
-    and, on a GPU, "device", the highest allocation of this run.
+    experience. Multi-label streams have ``auroc_matrix``, ``per_class_auroc``, ``macro_auroc``,
+    ``mean_average_precision`` and ``num_scored_classes`` instead, and ``forgetting`` and the
+    transfers are of AUROCs. seconds: training and evaluation of this run, over all resumptions.
+    peak_memory_bytes: "process", the highest resident size of this process so far (earlier cells
+    of a grid count), and, on a GPU, "device", the highest allocation of this run.
     """
 
     experiment: str
@@ -45,6 +46,16 @@ class Result:
     started: str = ""
     seconds: float = 0.0
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def matrix(self) -> list[list[float | None]] | None:
+        """The accuracy matrix, or the AUROC matrix of a multi-label stream, if there is one."""
+        return self.metrics.get("accuracy_matrix") or self.metrics.get("auroc_matrix")
+
+    @property
+    def score(self) -> str:
+        """In words, what the matrix is of."""
+        return "macro AUROC" if "auroc_matrix" in self.metrics else "accuracy"
 
     def save(self, folder: Path) -> None:
         """Write ``result.json`` in ``folder``, replaced atomically."""

@@ -7,7 +7,6 @@ its result if it is done.
 
 from __future__ import annotations
 
-import random
 import sys
 import time
 from dataclasses import asdict
@@ -20,17 +19,16 @@ import torch
 import yaml
 
 from benchmarks import machine
+from benchmarks.assemble import Data, batch_source, build_learner, seed_everything
 from benchmarks.config import RunConfig
-from benchmarks.facts import Data, dataset_facts, make_result, public, tags
+from benchmarks.facts import dataset_facts, make_result, public, score_name, tags
 from benchmarks.journal import Journal
 from benchmarks.report import REPORT_FILE, write_html
 from benchmarks.result import Result, write_atomically
 from benchmarks.tracking import NullTracker, Tracker
 from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
 from continual import checkpoint
-from continual.classifier import Classifier
 from continual.evaluation import Evaluator
-from continual.learners import Learner, LearnerContext
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
 from continual.strategy import LearnerStrategy, Position
@@ -42,7 +40,9 @@ class Observer(Protocol):
 
     def begin(self, total_steps: int, done_steps: int) -> None: ...
     def step(self, strategy: LearnerStrategy) -> None: ...
-    def experience_done(self, index: int, count: int, accuracies: list[float]) -> None: ...
+    def experience_done(
+        self, index: int, count: int, measure: str, scores: list[float]
+    ) -> None: ...
 
 
 class Run:
@@ -68,15 +68,16 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.learner = build_learner(config, data, self.device)
+        self.source = batch_source(config, data, self.learner, self.device)
         self.strategy = self._strategy()
         self.evaluator = Evaluator(self.learner, stream, self.strategy.batches)
         train_rows = self.strategy.rows
-        self.benchmark = as_benchmark(stream, data.signals.gather, train_rows=train_rows)
+        self.benchmark = as_benchmark(stream, self.source.gather, train_rows=train_rows)
         self.journal: Journal | None = None
         self.records: dict[str, Any] = {
             "matrix": [],
             "validation": [],
-            "confusion": [],
+            "details": {},
             "baseline": None,
         }
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -86,7 +87,6 @@ class Run:
 
     def _strategy(self) -> LearnerStrategy:
         training = self.config.training
-        rows = self.learner.plan([e.train for e in self.stream.experiences])
         trainable = [p for p in self.learner.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             trainable, lr=training.learning_rate, weight_decay=training.weight_decay
@@ -95,9 +95,9 @@ class Run:
         epochs = 1 if self.config.quick else own_epochs or training.epochs
         return LearnerStrategy(
             learner=self.learner,
-            rows=rows,
-            labels=self.data.manifest.labels,
-            gather=self.data.signals.gather,
+            stream=self.stream,
+            gather=self.source.gather,
+            augment=self.data.adapter.augment(),
             optimizer=optimizer,
             seed=self.seed,
             train_mb_size=training.batch_size,
@@ -159,6 +159,8 @@ class Run:
     def _train(self) -> Result:
         assert self.journal is not None
         strategy, total = self.strategy, len(self.strategy.rows)
+        if self.learner.trains:
+            self.source.ensure(self.stream.rows)
         if self.observer is not None:
             self.observer.begin(self._total_steps(), strategy.position.total_steps)
         if strategy.position == Position() and total > 1:
@@ -182,22 +184,22 @@ class Run:
     def _experience_done(self, index: int, total: int) -> None:
         assert self.journal is not None
         self._log_loss()
-        accuracies, confusion = self.evaluator.test()
-        self.records["matrix"].append(accuracies)
-        self.records["confusion"] = confusion.tolist()
+        scores, self.records["details"] = self.evaluator.test()
+        self.records["matrix"].append(scores)
         # Joint training has met every experience after its only one.
         validation = self.evaluator.validation(index + 1 if total > 1 else len(self.stream))
         self.records["validation"].append(validation)
-        values = {f"test_accuracy/experience_{j + 1:02d}": a for j, a in enumerate(accuracies)}
+        measure = score_name(self.data.manifest)
+        values = {f"test_{measure}/experience_{j + 1:02d}": s for j, s in enumerate(scores)}
         if validation is not None:
-            values["validation_accuracy"] = validation
+            values[f"validation_{measure}"] = validation
         self.journal.write(values, self.strategy.position.total_steps)
         self._save_model(index)
         self._save_checkpoint()
         if self.interrupted:
             raise KeyboardInterrupt
         if self.observer is not None:
-            self.observer.experience_done(index, total, accuracies)
+            self.observer.experience_done(index, total, measure, scores)
 
     def _after_step(self, strategy: LearnerStrategy) -> None:
         assert self.journal is not None
@@ -269,8 +271,8 @@ class Run:
         path = folder / f"experience_{index + 1:02d}.safetensors"
         tensors = {k: v.contiguous() for k, v in self.learner.model.state_dict().items()}
         safetensors.torch.save_file(tensors, path)
-        accuracies = self.records["matrix"][-1]
-        self.tracker.log_model(path.stem, path, {"mean_test_accuracy": float(np.mean(accuracies))})
+        key = f"mean_test_{score_name(self.data.manifest)}"
+        self.tracker.log_model(path.stem, path, {key: float(np.mean(self.records["matrix"][-1]))})
 
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.clock
@@ -282,18 +284,3 @@ class Run:
 
     def _interrupt(self) -> None:
         self.interrupted = True
-
-
-def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learner:
-    """The cell's learner around a freshly initialised classifier, on the device."""
-    encoder = config.encoder.build(data.adapter.channels, data.adapter.axes)  # pyright: ignore
-    model = Classifier(data.adapter.front_end(), encoder, data.manifest.num_classes).to(device)
-    context = LearnerContext(model=model, seed=config.seeds[0])
-    return config.learners[0].build(context)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators; everything of ours with a generator of its own derives it."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)

@@ -39,7 +39,6 @@ from multimodal.errors import UserError
 
 LINES_TAG = "medley.journal_lines"
 MAX_PARAMS = 100  # MLflow's limit a batch
-_MATRIX = "accuracy_matrix"
 
 
 def make_tracker(
@@ -286,12 +285,13 @@ class MLflowRun:
         step = max(self.state.last_step, len(self.state.models))  # later than all others
         at = path.stat().st_mtime_ns // 1_000_000  # the same whenever it is sent
         send_points(self.client, run_id, final_points(result, step=step, time=at))
-        rows, names = result.metrics.get(_MATRIX), experience_names(result)
+        rows, names = result.matrix, experience_names(result)
+        name = "accuracy_matrix" if result.score == "accuracy" else "auroc_matrix"
         if rows:
             there = [file.path for file in self.client.list_artifacts(run_id)]
-            if f"{_MATRIX}.json" not in there:  # log_table would append to it
-                self.client.log_table(run_id, matrix_table(rows, names), f"{_MATRIX}.json")
-            self.client.log_figure(run_id, heat_map(rows), f"{_MATRIX}.png")
+            if f"{name}.json" not in there:  # log_table would append to it
+                self.client.log_table(run_id, matrix_table(rows, names), f"{name}.json")
+            self.client.log_figure(run_id, heat_map(rows, result.score), f"{name}.png")
         for file in (path, *(f for f in files if f.is_file())):
             self.client.log_artifact(run_id, str(file))
 

@@ -159,8 +159,8 @@ def row_names(rows: list[list[float | None]], names: list[str]) -> list[str]:
     return ["all"] if len(rows) == 1 < len(rows[0]) else names[: len(rows)]
 
 
-def heat_map(rows: list[list[float | None]]) -> Any:
-    """Matplotlib figure of an accuracy matrix in [0, 1]; None stays blank."""
+def heat_map(rows: list[list[float | None]], title: str = "accuracy") -> Any:
+    """Matplotlib figure of a matrix of scores in [0, 1]; None stays blank."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -177,7 +177,7 @@ def heat_map(rows: list[list[float | None]]) -> Any:
     numbers = [str(j + 1) for j in range(width)]  # the names, lists of classes, are too long
     axes.set_xticks(range(width), numbers)
     axes.set_yticks(range(height), row_names(rows, numbers))
-    axes.set(xlabel="test set of experience", ylabel="after experience", title="accuracy")
+    axes.set(xlabel="test set of experience", ylabel="after experience", title=title)
     return figure
 
 

@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
-from continual.learners import Learner
-from continual.metrics import confusion_matrix
-from continual.scenarios import Stream
-from continual.strategy import predict
+from continual import multi_label
+from continual.learners import Learner, Prediction
+from continual.metrics import confusion_matrix, per_class_accuracy
+from continual.scenarios import Experience, Stream
 from multimodal.batch import Batch
+from multimodal.errors import UserError
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """batches: manifest rows -> their Batches in order, on the learner's device."""
+    """batches: manifest rows -> their Batches in order, on the learner's device.
+
+    A test set's score is its accuracy; in multi-label streams it is the macro-AUROC over the
+    classes of its experience, of those that have positive and negative test recordings.
+    """
 
     learner: Learner
     stream: Stream
     batches: Callable[[np.ndarray], Iterator[Batch]]
 
-    def test(self) -> tuple[list[float], np.ndarray]:
-        """Accuracy on each experience's test set; (C, C) confusion matrix over all of them."""
-        rows = [e.test for e in self.stream.experiences]
-        everything = np.concatenate(rows)
-        predicted = predict(self.learner, self.batches(everything))
-        labels = self.stream.manifest.labels[everything]
-        ends = np.cumsum([len(r) for r in rows])[:-1]
-        accuracies = [float(np.mean(part)) for part in np.split(predicted == labels, ends)]
-        return accuracies, confusion_matrix(labels, predicted, self.stream.manifest.num_classes)
+    def test(self) -> tuple[list[float], dict[str, Any]]:
+        """The score of each test set, and what ``details`` makes of all of them together."""
+        rows = np.unique(np.concatenate([e.test for e in self.stream.experiences]))
+        predicted = predict(self.learner, self.batches(rows))
+        scores = [self._score(predicted, rows, e.test, e.classes) for e in self.stream.experiences]
+        return [s for s in scores if s is not None], self._details(predicted, rows)
 
     def validation(self, count: int) -> float | None:
-        """Accuracy on the validation recordings of the first ``count`` experiences, if any."""
-        rows = np.concatenate([e.validation for e in self.stream.experiences[:count]])
+        """The score on validation recordings and classes of the first ``count`` experiences.
+
+        None if there are no validation recordings, or none that a score can be made of.
+        """
+        met: Sequence[Experience] = self.stream.experiences[:count]
+        rows = np.unique(np.concatenate([e.validation for e in met]))
         if not len(rows):
             return None
-        predicted = predict(self.learner, self.batches(rows))
-        return float(np.mean(predicted == self.stream.manifest.labels[rows]))
+        classes = tuple(sorted({c for e in met for c in e.classes}))
+        return self._score(predict(self.learner, self.batches(rows)), rows, rows, classes)
 
     def baseline(self) -> list[float] | None:
-        """Test accuracies of the untrained model, for forward transfer.
+        """Test scores of the untrained model, for forward transfer.
 
         None where an experience tests classes never met before: a classifier cannot name those
         one experience earlier, so forward transfer says nothing about it.
@@ -51,3 +60,75 @@ class Evaluator:
             if not met.issuperset(experience.classes):
                 return None
         return self.test()[0]
+
+    def _score(
+        self, predicted: Prediction, rows: np.ndarray, part: np.ndarray, classes: Sequence[int]
+    ) -> float | None:
+        """The score on ``part`` of the ascending ``rows`` that were predicted."""
+        at, manifest = np.searchsorted(rows, part), self.stream.manifest
+        if not manifest.multi_label:
+            return float(np.mean(predicted.labels.numpy()[at] == manifest.labels[part]))
+        scores, columns = _scores(predicted), list(classes)
+        targets = manifest.targets[part][:, columns]
+        return multi_label.macro(multi_label.auroc(scores[at][:, columns], targets))
+
+    def _details(self, predicted: Prediction, rows: np.ndarray) -> dict[str, Any]:
+        """What the last evaluation adds to a result, by its key there; class id -> value.
+
+        Accuracy: ``per_class_accuracy`` and ``confusion_matrix``. Multi-label: the macro means
+        and ``per_class_auroc`` over the classes of the stream; None where undefined.
+        """
+        manifest = self.stream.manifest
+        if not manifest.multi_label:
+            labels = manifest.labels[rows]
+            counts = confusion_matrix(labels, predicted.labels.numpy(), manifest.num_classes)
+            recalls = per_class_accuracy(counts).tolist()
+            return {"per_class_accuracy": _defined(recalls), "confusion_matrix": counts.tolist()}
+        scores, targets = _scores(predicted), manifest.targets[rows]
+        streamed = np.isin(
+            np.arange(manifest.num_classes), [c for e in self.stream.experiences for c in e.classes]
+        )
+        aurocs = np.where(streamed, multi_label.auroc(scores, targets), np.nan)
+        precisions = np.where(streamed, multi_label.average_precision(scores, targets), np.nan)
+        return {
+            "macro_auroc": multi_label.macro(aurocs),
+            "mean_average_precision": multi_label.macro(precisions),
+            "num_scored_classes": int((~np.isnan(aurocs)).sum()),
+            "per_class_auroc": _defined(aurocs.tolist()),
+        }
+
+
+def _scores(predicted: Prediction) -> np.ndarray:
+    if predicted.scores is None:
+        raise UserError("this learner gives no class scores, which multi-label data needs.")
+    return predicted.scores.numpy()
+
+
+def _defined(values: list[float]) -> list[float | None]:
+    return [None if np.isnan(value) else value for value in values]
+
+
+@contextlib.contextmanager
+def evaluating(learner: Learner) -> Iterator[None]:
+    """No gradients, evaluation mode; afterwards every module has its mode back."""
+    modes = {module: module.training for module in learner.model.modules()}
+    learner.model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def predict(learner: Learner, batches: Iterator[Batch]) -> Prediction:
+    """One Prediction, on the CPU, of batches in order; training state is left as it was."""
+    with evaluating(learner):
+        parts = [learner.predict(batch) for batch in batches]
+    scores = [p.scores.cpu() for p in parts if p.scores is not None]
+    texts = [p.texts for p in parts if p.texts is not None]
+    return Prediction(
+        torch.cat([p.labels.cpu() for p in parts]),
+        torch.cat(scores) if scores else None,
+        tuple(text for part in texts for text in part) if texts else None,
+    )

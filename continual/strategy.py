@@ -12,7 +12,6 @@ Batch itself.
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from continual.learners import ExperienceInfo, Learner
+from continual.scenarios import Stream
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 
@@ -54,9 +54,10 @@ class Position:
 class LearnerStrategy(SupervisedTemplate):
     """Trains ``learner`` on the experiences of an Avalanche benchmark, one ``train`` call each.
 
-    rows: manifest rows of each training experience (``learner.plan``), int64. labels: (N,) of the
-    whole manifest. gather: rows -> Batch on the CPU. after_step: called with this strategy after
-    every step, when ``position`` already names the next one.
+    stream: what the benchmark was made from. gather: rows -> Batch on the CPU. after_step: called
+    with this strategy after every step, when ``position`` already names the next one. augment:
+    changes training batches at random (``Adapter.augment``). Its ``rows``
+    are the manifest rows of each training experience (``learner.plan``), int64.
 
     The order of an epoch's batches depends on (seed, experience, epoch) alone, and the optimiser
     starts afresh with every experience. A stream batch and its memory batch are gathered together.
@@ -66,9 +67,9 @@ class LearnerStrategy(SupervisedTemplate):
         self,
         *,
         learner: Learner,
-        rows: Sequence[np.ndarray],
-        labels: np.ndarray,
+        stream: Stream,
         gather: Gather,
+        augment: Callable[[Batch], Batch] | None = None,
         optimizer: torch.optim.Optimizer,
         seed: int,
         train_mb_size: int = 32,
@@ -91,8 +92,11 @@ class LearnerStrategy(SupervisedTemplate):
                 plugins=list(plugins),
                 evaluator=evaluator,
             )
-        self.learner, self.rows, self.labels = learner, rows, labels
-        self.gather, self.seed, self.after_step = gather, seed, after_step
+        self.learner, self.manifest = learner, stream.manifest
+        self.rows = learner.plan([e.train for e in stream.experiences])
+        self.classes = [stream.classes_of(rows) for rows in self.rows]
+        self.gather, self.augment = gather, augment
+        self.seed, self.after_step = seed, after_step
         self.position = Position()
         self.terms: dict[str, Tensor] = {}
         self._resumed = False
@@ -111,15 +115,16 @@ class LearnerStrategy(SupervisedTemplate):
     def info(self) -> ExperienceInfo:
         """What the learner may know of the current training experience."""
         index = self.position.experience
-        rows = self.rows[index]
-        seen = np.concatenate(self.rows[: index + 1])
+        rows, manifest = self.rows[index], self.manifest
+        exposed = {c for classes in self.classes[: index + 1] for c in classes}
         return ExperienceInfo(
             index=index,
             count=len(self.rows),
-            classes=tuple(np.unique(self.labels[rows]).tolist()),
-            exposed=tuple(np.unique(self.labels[seen]).tolist()),
+            classes=self.classes[index],
+            exposed=tuple(sorted(exposed)),
             rows=rows,
-            labels=self.labels[rows],
+            labels=manifest.labels[rows],
+            targets=manifest.targets[rows] if manifest.multi_label else None,
             batches=lambda: self.batches(rows),
         )
 
@@ -225,10 +230,14 @@ class LearnerStrategy(SupervisedTemplate):
     def _load(self, rows: Tensor) -> tuple[Batch, Batch | None]:
         memory = self.learner.memory
         if memory is None or len(memory) == 0:
-            return self._to_device(self.gather(rows)), None
+            return self._training_batch(rows), None
         drawn = torch.as_tensor(memory.sample(self.learner.memory_batch_size))
-        both = self._to_device(self.gather(torch.cat([rows, drawn])))
+        both = self._training_batch(torch.cat([rows, drawn]))
         return both.rows(0, len(rows)), both.rows(len(rows), len(both))
+
+    def _training_batch(self, rows: Tensor) -> Batch:
+        batch = self._to_device(self.gather(rows))
+        return batch if self.augment is None else self.augment(batch)
 
     def _to_device(self, batch: Batch) -> Batch:
         if self.device.type == "cuda":
@@ -265,23 +274,3 @@ class _InOrder:
         for batch in self.strategy.batches(self.rows):
             zeros = torch.zeros(len(batch), dtype=torch.int64, device=self.strategy.device)
             yield [batch, batch.labels, zeros]
-
-
-@contextlib.contextmanager
-def evaluating(learner: Learner) -> Iterator[None]:
-    """No gradients, evaluation mode; afterwards every module has its mode back."""
-    modes = {module: module.training for module in learner.model.modules()}
-    learner.model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def predict(learner: Learner, batches: Iterator[Batch]) -> np.ndarray:
-    """(N,) predicted class ids for batches in order; training state is left as it was."""
-    with evaluating(learner):
-        labels = [learner.predict(batch).labels.cpu() for batch in batches]
-    return torch.cat(labels).numpy()

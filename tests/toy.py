@@ -40,6 +40,37 @@ def toy_manifest(
     return Manifest("toy", "speech", names, tuple(rows), "1", split_rule="by speaker")
 
 
+def toy_chords(*, num_classes: int = 4, train: int = 24, test: int = 12) -> Manifest:
+    """Multi-label: class c sounds at 300 (c + 1) Hz; chords of no to three classes."""
+    rows = []
+    for split, count in (("train", train), ("test", test)):
+        for i in range(count):
+            rng = np.random.default_rng([split == "test", i])
+            present = tuple(np.flatnonzero(rng.random(num_classes) < 0.4).tolist())
+            # The first recordings make sure that every class is there, alone.
+            labels = (i,) if i < num_classes else present[:3]
+
+            def make(labels: tuple[int, ...] = labels, seed: int = i) -> np.ndarray:
+                chord = tone(0.0, 0.15, seed)
+                return sum((tone(300.0 * (c + 1), 0.15, seed) / 3 for c in labels), chord)
+
+            uid, group = f"{split}/{i:03d}", f"{split}-{i % 4}"
+            rows.append(Recording(uid, labels, split, group=group, make=make))
+    names = tuple(f"tone_{c}" for c in range(num_classes))
+    return Manifest("chords", "speech", names, tuple(rows), "1", split_rule="by speaker")
+
+
+@DATASETS.register("toy_chords")
+class ToyChordsConfig(DatasetConfig):
+    """Chords of tones."""
+
+    synthetic: ClassVar[bool] = True
+    summary: ClassVar[str] = "noisy chords"
+
+    def build(self, root: Path) -> Manifest:
+        return toy_chords()
+
+
 @DATASETS.register("toy")
 class ToyConfig(DatasetConfig):
     """Tones."""

@@ -18,6 +18,7 @@ from continual.classifier import Classifier
 from continual.rehearsal import Memory
 from multimodal.batch import Batch
 from multimodal.objectives import Loss
+from multimodal.objectives.classification import classification_loss
 from multimodal.registry import Config, Registry
 
 LEARNERS = Registry("learner", "continual.learners")
@@ -39,8 +40,10 @@ class ExperienceInfo:
     """What a learner may know of the experience it trains on.
 
     index, count: position in the training stream. classes: ids met in it. exposed: ids met so
-    far, this experience included. rows, labels: (N,) its training recordings. batches: iterates
-    over them in that order, without shuffling, on the training device.
+    far, this experience included. rows, labels: (N,) its training recordings, labels as in
+    ``Manifest.labels`` (-1 where a multi-label recording has none). targets: (N, C) of
+    multi-label data, NaN where unknown, else None. batches: iterates over the recordings in that
+    order, without shuffling, on the training device.
     """
 
     index: int
@@ -49,12 +52,17 @@ class ExperienceInfo:
     exposed: tuple[int, ...]
     rows: np.ndarray
     labels: np.ndarray
+    targets: np.ndarray | None
     batches: Callable[[], Iterator[Batch]]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """labels: (N,) int64. scores: (N, C), -inf for classes not exposed, or None. texts: or None."""
+    """labels: (N,) int64 class ids, or (N, C) bool for multi-label data.
+
+    scores: (N, C), -inf for classes not exposed, or None (multi-label data needs them). texts: N
+    decoded texts, or None.
+    """
 
     labels: Tensor
     scores: Tensor | None = None
@@ -105,8 +113,7 @@ class Learner:
 
     def predict(self, batch: Batch) -> Prediction:
         """Called without gradients, in evaluation mode."""
-        scores = self.model(batch)
-        return Prediction(scores.argmax(1), scores)
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes: tensors and plain values only."""
@@ -120,7 +127,11 @@ class Learner:
 
 
 class ClassifierLearner(Learner):
-    """Softmax classifier: classes are exposed as experiences begin; cross-entropy over them."""
+    """Classifier whose classes are exposed as experiences begin.
+
+    Softmax and cross-entropy over the exposed classes; for multi-label data a sigmoid and binary
+    cross-entropy a class, with unknown labels and classes not yet exposed masked.
+    """
 
     def __init__(
         self, model: Classifier, *, memory: Memory | None = None, memory_batch_size: int = 0
@@ -132,11 +143,15 @@ class ClassifierLearner(Learner):
         self.classifier.expose(info.exposed)
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
-        """Cross-entropy over exposed classes, mean over stream and memory recordings alike."""
+        """``classification_loss``, the mean over stream and memory recordings alike."""
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
         logits = self.model(both)
-        value = nn.functional.cross_entropy(logits, both.labels)
+        value = classification_loss(logits, both.labels, self.classifier.exposed)
         return Loss(value, {}, outputs=logits[: len(batch)])
+
+    def predict(self, batch: Batch) -> Prediction:
+        scores = self.model(batch)
+        return Prediction(scores > 0 if self.classifier.multi_label else scores.argmax(1), scores)
 
 
 @torch.no_grad()

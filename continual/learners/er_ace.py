@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
 from continual.rehearsal import make_memory
 from multimodal.batch import Batch
+from multimodal.errors import UserError
 from multimodal.objectives import Loss
 
 
@@ -27,6 +28,11 @@ class ErAceConfig(LearnerConfig):
     memory_batch_size: Annotated[int, Field(ge=1)] = 32
 
     def build(self, context: LearnerContext) -> ErAceLearner:
+        if context.model.multi_label:
+            raise UserError(
+                "er_ace chooses one class by softmax, but recordings of this dataset have several "
+                "labels or none: use replay, or a single-label version of the dataset."
+            )
         memory = make_memory("reservoir", self.memory_size, context.seed)
         return ErAceLearner(context.model, memory=memory, memory_batch_size=self.memory_batch_size)
 

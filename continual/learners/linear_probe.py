@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from continual.classifier import Classifier
 from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
-from multimodal.batch import Batch
-from multimodal.objectives import Loss
 
 
 @LEARNERS.register("linear_probe")
@@ -23,9 +21,5 @@ class LinearProbeConfig(LearnerConfig):
 class LinearProbeLearner(ClassifierLearner):
     def __init__(self, model: Classifier) -> None:
         super().__init__(model)
+        model.front_end.requires_grad_(False)
         model.encoder.requires_grad_(False)
-
-    def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
-        # A frozen encoder must be deterministic: no dropout between it and its head.
-        self.classifier.encoder.eval()
-        return super().loss(batch, memory_batch)

@@ -1,4 +1,7 @@
-"""Majority class: always answers the class met most often so far; nothing is trained."""
+"""Majority class: always answers the class met most often so far; nothing is trained.
+
+On multi-label data every class scores its share of the training recordings, whatever the input.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,25 @@ class MajorityLearner(Learner):
 
     def __init__(self, context: LearnerContext) -> None:
         super().__init__(context.model)
-        self.counts = torch.zeros(context.model.head.out_features, dtype=torch.int64)
+        self.multi_label = context.model.multi_label
+        # Of each class: recordings that have it, and recordings of which it is known.
+        self.counts = torch.zeros(2, context.model.head.out_features, dtype=torch.int64)
 
     def end_experience(self, info: ExperienceInfo) -> None:
-        labels = torch.as_tensor(info.labels)
-        self.counts += torch.bincount(labels, minlength=len(self.counts))
+        if info.targets is None:
+            labels = torch.as_tensor(info.labels)
+            self.counts[0] += torch.bincount(labels, minlength=self.counts.shape[1])
+            return
+        targets = torch.as_tensor(info.targets)[:, list(info.exposed)]
+        self.counts[0, list(info.exposed)] += (targets == 1).sum(0)
+        self.counts[1, list(info.exposed)] += (~targets.isnan()).sum(0)
 
     def predict(self, batch: Batch) -> Prediction:
-        answer = int(self.counts.argmax())
+        if self.multi_label:
+            shares = self.counts[0] / self.counts[1].clamp(min=1)
+            scores = shares.to(batch.labels.device).expand(len(batch), -1)
+            return Prediction(scores > 0.5, scores)
+        answer = int(self.counts[0].argmax())
         return Prediction(torch.full((len(batch),), answer, device=batch.labels.device))
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,7 +20,11 @@ SCENARIOS = Registry("scenario", "continual.scenarios")
 
 @dataclass(frozen=True)
 class Experience:
-    """One step of a stream: int64 manifest rows to train on, to validate on and to test on."""
+    """One step of a stream: int64 manifest rows to train on, to validate on and to test on.
+
+    Of multi-label data, experiences may share validation and test recordings: each scores its own
+    classes on them.
+    """
 
     name: str
     classes: tuple[int, ...]
@@ -42,6 +46,17 @@ class Stream:
     def __len__(self) -> int:
         return len(self.experiences)
 
+    @property
+    def rows(self) -> np.ndarray:
+        """All manifest rows of the stream, ascending."""
+        parts = [(e.train, e.validation, e.test) for e in self.experiences]
+        return np.unique(np.concatenate([rows for part in parts for rows in part]))
+
+    def classes_of(self, rows: np.ndarray) -> tuple[int, ...]:
+        """Ascending classes of the experiences that the given training rows come from."""
+        parts = [e for e in self.experiences if np.isin(e.train, rows).any()]
+        return tuple(sorted({c for e in parts for c in e.classes}))
+
 
 def hold_out_validation(
     manifest: Manifest, fraction: float, *, seed: int, by_group: bool = True
@@ -54,11 +69,12 @@ def hold_out_validation(
     """
     if fraction == 0 or len(manifest.indices("validation")):
         return manifest
-    rows = [r for r in manifest if r.split == "train"]
+    train = manifest.indices("train")
+    rows, names = [manifest.recordings[i] for i in train], (*manifest.class_names, "no label")
     try:
         sides = seeded_split(
             [r.uid for r in rows],
-            [manifest.class_names[r.label] for r in rows],
+            [names[label] for label in manifest.labels[train]],
             groups=[r.group for r in rows] if by_group else None,
             test_fraction=fraction,
             seed=seed,
@@ -76,17 +92,40 @@ def hold_out_validation(
 
 
 def check_stream(stream: Stream) -> None:
-    """UserError if an experience cannot be trained on or tested, or a recording stands twice."""
-    names = stream.manifest.class_names
+    """UserError if an experience cannot be trained on or tested, or a recording stands twice.
+
+    Multi-label data: a class without test recordings, or present in all of them, cannot be scored;
+    an experience needs one that can.
+    """
+    manifest, names = stream.manifest, stream.manifest.class_names
     for experience in stream.experiences:
         for kind, rows in (("training", experience.train), ("test", experience.test)):
-            have = set(stream.manifest.labels[rows].tolist())
+            have = _met(manifest, rows, both=kind == "test")
             missing = [names[c] for c in experience.classes if c not in have]
-            if missing:
+            scorable = (
+                manifest.multi_label and kind == "test" and len(missing) < len(experience.classes)
+            )
+            if missing and not scorable:
                 raise UserError(
-                    f"dataset {stream.manifest.name!r}, experience {experience.name!r}: no {kind} "
+                    f"dataset {manifest.name!r}, experience {experience.name!r}: no {kind} "
                     f"recording of class {', '.join(missing)}; add recordings or drop the class."
                 )
-    parts = [r for e in stream.experiences for r in (e.train, e.validation, e.test)]
-    rows = np.concatenate(parts)
+    _refuse_repeats(stream)
+
+
+def _met(manifest: Manifest, rows: np.ndarray, *, both: bool) -> set[int]:
+    """Classes that are present in some of the rows (both: and known to be absent in others)."""
+    if not manifest.multi_label:
+        return set(manifest.labels[rows].tolist())
+    targets = manifest.targets[rows]
+    met = (targets == 1).any(0) & ((targets == 0).any(0) | (not both))
+    return set(np.flatnonzero(met).tolist())
+
+
+def _refuse_repeats(stream: Stream) -> None:
+    train = np.concatenate([e.train for e in stream.experiences])
+    held = [r for e in stream.experiences for r in (e.validation, e.test)]
+    if stream.manifest.multi_label:
+        held = [np.unique(np.concatenate(held))]
+    rows = np.concatenate([train, *held])
     assert len(np.unique(rows)) == len(rows), "a recording stands in two places of the stream"

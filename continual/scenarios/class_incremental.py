@@ -2,6 +2,11 @@
 
 Unlike Avalanche's generator no class is ever dropped (10 classes in 3 experiences are 4 + 3 + 3)
 and the global random state is never touched.
+
+Multi-label data: a training recording stands in the experience of its main label
+(``Manifest.labels``); those without any label are dealt out evenly, by the seed. It tells the
+learner all its labels of exposed classes; of classes still to come it is unlabelled, not negative.
+Every experience scores its own classes on all test recordings.
 """
 
 from __future__ import annotations
@@ -56,8 +61,14 @@ class ClassIncrementalConfig(Config):
         )
         rows = {split: manifest.indices(split) for split in ("train", "validation", "test")}
         experiences = []
+        unlabelled = np.random.default_rng([seed, 1]).permutation(
+            rows["train"][manifest.labels[rows["train"]] < 0]
+        )
         for i, classes in enumerate(lists):
             own = {s: r[np.isin(manifest.labels[r], classes)] for s, r in rows.items()}
+            if manifest.multi_label:
+                share = unlabelled[i :: len(lists)]
+                own = {**rows, "train": np.sort(np.concatenate([own["train"], share]))}
             name = f"{i + 1}: " + ", ".join(manifest.class_names[c] for c in classes)
             experiences.append(Experience(name, tuple(classes), **own))
         return Stream(manifest, tuple(experiences))

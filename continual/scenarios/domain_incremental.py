@@ -58,4 +58,6 @@ class DomainIncrementalConfig(Config):
                 )
         held = np.flatnonzero(mine & (manifest.splits == "validation"))
         classes = np.unique(manifest.labels[rows["train"]]).tolist()
+        if manifest.multi_label:
+            classes = np.flatnonzero((manifest.targets[rows["train"]] == 1).any(0)).tolist()
         return Experience(group, tuple(classes), rows["train"], held, rows["test"])

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks import commands
 from benchmarks.config import RunConfig, find_config, load_config
 from continual.learners import LEARNERS
 from multimodal.datasets import DATASETS
+from tests.toy import toy_data
 
 COMMANDS = (
     "bench",
@@ -25,6 +27,7 @@ COMMANDS = (
     "datasets list",
     "datasets describe",
     "datasets check",
+    "datasets get",
     "config show",
     "config schema",
 )
@@ -70,7 +73,7 @@ def test_every_command_shows_examples_that_work(medley, monkeypatch, command: st
     assert found
     called = []
     names = ("run_bench", "run_report", "print_datasets", "describe", "check", "show")
-    for name in (*names, "print_schema"):
+    for name in (*names, "get", "print_schema"):
         monkeypatch.setattr(commands, name, lambda *a, **k: called.append(a))
     monkeypatch.setattr("benchmarks.doctor.run_doctor", lambda: called.append(()) or True)
     for example in found:
@@ -79,7 +82,7 @@ def test_every_command_shows_examples_that_work(medley, monkeypatch, command: st
         assert medley(*words[1:]).code == 0, example
     assert len(called) == len(found)
     for path in [a[0] for a in called if command in ("bench", "config show")]:
-        assert path.name == "my.yaml" or find_config(path).is_file()
+        assert path.name == "my.yaml" or find_config(path).exists()
 
 
 @pytest.mark.parametrize("words", ["benhc", "bench", "report --nothing", "datasets describe"])
@@ -291,3 +294,18 @@ def test_a_folder_in_brackets_is_shown_whole(medley, tiny) -> None:
     outcome = medley("bench", "tiny.yaml", "output_dir=out[a]")
     assert outcome.code == 0
     assert "Report: out[a]/tiny/report.html" in outcome.out
+
+
+def test_a_folder_of_configs_is_one_table(medley, tmp_path) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for name, classes in (("a", 4), ("b", 2)):
+        changes = {"dataset": {"name": "toy", "num_classes": classes}}
+        text = yaml.safe_dump({**toy_data(experiment="both", **changes)})
+        (folder / f"{name}.yaml").write_text(text)
+    outcome = medley("bench", str(folder), "training.epochs=1", "learners=[majority]")
+    assert outcome.code in (0, None), outcome.err
+    assert outcome.out.count("majority") == 2
+    assert outcome.out.count("Report: ") == 1
+    (empty := tmp_path / "empty").mkdir()
+    assert "no YAML file" in medley("bench", str(empty)).err

@@ -10,6 +10,7 @@ from benchmarks.config import (
     RunConfig,
     apply_override,
     find_config,
+    find_configs,
     load_config,
     parse_yaml,
     read_yaml,
@@ -157,9 +158,11 @@ def test_data_root_is_config_then_environment(monkeypatch) -> None:
 
 def test_shipped_configs_are_found_by_name(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_config(Path("bench/demo")).name == "demo.yaml"
-    assert find_config(Path("configs/bench/demo.yaml")).name == "demo.yaml"
+    assert find_config(Path("demo/ecg")).name == "ecg.yaml"
+    assert find_config(Path("configs/demo/ecg.yaml")).name == "ecg.yaml"
+    folder = [path.stem for path in find_configs(Path("demo"))]
+    assert folder == ["audio", "ecg", "speech", "video", "xray"]
     with pytest.raises(
-        UserError, match=r"no such config file; shipped with Medley: .*bench/demo\.yaml"
+        UserError, match=r"no such config file; shipped with Medley: .*demo/speech\.yaml"
     ):
         load_config(Path("bench/nothing"))

@@ -60,7 +60,9 @@ def test_a_signal_during_the_last_evaluation_is_heard(tmp_path) -> None:
     class Stop:
         def begin(self, total_steps: int, done_steps: int) -> None: ...
         def step(self, strategy: object) -> None: ...
-        def experience_done(self, index: int, count: int, accuracies: list[float]) -> None:
+        def experience_done(
+            self, index: int, count: int, measure: str, scores: list[float]
+        ) -> None:
             if index == count - 1:
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -105,7 +107,9 @@ def test_the_baseline_of_forward_transfer_survives_a_resume(tmp_path) -> None:
     class Stop:
         def begin(self, total_steps: int, done_steps: int) -> None: ...
         def step(self, strategy: object) -> None: ...
-        def experience_done(self, index: int, count: int, accuracies: list[float]) -> None:
+        def experience_done(
+            self, index: int, count: int, measure: str, scores: list[float]
+        ) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +19,16 @@ from benchmarks.report import (
     by_learner,
     columns,
     comparable,
-    find_results,
     interval_text,
     percent,
+    print_overview,
     print_table,
     summarise,
     terminal_table,
     write_html,
 )
 from benchmarks.result import Result
+from benchmarks.result_files import find_results
 from multimodal.errors import UserError
 from tests.benchmarks.fake_results import JOINT, make_result, save
 
@@ -222,3 +224,26 @@ def test_markup_in_names_is_text() -> None:
 def test_each_comparable_group_gets_a_table() -> None:
     text = render([make_result(), replace(make_result(), quick=True)], 80)
     assert text.count("digits: fsdd") == 2
+
+
+def test_an_overview_shows_every_dataset_in_one_table() -> None:
+    speech, second = make_result("finetune"), make_result("replay")
+    ecg = replace(speech, modality="ecg", dataset={**speech.dataset, "name": "beats"})
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_overview([speech, second, ecg], console)
+    text = console.export_text()
+    lines = [line for line in text.splitlines() if "finetune" in line or "replay" in line]
+    assert len(lines) == 3
+    assert "speech" in lines[0]
+    assert "beats" in lines[2]
+    assert text.count("last") == 1
+
+
+def test_multi_label_results_have_auroc_columns() -> None:
+    result = make_result("replay")
+    values = {"macro_auroc": 0.8, "mean_average_precision": 0.6, "forgetting": 0.1}
+    multi = replace(result, metrics={**values, "auroc_matrix": [[0.8, 0.5], [0.7, 0.9]]})
+    assert (multi.score, multi.matrix) == ("macro AUROC", [[0.8, 0.5], [0.7, 0.9]])
+    shown = columns(summarise([multi]))
+    assert {"macro_auroc", "mean_average_precision", "forgetting"} <= set(shown)
+    assert not {"average_accuracy", "last_accuracy"} & set(shown)

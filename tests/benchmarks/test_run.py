@@ -112,7 +112,9 @@ def test_a_stop_signal_saves_the_step_and_the_same_command_goes_on(tmp_path) -> 
             self.at = step
 
         def begin(self, total_steps: int, done_steps: int) -> None: ...
-        def experience_done(self, index: int, count: int, accuracies: list[float]) -> None: ...
+        def experience_done(
+            self, index: int, count: int, measure: str, scores: list[float]
+        ) -> None: ...
         def step(self, strategy: Any) -> None:
             if strategy.position.total_steps == self.at:
                 os.kill(os.getpid(), signal.SIGTERM)

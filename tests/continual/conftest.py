@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks.facts import Data
+from benchmarks.assemble import Data
 from continual.classifier import Classifier
 from continual.learners import LEARNERS, Learner, LearnerContext
 from continual.scenarios import SCENARIOS, Stream
@@ -45,7 +45,6 @@ def make_learner(data: Data) -> Callable[..., Learner]:
 @pytest.fixture
 def make_strategy(data: Data, stream: Stream) -> Callable[..., tuple[LearnerStrategy, object]]:
     def make(learner: Learner, **changes: object) -> tuple[LearnerStrategy, object]:
-        rows = learner.plan([e.train for e in stream.experiences])
         trainable = [p for p in learner.model.parameters() if p.requires_grad]
         fields: dict[str, object] = {
             "optimizer": torch.optim.AdamW(trainable, lr=3e-3),
@@ -55,11 +54,10 @@ def make_strategy(data: Data, stream: Stream) -> Callable[..., tuple[LearnerStra
         }
         strategy = LearnerStrategy(
             learner=learner,
-            rows=rows,
-            labels=data.manifest.labels,
+            stream=stream,
             gather=data.signals.gather,
             **{**fields, **changes},  # type: ignore[arg-type]
         )
-        return strategy, as_benchmark(stream, data.signals.gather, train_rows=rows)
+        return strategy, as_benchmark(stream, data.signals.gather, train_rows=strategy.rows)
 
     return make

@@ -1,0 +1,104 @@
+"""From a config to the parts of a run: data, learner, seeds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.config import RunConfig
+from benchmarks.workspace import check_writable
+from continual.classifier import Classifier
+from continual.learners import Learner, LearnerContext
+from multimodal.datasets import DatasetConfig
+from multimodal.encoders import EncoderConfig
+from multimodal.encoders.cache import EmbeddingCache
+from multimodal.errors import UserError
+from multimodal.modalities import MODALITIES, Adapter
+from multimodal.recordings import Manifest
+from multimodal.signals import SignalCache
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the cells of a grid share: the dataset, its adapter and the decoded signals.
+
+    embeddings: the caches of frozen towers by their key; cells with the same tower share one.
+    """
+
+    manifest: Manifest
+    adapter: Adapter
+    signals: SignalCache
+    embeddings: dict[str, EmbeddingCache] = field(default_factory=dict)
+
+
+def read_manifest(config: RunConfig) -> Manifest:
+    """The dataset as its reader sees it; UserError if it is of another modality."""
+    dataset = config.dataset
+    assert isinstance(dataset, DatasetConfig)
+    manifest = dataset.build(config.dataset_root())
+    MODALITIES.config(manifest.modality)
+    if manifest.modality != config.modality.registered_name:
+        raise UserError(
+            f"dataset {manifest.name!r} holds {manifest.modality} recordings; set "
+            f"modality={manifest.modality} (got {config.modality.registered_name})."
+        )
+    return manifest
+
+
+def open_data(config: RunConfig, manifest: Manifest) -> Data:
+    """The manifest with its adapter and a cache of decoded signals."""
+    adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
+    folder = cache_folder(config)
+    if folder is not None:
+        check_writable(folder)
+    signals = SignalCache(manifest, adapter, folder=folder, skip_damaged=config.skip_damaged)
+    return Data(manifest, adapter, signals)
+
+
+def cache_folder(config: RunConfig) -> Path | None:
+    """Where decoded signals and embeddings are kept; None: in memory."""
+    return Path(config.output_dir) / "cache" if config.cache == "disk" else None
+
+
+def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learner:
+    """The cell's learner around a freshly initialised classifier, on the device."""
+    assert isinstance(config.encoder, EncoderConfig)
+    front_end, encoder = config.encoder.front_end(data.adapter), config.encoder.build(data.adapter)
+    classes, multi_label = data.manifest.num_classes, data.manifest.multi_label
+    model = Classifier(front_end, encoder, classes, multi_label=multi_label).to(device)
+    context = LearnerContext(model=model, seed=config.seeds[0])
+    return config.learners[0].build(context)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def batch_source(
+    config: RunConfig, data: Data, learner: Learner, device: torch.device
+) -> SignalCache | EmbeddingCache:
+    """Where the learner's batches come from: embeddings, if its tower is frozen.
+
+    With augmentation there is nothing to cache: every epoch sees other signals.
+    """
+    model = learner.model
+    frozen = learner.trains and isinstance(model, Classifier) and model.frozen
+    if not frozen or data.adapter.augment() is not None:
+        return data.signals
+    assert isinstance(model, Classifier)
+    cache = EmbeddingCache(
+        data.signals,
+        model.front_end,
+        model.encoder,
+        settings=[config.modality.dump(), config.encoder.dump()],
+        folder=cache_folder(config),
+        device=device,
+    )
+    return data.embeddings.setdefault(cache.key, cache)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators; everything of ours with a generator of its own derives it."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,71 @@
+"""Frozen towers: batches come as cached embeddings, and nothing else changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import run as run_module
+from benchmarks.assemble import batch_source, build_learner
+from benchmarks.config import RunConfig
+from benchmarks.grid import Grid
+from multimodal.encoders.cache import EmbeddingCache
+from multimodal.modalities.speech import SpeechAdapter
+from multimodal.signals import SignalCache
+from tests.toy import toy_data
+
+CPU = torch.device("cpu")
+
+
+def grid(tmp_path: Any, *learners: object, **changes: object) -> Grid:
+    places = {"output_dir": str(tmp_path)}
+    return Grid(RunConfig.parse(toy_data(learners=list(learners), **places, **changes)))
+
+
+def source(made: Grid, number: int = 0) -> object:
+    learner = build_learner(made.cells[number], made.data, CPU)
+    return batch_source(made.cells[number], made.data, learner, CPU)
+
+
+def test_only_a_frozen_tower_is_cached(tmp_path) -> None:
+    made = grid(tmp_path, "linear_probe", "finetune", "majority")
+    assert isinstance(source(made, 0), EmbeddingCache)
+    assert isinstance(source(made, 1), SignalCache)
+    assert isinstance(source(made, 2), SignalCache)
+
+
+def test_augmentation_turns_the_cache_off(tmp_path, monkeypatch) -> None:
+    made = grid(tmp_path, "linear_probe")
+    monkeypatch.setattr(SpeechAdapter, "augment", lambda self: torch.nn.Identity())
+    assert isinstance(source(made), SignalCache)
+
+
+def test_equal_towers_share_one_cache(tmp_path) -> None:
+    made = grid(tmp_path, "linear_probe", {"name": "linear_probe", "epochs": 3})
+    caches = []
+    for number in (0, 1):
+        run_module.seed_everything(1)
+        caches.append(source(made, number))
+    assert caches[0] is caches[1]
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_a_cached_run_learns_what_an_uncached_one_learns(cache, tmp_path, monkeypatch) -> None:
+    cached = grid(tmp_path / "cached", "linear_probe", cache=cache).run_cell(0)
+    monkeypatch.setattr(run_module, "batch_source", lambda config, data, *rest: data.signals)
+    plain = grid(tmp_path / "plain", "linear_probe").run_cell(0)
+    assert cached.metrics["accuracy_matrix"] == plain.metrics["accuracy_matrix"]
+    written = list((tmp_path / "cached" / "cache").rglob("shard-*")) if cache == "disk" else [1]
+    assert written
+
+
+def test_readers_load_no_torch() -> None:
+    code = "import sys; from multimodal.datasets import DATASETS; DATASETS.names(); " + (
+        "print([m for m in ('torch', 'transformers', 'scipy', 'pandas') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.strip() == "[]", answer.stderr
