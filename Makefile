@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/medley bench configs/bench/demo.yaml
+	$(BIN)/medley bench demo
 
 test: install
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
