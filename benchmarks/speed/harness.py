@@ -45,7 +45,13 @@ def ratio(seconds: Mapping[str, list[float]], ours: str, peer: str) -> float:
 def print_figures(
     title: str, seconds: Mapping[str, list[float]], figures: Mapping[str, object], *, per: int = 1
 ) -> None:
-    """A table in milliseconds (divided by ``per``: steps), the hardware, then the JSON line."""
+    """``print_times``, then the figures as the JSON line that ends a benchmark's output."""
+    print_times(title, seconds, per=per)
+    print(json.dumps(figures))
+
+
+def print_times(title: str, seconds: Mapping[str, list[float]], *, per: int = 1) -> None:
+    """A table in milliseconds (divided by ``per``: steps) and the hardware."""
     facts, versions = hardware(torch.device("cpu")), packages()
     caption = (
         f"{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads, "
@@ -57,7 +63,6 @@ def print_figures(
         row = (statistics.median(scaled), min(scaled), max(scaled))
         table.add_row(name, *(f"{v:.2f}" for v in row), str(len(scaled)))
     Console(width=100).print(table)
-    print(json.dumps(figures))
 
 
 def noise_manifest(*, classes: int, train: int, test: int = 4, seconds: float = 0.5) -> Manifest:

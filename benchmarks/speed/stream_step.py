@@ -56,8 +56,7 @@ class Bench:
         learner = config.build(LearnerContext(self.model(), seed=0))
         strategy = LearnerStrategy(
             learner=learner,
-            rows=[r.numpy() for r in self.rows],
-            labels=self.manifest.labels,
+            stream=self.stream,
             gather=self.signals.gather,
             optimizer=torch.optim.AdamW(learner.model.parameters(), 1e-3),
             seed=0,

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.assemble import Data
 from benchmarks.config import RunConfig, validate
-from benchmarks.facts import Data
 from benchmarks.run import Run
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
 from benchmarks.tracking import make_tracker
@@ -37,7 +37,7 @@ class _Watch:
     def step(self, strategy: LearnerStrategy) -> None:
         pass
 
-    def experience_done(self, index: int, count: int, accuracies: list[float]) -> None:
+    def experience_done(self, index: int, count: int, measure: str, scores: list[float]) -> None:
         self.last = time.perf_counter()
 
 
