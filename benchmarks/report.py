@@ -201,13 +201,20 @@ def print_overview(results: Sequence[Result], console: Console) -> None:
         table.add_column(METRICS[key].replace(" ", "\n"), justify="right")
     table.add_column("seconds", justify="right")
     for first, rows in groups:
-        words = [first.modality, data_title(first)]
+        words = [first.modality, short_title(first)]
         for row in rows:
             cells = [interval_text(row.values.get(key), row.seeds) for key in shown]
             table.add_row(*map(Text, [*words, row.learner]), *cells, f"{row.seconds:.1f}")
             words = ["", ""]
         table.add_section()
     console.print(table)
+
+
+def short_title(result: Result) -> str:
+    """The dataset's name, and the words "synthetic" and "quick" where they apply."""
+    name = str(result.dataset.get("name", "unknown data"))
+    words = ["synthetic"] if result.dataset.get("synthetic") and "synthetic" not in name else []
+    return ", ".join([name, *words, *["quick"] * result.quick])
 
 
 def terminal_table(results: Sequence[Result], *, full: bool = False) -> Table:
