@@ -24,6 +24,10 @@ SIZE = 64
 PATIENTS = {"train": range(200), "test": range(200, 260)}
 NORMAL = "normal"
 COUNTS = ("no", "one", "two", "three")
+FRAMES = ("The image shows {}.", "There is evidence of {}.", "Of note is {}.")
+SIGNS = {"left": 1, "right": -1}
+SIDES, WHOLE, ZONES = tuple(SIGNS), ("",), ("upper", "lower")
+SIZES, DEGREES = ("small", "moderate", "large"), ("mild", "marked")
 Array: TypeAlias = np.ndarray
 Rng: TypeAlias = np.random.Generator
 
@@ -45,14 +49,16 @@ class Finding(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What may be drawn for a finding and what a report says of it (two wordings)."""
+    """How a report names a finding, how it is painted, and what is drawn for it.
 
-    sentences: tuple[str, str]
-    impression: str
+    most: the largest ``number``.
+    """
+
+    phrase: str
     paint: Callable[[Chest, Finding, Rng], Array]
-    sides: tuple[str, ...] = ("left", "right")
+    sides: tuple[str, ...] = SIDES
     sizes: tuple[str, ...] = ("",)
-    numbers: tuple[int, ...] = (1,)
+    most: int = 1
     zones: tuple[str, ...] = ("",)
 
 
@@ -147,23 +153,22 @@ def draw(name: str, rng: Rng) -> Finding:
         side=str(rng.choice(kind.sides)),
         extent=extent,
         size=kind.sizes[int(extent * len(kind.sizes))],
-        number=int(rng.choice(kind.numbers)),
+        number=1 + int(rng.integers(kind.most)),
         zone=str(rng.choice(kind.zones)),
         seed=int(rng.integers(2**32)),
     )
 
 
 def report(found: Sequence[Finding], rng: Rng) -> str:
-    """Findings and impression; says of everything that is not there that it is not."""
-    said, impressions = [], []
-    for finding in found:
-        kind, many = KINDS[finding.name], "" if finding.number == 1 else "s"
-        words = {**finding._asdict(), "count": COUNTS[finding.number], "s": many}
-        said.append(kind.sentences[rng.integers(2)].format(**words).strip().capitalize())
-        impressions.append(kind.impression.format(**words).capitalize())
-    names = {finding.name for finding in found}
-    said += [text for text, about in ABSENT.items() if not names & about]
-    return f"FINDINGS: {' '.join(said)} IMPRESSION: {' '.join(impressions) or NOTHING}"
+    """Findings and impression; what is said to be absent is absent."""
+    phrases = []
+    for f in found:
+        words = {"count": COUNTS[f.number], "s": "" if f.number == 1 else "s"}
+        phrases.append(KINDS[f.name].phrase.format(**words, **f._asdict()))
+    said = [FRAMES[rng.integers(len(FRAMES))].format(phrase) for phrase in phrases]
+    said += [text for text, about in ABSENT.items() if not about & {f.name for f in found}]
+    impression = " ".join(f"{phrase.capitalize()}." for phrase in phrases)
+    return f"FINDINGS: {' '.join(said)} IMPRESSION: {impression or 'No acute abnormality.'}"
 
 
 def render(found: Sequence[Finding], patient: int, seeds: tuple[int, ...]) -> Array:
@@ -186,8 +191,8 @@ def _chest(anatomy: Rng, pose: Rng) -> Chest:
     """A chest without findings: ``anatomy`` draws what a patient keeps, ``pose`` the rest."""
     width, height = anatomy.uniform(0.68, 0.82), anatomy.uniform(0.8, 0.95)
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
-    turn, zoom = pose.uniform(-0.08, 0.08), pose.uniform(0.92, 1.08)
-    across, down = pose.uniform(-0.08, 0.08, 2)
+    turn, zoom = pose.uniform(-0.08, 0.08), pose.uniform(0.9, 1.08)
+    across, down = pose.uniform(-0.125, 0.125, 2)
     x, y = (x - across) + turn * (y - down), (y - down) - turn * (x - across)
     x, y = x / (width * zoom), y / (height * zoom)
     base = anatomy.uniform(0.6, 0.72) + pose.uniform(-0.08, 0.08)
@@ -235,7 +240,7 @@ def _cardiomegaly(chest: Chest, f: Finding, rng: Rng) -> Array:
 
 def _effusion(chest: Chest, f: Finding, rng: Rng) -> Array:
     """Fluid on the diaphragm; its surface rises towards the ribs."""
-    surface = chest.base - 0.12 - 0.6 * f.extent - 0.3 * (np.abs(chest.x) - 0.3)
+    surface = chest.base - 0.25 - 0.5 * f.extent - 0.3 * (np.abs(chest.x) - 0.3)
     return 0.4 * chest.lung[f.side] * _edge(chest.y - surface)
 
 
@@ -248,16 +253,17 @@ def _pneumothorax(chest: Chest, f: Finding, rng: Rng) -> Array:
 
 def _nodules(chest: Chest, f: Finding, rng: Rng) -> Array:
     """Round and apart from each other, in the outer part of the lung."""
-    added, radius = np.zeros_like(chest.x), 0.08 + 0.07 * f.extent
+    added, radius = np.zeros_like(chest.x), 0.1 + 0.06 * f.extent
     for top in rng.permutation([-0.5, -0.2, 0.1])[: f.number]:
         across, down = SIGNS[f.side] * rng.uniform(0.4, 0.75), top + rng.uniform(-0.07, 0.07)
-        added += 0.4 * _ellipse(chest.x, chest.y, across, down, radius, radius)
+        added += 0.45 * _ellipse(chest.x, chest.y, across, down, radius, radius)
     return added
 
 
 def _consolidation(chest: Chest, f: Finding, rng: Rng) -> Array:
     """A cloud with an uneven edge."""
-    across, down = SIGNS[f.side] * rng.uniform(0.42, 0.62), -0.45 if f.zone == "upper" else 0.2
+    across, down = SIGNS[f.side] * rng.uniform(0.45, 0.65), rng.uniform(-0.1, 0.1)
+    down += -0.4 if f.zone == "upper" else 0.1
     depth = 1 - np.hypot((chest.x - across) / 0.34, (chest.y - down) / 0.26)
     return 0.36 * chest.lung[f.side] * np.clip(2 * depth + 0.4 * _field(rng, 2.5), 0, 1)
 
@@ -269,7 +275,7 @@ def _interstitial(chest: Chest, f: Finding, rng: Rng) -> Array:
 
 def _pacemaker(chest: Chest, f: Finding, rng: Rng) -> Array:
     """A box below the clavicle, and leads that run to the heart."""
-    left, top = SIGNS[f.side] * rng.uniform(0.5, 0.7), rng.uniform(-0.6, -0.4)
+    left, top = SIGNS[f.side] * rng.uniform(0.4, 0.7), rng.uniform(-0.65, -0.25)
     box = np.minimum(0.15 - np.abs(chest.x - left), 0.11 - np.abs(chest.y - top))
     added = 0.45 * _edge(box)
     for lead in range(f.number):
@@ -292,9 +298,9 @@ def _atelectasis(chest: Chest, f: Finding, rng: Rng) -> Array:
     """Flat bands above the diaphragm."""
     added = np.zeros_like(chest.x)
     for band in range(f.number):
-        down = chest.base - 0.32 - 0.2 * band + rng.uniform(-0.04, 0.04)
+        down = chest.base - 0.38 - 0.22 * band + rng.uniform(-0.06, 0.06)
         line = down + rng.uniform(-0.25, 0.25) * (np.abs(chest.x) - 0.5)
-        added += 0.36 * _edge(0.05 - np.abs(chest.y - line))
+        added += 0.4 * _edge(0.06 - np.abs(chest.y - line))
     return added * chest.lung[f.side]
 
 
@@ -303,87 +309,24 @@ def _mediastinum(chest: Chest, f: Finding, rng: Rng) -> Array:
     return 0.42 * chest.air * _edge(half - np.abs(chest.x)) * _edge(-0.1 - chest.y)
 
 
-SIGNS = {"left": 1, "right": -1}
-NOTHING = "No acute abnormality."
-SIZES = ("small", "moderate", "large")
-DEGREES = ("mild", "marked")
-# The position of a name, after "normal" or without it, is its class id.
+# The position of a name is its class id; "normal" comes before them unless ``multi_label``.
 KINDS = {
-    "cardiomegaly": Kind(
-        ("the heart is {size}ly enlarged.", "there is {size} enlargement of the heart."),
-        "{size} cardiomegaly.",
-        _cardiomegaly,
-        sides=("",),
-        sizes=DEGREES,
-    ),
-    "pleural_effusion": Kind(
-        ("there is a {size} {side} pleural effusion.", "{size} pleural effusion on the {side}."),
-        "{size} {side} pleural effusion.",
-        _effusion,
-        sizes=SIZES,
-    ),
-    "pneumothorax": Kind(
-        ("there is a {size} {side} pneumothorax.", "{size} pneumothorax on the {side}."),
-        "{size} {side} pneumothorax.",
-        _pneumothorax,
-        sizes=SIZES,
-    ),
+    "cardiomegaly": Kind("{size} cardiomegaly", _cardiomegaly, WHOLE, DEGREES),
+    "pleural_effusion": Kind("a {size} {side} pleural effusion", _effusion, SIDES, SIZES),
+    "pneumothorax": Kind("a {size} {side} pneumothorax", _pneumothorax, SIDES, SIZES),
     "nodule": Kind(
-        (
-            "{count} {size} nodule{s} in the {side} lung.",
-            "the {side} lung shows {count} {size} nodule{s}.",
-        ),
-        "{count} {size} nodule{s} of the {side} lung.",
-        _nodules,
-        sizes=("small", "large"),
-        numbers=(1, 2, 3),
+        "{count} {size} nodule{s} in the {side} lung", _nodules, SIDES, ("small", "large"), 3
     ),
-    "consolidation": Kind(
-        ("consolidation in the {side} {zone} zone.", "the {side} {zone} zone is consolidated."),
-        "{side} {zone} zone consolidation.",
-        _consolidation,
-        zones=("upper", "lower"),
-    ),
-    "interstitial_pattern": Kind(
-        ("there is a {size} interstitial pattern.", "{size} reticular markings in both lungs."),
-        "{size} interstitial pattern.",
-        _interstitial,
-        sides=("",),
-        sizes=DEGREES,
-    ),
-    "pacemaker": Kind(
-        (
-            "a pacemaker with {count} lead{s} lies over the {side} chest.",
-            "{side} pacemaker, {count} lead{s}.",
-        ),
-        "{side} pacemaker with {count} lead{s}.",
-        _pacemaker,
-        numbers=(1, 2),
-    ),
-    "hilar_enlargement": Kind(
-        ("the {side} hilum is {size}ly enlarged.", "{size} enlargement of the {side} hilum."),
-        "{size} {side} hilar enlargement.",
-        _hilum,
-        sizes=DEGREES,
-    ),
+    "consolidation": Kind("consolidation in the {side} {zone} zone", _consolidation, zones=ZONES),
+    "interstitial_pattern": Kind("a {size} interstitial pattern", _interstitial, WHOLE, DEGREES),
+    "pacemaker": Kind("a {side} pacemaker with {count} lead{s}", _pacemaker, most=2),
+    "hilar_enlargement": Kind("{size} enlargement of the {side} hilum", _hilum, SIDES, DEGREES),
     "atelectasis": Kind(
-        (
-            "{count} band{s} of atelectasis in the {side} lower zone.",
-            "{side} lower zone: {count} plate{s} of atelectasis.",
-        ),
-        "{side} lower zone atelectasis.",
-        _atelectasis,
-        numbers=(1, 2),
+        "{count} band{s} of atelectasis in the {side} lower zone", _atelectasis, most=2
     ),
-    "wide_mediastinum": Kind(
-        ("the upper mediastinum is {size}ly widened.", "{size} widening of the mediastinum."),
-        "{size} mediastinal widening.",
-        _mediastinum,
-        sides=("",),
-        sizes=DEGREES,
-    ),
+    "wide_mediastinum": Kind("{size} widening of the mediastinum", _mediastinum, WHOLE, DEGREES),
 }
-# What is said unless one of the findings is there.
+# What is said unless one of these findings is there.
 ABSENT = {
     "The heart is of normal size.": {"cardiomegaly"},
     "No pleural effusion.": {"pleural_effusion"},
