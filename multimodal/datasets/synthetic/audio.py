@@ -1,10 +1,8 @@
 """Synthetic everyday sounds: the embedded audio dataset.
 
 Nothing in it was recorded and its numbers are not those of any real dataset. A clip is one event
-somewhere in a scene: steady background noise, heard through a device with resonances of its own.
-Place, length, pitch, tempo and level of an event are random, so that a fixed weight for each
-sample says nothing. Given several names, ``events``, ``caption`` and ``clip`` make clips of events
-that follow each other.
+of random place, length, pitch, tempo and level in a scene: steady noise, heard through a device
+with resonances. Given several names, ``events`` and ``clip`` let events follow each other.
 """
 
 from __future__ import annotations
@@ -25,16 +23,10 @@ from multimodal.recordings import Manifest, Recording
 
 GENERATOR_VERSION = "1"  # raise it whenever the same config would give other clips
 RATE = 16_000  # Hz, at which everything is made
-SECONDS = 1.25  # of a clip, for each event
-FADE = 0.005  # seconds, at both ends of an event
+SECONDS, FADE = 1.25, 0.005  # of a clip, for each event; at both ends of an event
 SCENES = {"train": range(24), "test": range(24, 32)}
-# Scene n has background n modulo 4: its name and the slope of its spectrum, dB an octave.
-BACKGROUNDS = (
-    ("a deep rumble", (-9.0, -7.0)),
-    ("soft noise", (-5.0, -3.0)),
-    ("a plain hiss", (-1.0, 1.0)),
-    ("a bright hiss", (3.0, 5.0)),
-)
+# Of scene n number n modulo 4, with the middle of the slope of its spectrum, dB an octave.
+BACKGROUNDS = (("a deep rumble", -8), ("soft noise", -4), ("a plain hiss", 0), ("a bright hiss", 4))
 PITCHES, TEMPOS, RAIN = ("low", "medium", "high"), ("slow", "fast"), ("light", "heavy")
 # Class -> captions, "{}" for the word for the tempo; the position of a name is its class id.
 CAPTIONS = {
@@ -85,21 +77,15 @@ class SyntheticAudioConfig(DatasetConfig):
     """Sound events in noisy scenes, made when they are needed: (1, 1.25 x sample_rate) a clip.
 
     The same config gives the same clips. num_classes: the first so many of ``CAPTIONS``. The group
-    is the scene (32 of them); the 8 scenes of the test split never occur in training. sample_rate:
-    Hz; it must be that of the audio adapter (``modality.sample_rate``), which cannot tell at which
-    rate an array was made. Sounds end at 8 kHz whatever it is.
+    is the scene (32 of them); the 8 of the test split never occur in training. sample_rate: Hz,
+    must be the audio adapter's, which cannot tell an array's rate. Sounds end at 8 kHz anyway.
     """
 
     synthetic: ClassVar[bool] = True
     modalities: ClassVar[tuple[str, ...]] = ("audio",)
-    summary: ClassVar[str] = (
-        f"{len(CAPTIONS)} kinds of synthetic sound events with captions; train and test differ in "
-        "the scenes"
-    )
+    summary: ClassVar[str] = "synthetic sound events with captions; the scenes of the test are new"
     licence: ClassVar[str] = "generated sound, nothing recorded (Apache-2.0)"
-    how_to_get: ClassVar[str] = (
-        "made in memory on use; set modality.sample_rate=16000, or dataset.sample_rate to match"
-    )
+    how_to_get: ClassVar[str] = "made in memory on use; set modality.sample_rate=16000"
 
     seed: int = Field(default=0, ge=0, lt=2**32)
     num_classes: int = Field(default=len(CAPTIONS), ge=2, le=len(CAPTIONS))
@@ -109,8 +95,7 @@ class SyntheticAudioConfig(DatasetConfig):
 
     def build(self, root: Path) -> Manifest:
         """The manifest; ``root`` is not touched."""
-        names = tuple(CAPTIONS)[: self.num_classes]
-        rows = []
+        names, rows = tuple(CAPTIONS)[: self.num_classes], []
         for name in names:
             rows += [self._recording("train", name, n) for n in range(self.train_per_class)]
             rows += [self._recording("test", name, n) for n in range(self.test_per_class)]
@@ -130,9 +115,7 @@ class SyntheticAudioConfig(DatasetConfig):
         """What is heard in the recording ``uid``, and when; UserError for an impossible uid."""
         match = re.fullmatch(r"(train|test)/([a-z_]+)_([0-9]{4})", uid)
         if match is None or match[2] not in CAPTIONS:
-            raise UserError(
-                f"synthetic_audio: no recording {uid!r}; names look like train/bell_0007."
-            )
+            raise UserError(f"synthetic_audio: no recording {uid!r}; valid: train/bell_0007 ...")
         return events((match[2],), self._seeds(match[1], match[2], int(match[3])))
 
     def _seeds(self, split: str, name: str, number: int) -> tuple[int, ...]:
@@ -160,16 +143,15 @@ def events(names: Sequence[str], seeds: tuple[int, ...]) -> tuple[Event, ...]:
         length = rng.uniform(*kind.seconds)
         onset = SECONDS * place + rng.uniform(0, SECONDS - length)
         pitch, rate = (a * (b / a) ** rng.uniform() for a, b in (kind.pitch, kind.rate))
-        level, seed = rng.uniform(12, 28), int(rng.integers(2**32))
-        found.append(Event(name, onset, onset + length, pitch, rate, level, seed))
+        rest = rng.uniform(12, 28), int(rng.integers(2**32))
+        found.append(Event(name, onset, onset + length, pitch, rate, *rest))
     return tuple(found)
 
 
 def caption(heard: Sequence[Event], scene: int, rng: Rng) -> str:
-    """E.g. "a rising sweep, low pitch, over soft noise"; events are joined by "then".
+    """E.g. "a rising sweep, low pitch, over soft noise"; ", then " joins events.
 
-    low, medium and high are thirds of the kind's own range of pitches, the words for the tempo
-    halves of that of its rates, both on a logarithmic scale.
+    The words for pitch and tempo are equal parts of the kind's own range, on a logarithmic scale.
     """
     said = []
     for event in heard:
@@ -188,7 +170,7 @@ def _word(words: Sequence[str], limits: tuple[float, float], value: float) -> st
 def clip(names: Sequence[str], scene: int, seeds: tuple[int, ...], sample_rate: int) -> Array:
     """(1, T) float32 in [-1, 1]: ``events(names, seeds)`` in the scene, 1.25 s for each name.
 
-    seeds: the first is that of the dataset, which the scenes follow.
+    seeds: the first is the dataset's, which scenes follow.
     """
     dry = render(events(names, seeds), SECONDS * len(names))
     background, device = _curves(scene, seeds[0], len(dry))
@@ -209,7 +191,7 @@ def _curves(scene: int, seed: int, samples: int) -> tuple[Array, Array]:
     rng = np.random.default_rng((seed, 0, 0, scene, 1))
     frequency = np.fft.rfftfreq(samples, 1 / RATE)
     octaves = np.log2(np.maximum(frequency, 50) / 1000)
-    slope = rng.uniform(*BACKGROUNDS[scene % len(BACKGROUNDS)][1])
+    slope = BACKGROUNDS[scene % len(BACKGROUNDS)][1] + rng.uniform(-1, 1)
     # Nothing lies below 50 Hz, where a rumble would take up the whole range.
     background = 10 ** (slope * octaves / 20) * (frequency >= 50)
     background /= np.sqrt(np.mean(background**2))
@@ -246,8 +228,7 @@ def _tone(pitch: Array, overtones: Sequence[float], rng: Rng) -> Array:
     return np.polynomial.chebyshev.chebval(_cos(cycles), (0.0, 1.0, *overtones))
 
 
-def _glide(pitch: Array, rng: Rng) -> Array:
-    """pitch: (T,) Hz, below 2.6 kHz so that the overtones stay below 8 kHz."""
+def _glide(pitch: Array, rng: Rng) -> Array:  # up to 2.6 kHz: the overtones stay below 8 kHz
     return _tone(pitch, (rng.uniform(0, 0.6), rng.uniform(0, 0.4)), rng)
 
 

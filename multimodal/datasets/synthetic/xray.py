@@ -1,9 +1,8 @@
 """Synthetic chest X-rays with reports: the embedded X-ray dataset.
 
 A phantom drawn from ellipses and bands: no patient was imaged, its numbers are not those of any
-real dataset and it teaches nothing about disease. A patient has an anatomy of its own, an image a
-pose, a depth of breath and an exposure. Findings vary in side, size and number. As on a real film
-the patient's left is on the right of the image.
+real dataset and it teaches nothing about disease. A patient has an anatomy, an image a pose, a
+breath and an exposure. As on a real film the patient's left is on the right of the image.
 """
 
 from __future__ import annotations
@@ -20,23 +19,21 @@ from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.recordings import Manifest, Recording
 
 GENERATOR_VERSION = "1"  # raise it whenever the same config would give other images
-SIZE = 64
+SIZE, NORMAL = 64, "normal"
 PATIENTS = {"train": range(200), "test": range(200, 260)}
-NORMAL = "normal"
-COUNTS = ("no", "one", "two", "three")
-FRAMES = ("The image shows {}.", "There is evidence of {}.", "Of note is {}.")
-SIGNS = {"left": 1, "right": -1}
-SIDES, WHOLE, ZONES = tuple(SIGNS), ("",), ("upper", "lower")
-SIZES, DEGREES = ("small", "moderate", "large"), ("mild", "marked")
+FRAMES = ("The image shows {}.", "There is evidence of {}.", "This view shows {}.")
+# In the coordinates of ``Chest``: signs of x, and about the middle of a zone.
+SIGNS, ZONES = {"left": 1, "right": -1}, {"upper": -0.4, "lower": 0.1}
+SIDES, WHOLE, DEGREES = tuple(SIGNS), ("",), ("mild", "marked")
+SIZES = ("small", "moderate", "large")
 Array: TypeAlias = np.ndarray
 Rng: TypeAlias = np.random.Generator
 
 
 class Finding(NamedTuple):
-    """side: of the patient, "left" or "right"; "" where there is none, as for all words below.
+    """side: of the patient, "" for both. extent: 0 to 1, in equal parts for the words ``size``.
 
-    extent: 0 to 1; equal parts of it have the words ``size``. number: of nodules, leads or bands.
-    zone: "upper" or "lower". seed: of its exact place and shape.
+    number: of nodules, leads or bands. zone: of a consolidation. seed: of exact place and shape.
     """
 
     name: str
@@ -49,17 +46,13 @@ class Finding(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """How a report names a finding, how it is painted, and what is drawn for it.
-
-    most: the largest ``number``.
-    """
+    """How a report names a finding, how it is painted, what it is drawn from; most: a number."""
 
     phrase: str
     paint: Callable[[Chest, Finding, Rng], Array]
     sides: tuple[str, ...] = SIDES
     sizes: tuple[str, ...] = ("",)
     most: int = 1
-    zones: tuple[str, ...] = ("",)
 
 
 class Chest(NamedTuple):
@@ -67,14 +60,13 @@ class Chest(NamedTuple):
 
     x, y: coordinates; the ribs' inner edge lies at |x| = 1, the apex near y = -0.85, downwards is
     positive, and positive x is the patient's left. base: y of the diaphragm. lung: how much of a
-    pixel is lung, by side; air: of both. density: grey value before exposure.
+    pixel is lung, by side, "" for both. density: grey value before exposure.
     """
 
     x: Array
     y: Array
     base: float
     lung: dict[str, Array]
-    air: Array
     density: Array
 
 
@@ -84,17 +76,14 @@ class SyntheticXrayConfig(DatasetConfig):
 
     The same config gives the same images. The group is the patient (260 of them, several images
     each); the 60 patients of the test split never occur in training. num_classes: the first so
-    many. multi_label: False: "normal" and nine findings, one class an image. True: the ten
-    findings, none to three an image; images without any have no label. The counts are those of
-    the images made for each class; with ``multi_label`` an image may also belong to others.
+    many. multi_label: not "normal" and nine findings, one an image, but all ten findings, none to
+    three an image; "normal" is then no class but no label, and each class has more images than
+    the counts say, since some images made for another class show it too.
     """
 
     synthetic: ClassVar[bool] = True
     modalities: ClassVar[tuple[str, ...]] = ("xray",)
-    summary: ClassVar[str] = (
-        "10 classes of synthetic chest X-rays with reports, one or several findings an image; "
-        "train and test differ in the patients"
-    )
+    summary: ClassVar[str] = "synthetic chest X-rays with reports; test patients are new"
     licence: ClassVar[str] = "generated images, nobody imaged (Apache-2.0)"
     how_to_get: ClassVar[str] = "made in memory on use"
 
@@ -107,11 +96,10 @@ class SyntheticXrayConfig(DatasetConfig):
     def build(self, root: Path) -> Manifest:
         """The manifest; ``root`` is not touched."""
         names = (NORMAL, *KINDS)[: self.num_classes + self.multi_label]
-        classes = names[1:] if self.multi_label else names
-        rows = []
+        classes, rows = names[1:] if self.multi_label else names, []
         for name in names:
             for split, count in (("train", self.train_per_class), ("test", self.test_per_class)):
-                rows += [self._recording(split, name, n, classes) for n in range(count)]
+                rows += [self._recording(split, name, classes, n) for n in range(count)]
         return Manifest(
             name="synthetic_xray",
             modality="xray",
@@ -124,20 +112,18 @@ class SyntheticXrayConfig(DatasetConfig):
             synthetic=True,
         )
 
-    def _recording(self, split: str, name: str, number: int, classes: tuple[str, ...]) -> Recording:
+    def _recording(self, split: str, name: str, classes: tuple[str, ...], number: int) -> Recording:
         label, side = (NORMAL, *KINDS).index(name), tuple(PATIENTS).index(split)
-        seeds = (self.seed, label, side, number)
-        rng = np.random.default_rng(seeds)
+        rng = np.random.default_rng(seeds := (self.seed, label, side, number))
         patient = int(rng.choice(PATIENTS[split]))
         shown = [] if name == NORMAL else [name]
         if self.multi_label and shown:
             others = [c for c in classes if c != name]
             shown += rng.choice(others, min(int(rng.integers(3)), len(others)), False).tolist()
-        shown.sort(key=tuple(KINDS).index)
-        found = tuple(draw(n, rng) for n in shown)
+        found = tuple(draw(n, rng) for n in sorted(shown, key=tuple(KINDS).index))
         return Recording(
             uid=f"{split}/{name}_{number:04d}",
-            labels=tuple(classes.index(n) for n in (shown if self.multi_label else [name])),
+            labels=tuple(classes.index(f.name) for f in found) if self.multi_label else (label,),
             split=split,
             group=f"patient {patient:03d}",
             text=report(found, rng),
@@ -146,24 +132,17 @@ class SyntheticXrayConfig(DatasetConfig):
 
 
 def draw(name: str, rng: Rng) -> Finding:
-    """A finding of that name."""
     kind, extent = KINDS[name], float(rng.uniform())
-    return Finding(
-        name,
-        side=str(rng.choice(kind.sides)),
-        extent=extent,
-        size=kind.sizes[int(extent * len(kind.sizes))],
-        number=1 + int(rng.integers(kind.most)),
-        zone=str(rng.choice(kind.zones)),
-        seed=int(rng.integers(2**32)),
-    )
+    size, side = kind.sizes[int(extent * len(kind.sizes))], str(rng.choice(kind.sides))
+    number, zone = 1 + int(rng.integers(kind.most)), str(rng.choice(tuple(ZONES)))
+    return Finding(name, side, extent, size, number, zone, seed=int(rng.integers(2**32)))
 
 
 def report(found: Sequence[Finding], rng: Rng) -> str:
     """Findings and impression; what is said to be absent is absent."""
     phrases = []
     for f in found:
-        words = {"count": COUNTS[f.number], "s": "" if f.number == 1 else "s"}
+        words = {"count": ("one", "two", "three")[f.number - 1], "s": "" if f.number == 1 else "s"}
         phrases.append(KINDS[f.name].phrase.format(**words, **f._asdict()))
     said = [FRAMES[rng.integers(len(FRAMES))].format(phrase) for phrase in phrases]
     said += [text for text, about in ABSENT.items() if not about & {f.name for f in found}]
@@ -172,29 +151,22 @@ def report(found: Sequence[Finding], rng: Rng) -> str:
 
 
 def render(found: Sequence[Finding], patient: int, seeds: tuple[int, ...]) -> Array:
-    """(1, 64, 64) float32 in [0, 1]. seeds: the first is that of the dataset, for the anatomy.
-
-    Pose, exposure and grain follow ``seeds`` only, so an image with and without a finding differ
-    by that finding.
-    """
+    """(1, 64, 64) float32 in [0, 1]; ``seeds`` (the dataset's first) draw all but the findings."""
     rng = np.random.default_rng((*seeds, 1))
     chest = _chest(np.random.default_rng((seeds[0], 0, 0, patient, 2)), rng)
-    density = chest.density.copy()
-    for finding in found:
-        density += KINDS[finding.name].paint(chest, finding, np.random.default_rng(finding.seed))
+    painted = (KINDS[f.name].paint(chest, f, np.random.default_rng(f.seed)) for f in found)
+    density = sum(painted, chest.density)
     image = rng.uniform(-0.04, 0.04) + rng.uniform(0.9, 1.05) * density
-    image += rng.normal(0, rng.uniform(0.01, 0.02), image.shape)
-    return np.clip(image, 0, 1).astype(np.float32)[None]
+    grain = rng.normal(0, rng.uniform(0.01, 0.02), image.shape)
+    return np.clip(image + grain, 0, 1).astype(np.float32)[None]
 
 
 def _chest(anatomy: Rng, pose: Rng) -> Chest:
     """A chest without findings: ``anatomy`` draws what a patient keeps, ``pose`` the rest."""
-    width, height = anatomy.uniform(0.68, 0.82), anatomy.uniform(0.8, 0.95)
+    width, height = pose.uniform(0.9, 1.08) * anatomy.uniform((0.68, 0.8), (0.82, 0.95))
+    turn, across, down = pose.uniform(-1, 1, 3) * (0.08, 0.125, 0.125)
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
-    turn, zoom = pose.uniform(-0.08, 0.08), pose.uniform(0.9, 1.08)
-    across, down = pose.uniform(-0.125, 0.125, 2)
-    x, y = (x - across) + turn * (y - down), (y - down) - turn * (x - across)
-    x, y = x / (width * zoom), y / (height * zoom)
+    x, y = (x - across + turn * (y - down)) / width, (y - down - turn * (x - across)) / height
     base = anatomy.uniform(0.6, 0.72) + pose.uniform(-0.08, 0.08)
     heart = _ellipse(x, y, 0.12, base - 0.22, 0.92 * anatomy.uniform(0.38, 0.46), 0.34)
     middle = np.maximum(heart, _edge(anatomy.uniform(0.13, 0.19) - np.abs(x)))
@@ -203,16 +175,15 @@ def _chest(anatomy: Rng, pose: Rng) -> Chest:
         cage[side] = _ellipse(x, y, sign * 0.52, 0.1, 0.48, 0.98)
         dome = base - 0.25 * (1 - ((sign * x - 0.5) / 0.5) ** 2) - (0.06 if side == "right" else 0)
         lung[side] = cage[side] * _edge(dome - y) * (1 - middle)
-    air = lung["left"] + lung["right"]
+    lung[""] = lung["left"] + lung["right"]
     density = anatomy.uniform(0.6, 0.75) * _ellipse(x, y, 0, 0.5, 1.25, 1.7)
-    density -= anatomy.uniform(0.38, 0.46) * air
-    density += 0.1 * _edge(0.12 - np.abs(x)) + 0.06 * heart
+    density += 0.1 * _edge(0.12 - np.abs(x)) + 0.06 * heart - anatomy.uniform(0.38, 0.46) * lung[""]
     arc = (y + anatomy.uniform(0.2, 0.5) * x**2) / anatomy.uniform(0.2, 0.27)
     ribs = np.clip(np.cos(2 * np.pi * (arc + anatomy.uniform())) * 2 - 0.8, 0, 1)
     density += anatomy.uniform(0.03, 0.06) * ribs * (cage["left"] + cage["right"])
     vessels = np.exp(-((np.abs(x) - 0.2) ** 2 + y**2) / 0.12) * (1 + 0.5 * _field(pose, 2.0))
-    density += air * (0.08 * vessels + 0.01 * _field(pose, 2.0))
-    return Chest(x, y, base, lung, air, density)
+    density += lung[""] * (0.08 * vessels + 0.01 * _field(pose, 2.0))
+    return Chest(x, y, base, lung, density)
 
 
 def _edge(depth: Array) -> Array:
@@ -226,16 +197,16 @@ def _ellipse(x: Array, y: Array, left: float, top: float, a: float, b: float) ->
 
 
 def _field(rng: Rng, pixels: float) -> Array:
-    """Smooth noise of standard deviation 1 (about), blurred over so many pixels."""
+    """Smooth noise of standard deviation 1, blurred over so many pixels."""
     frequency = np.fft.fftfreq(SIZE)[:, None] ** 2 + np.fft.rfftfreq(SIZE) ** 2
     blur = np.exp(-2 * (np.pi * pixels) ** 2 * frequency)
-    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIZE, SIZE))) * blur)
+    field = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(SIZE, SIZE))) * blur)
     return field / field.std()
 
 
 def _cardiomegaly(chest: Chest, f: Finding, rng: Rng) -> Array:
-    half = 0.92 * (0.56 + 0.16 * f.extent)
-    return 0.42 * _ellipse(chest.x, chest.y, 0.15, chest.base - 0.22, half, 0.42) * chest.air
+    half, top = 0.92 * (0.56 + 0.16 * f.extent), chest.base - 0.22
+    return 0.42 * chest.lung[f.side] * _ellipse(chest.x, chest.y, 0.15, top, half, 0.42)
 
 
 def _effusion(chest: Chest, f: Finding, rng: Rng) -> Array:
@@ -251,33 +222,34 @@ def _pneumothorax(chest: Chest, f: Finding, rng: Rng) -> Array:
     return chest.lung[f.side] * (0.3 * _edge(0.05 - np.abs(depth)) - 0.18 * _edge(-depth))
 
 
+def _balls(chest: Chest, radius: float, places: Sequence[tuple[float, float]]) -> Array:
+    """Round shadows of strength 1 around ``places`` (x, y)."""
+    return sum((_ellipse(chest.x, chest.y, *p, radius, radius) for p in places), 0 * chest.x)
+
+
 def _nodules(chest: Chest, f: Finding, rng: Rng) -> Array:
-    """Round and apart from each other, in the outer part of the lung."""
-    added, radius = np.zeros_like(chest.x), 0.1 + 0.06 * f.extent
-    for top in rng.permutation([-0.5, -0.2, 0.1])[: f.number]:
-        across, down = SIGNS[f.side] * rng.uniform(0.4, 0.75), top + rng.uniform(-0.07, 0.07)
-        added += 0.45 * _ellipse(chest.x, chest.y, across, down, radius, radius)
-    return added
+    """Apart from each other, in the outer part of the lung."""
+    tops = rng.permutation([-0.57, -0.18, 0.21])[: f.number] + rng.uniform(-0.02, 0.02)
+    places = [(SIGNS[f.side] * rng.uniform(0.4, 0.75), top) for top in tops]
+    return 0.45 * _balls(chest, 0.09 + 0.05 * f.extent, places)
 
 
 def _consolidation(chest: Chest, f: Finding, rng: Rng) -> Array:
     """A cloud with an uneven edge."""
-    across, down = SIGNS[f.side] * rng.uniform(0.45, 0.65), rng.uniform(-0.1, 0.1)
-    down += -0.4 if f.zone == "upper" else 0.1
+    across, down = SIGNS[f.side] * rng.uniform(0.45, 0.65), ZONES[f.zone] + rng.uniform(-0.1, 0.1)
     depth = 1 - np.hypot((chest.x - across) / 0.34, (chest.y - down) / 0.26)
     return 0.36 * chest.lung[f.side] * np.clip(2 * depth + 0.4 * _field(rng, 2.5), 0, 1)
 
 
 def _interstitial(chest: Chest, f: Finding, rng: Rng) -> Array:
     """A net of fine lines: where smooth noise is near zero."""
-    return (0.22 + 0.12 * f.extent) * chest.air * np.exp(-((_field(rng, 1.2) / 0.35) ** 2))
+    return (0.22 + 0.12 * f.extent) * chest.lung[f.side] * np.exp(-((_field(rng, 1.2) / 0.35) ** 2))
 
 
 def _pacemaker(chest: Chest, f: Finding, rng: Rng) -> Array:
     """A box below the clavicle, and leads that run to the heart."""
     left, top = SIGNS[f.side] * rng.uniform(0.4, 0.7), rng.uniform(-0.65, -0.25)
-    box = np.minimum(0.15 - np.abs(chest.x - left), 0.11 - np.abs(chest.y - top))
-    added = 0.45 * _edge(box)
+    added = 0.45 * _edge(0.15 - np.abs(chest.x - left)) * _edge(0.11 - np.abs(chest.y - top))
     for lead in range(f.number):
         share = np.clip((chest.y - top) / (chest.base - 0.15 - 0.25 * lead - top), 0, 1)
         track = left + (0.3 - 0.35 * lead - left) * np.sqrt(share)
@@ -286,47 +258,38 @@ def _pacemaker(chest: Chest, f: Finding, rng: Rng) -> Array:
 
 
 def _hilum(chest: Chest, f: Finding, rng: Rng) -> Array:
-    """Two round masses beside the middle."""
-    added, radius = np.zeros_like(chest.x), 0.15 + 0.08 * f.extent
-    for _ in range(2):
-        across, down = SIGNS[f.side] * rng.uniform(0.22, 0.32), rng.uniform(-0.15, 0.1)
-        added += 0.3 * _ellipse(chest.x, chest.y, across, down, radius, radius)
-    return added * chest.lung[f.side]
+    places = [(SIGNS[f.side] * rng.uniform(0.22, 0.32), rng.uniform(-0.15, 0.1)) for _ in (1, 2)]
+    return 0.3 * chest.lung[f.side] * _balls(chest, 0.15 + 0.08 * f.extent, places)
 
 
 def _atelectasis(chest: Chest, f: Finding, rng: Rng) -> Array:
-    """Flat bands above the diaphragm."""
     added = np.zeros_like(chest.x)
     for band in range(f.number):
-        down = chest.base - 0.38 - 0.22 * band + rng.uniform(-0.06, 0.06)
-        line = down + rng.uniform(-0.25, 0.25) * (np.abs(chest.x) - 0.5)
-        added += 0.4 * _edge(0.06 - np.abs(chest.y - line))
+        line = chest.base - 0.38 - 0.22 * band + rng.uniform(-0.06, 0.06)
+        tilt = rng.uniform(-0.25, 0.25) * (np.abs(chest.x) - 0.5)
+        added += 0.4 * _edge(0.06 - np.abs(chest.y - line - tilt))
     return added * chest.lung[f.side]
 
 
 def _mediastinum(chest: Chest, f: Finding, rng: Rng) -> Array:
-    half = 0.26 + 0.14 * f.extent
-    return 0.42 * chest.air * _edge(half - np.abs(chest.x)) * _edge(-0.1 - chest.y)
+    wide = _edge(0.26 + 0.14 * f.extent - np.abs(chest.x)) * _edge(-0.1 - chest.y)
+    return 0.42 * chest.lung[f.side] * wide
 
 
-# The position of a name is its class id; "normal" comes before them unless ``multi_label``.
+# In the order of class ids.
 KINDS = {
     "cardiomegaly": Kind("{size} cardiomegaly", _cardiomegaly, WHOLE, DEGREES),
     "pleural_effusion": Kind("a {size} {side} pleural effusion", _effusion, SIDES, SIZES),
     "pneumothorax": Kind("a {size} {side} pneumothorax", _pneumothorax, SIDES, SIZES),
-    "nodule": Kind(
-        "{count} {size} nodule{s} in the {side} lung", _nodules, SIDES, ("small", "large"), 3
-    ),
-    "consolidation": Kind("consolidation in the {side} {zone} zone", _consolidation, zones=ZONES),
+    "nodule": Kind("{count} {size} {side} lung nodule{s}", _nodules, SIDES, ("small", "large"), 3),
+    "consolidation": Kind("{side} {zone} zone consolidation", _consolidation),
     "interstitial_pattern": Kind("a {size} interstitial pattern", _interstitial, WHOLE, DEGREES),
     "pacemaker": Kind("a {side} pacemaker with {count} lead{s}", _pacemaker, most=2),
     "hilar_enlargement": Kind("{size} enlargement of the {side} hilum", _hilum, SIDES, DEGREES),
-    "atelectasis": Kind(
-        "{count} band{s} of atelectasis in the {side} lower zone", _atelectasis, most=2
-    ),
+    "atelectasis": Kind("{count} {side} basal band{s} of atelectasis", _atelectasis, most=2),
     "wide_mediastinum": Kind("{size} widening of the mediastinum", _mediastinum, WHOLE, DEGREES),
 }
-# What is said unless one of these findings is there.
+# Said unless a finding of the set is there.
 ABSENT = {
     "The heart is of normal size.": {"cardiomegaly"},
     "No pleural effusion.": {"pleural_effusion"},
