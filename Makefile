@@ -31,6 +31,10 @@ speed: install
 	$(BIN)/python -m benchmarks.speed.stream_step
 	$(BIN)/python -m benchmarks.speed.tracking_overhead
 	$(BIN)/python -m benchmarks.speed.stream_memory
+	$(BIN)/python -m benchmarks.speed.front_end
+	$(BIN)/python -m benchmarks.speed.loader
+	$(BIN)/python -m benchmarks.speed.embedding_cache
+	$(BIN)/python -m benchmarks.speed.manifest_memory
 
 # Pins for every platform and Python that we support; run after changing dependencies.
 constraints: install

@@ -51,6 +51,8 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
     configs = [load_config(file, overrides) for file in find_configs(path)]
     grids = [Grid(config, fresh=fresh) for config in configs]
     for grid in grids:
+        if fresh:
+            grid.clear()
         _print_damaged(grid.data.signals.damaged, console)
     total, results = sum(len(grid.cells) for grid in grids), []
     with TerminalObserver(console) as observer:

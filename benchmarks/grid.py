@@ -31,7 +31,7 @@ class Grid:
     Making it reads annotations and decodes signals, and raises UserError for everything about
     the config, the data, the output folder and the tracking store that would stop a cell later.
     ``run_cell`` then runs a cell that is not done yet; ``done`` holds the results of the others.
-    fresh: no cell counts as done, and what earlier runs left is deleted after all checks.
+    fresh: no cell counts as done; call ``clear`` before the first one runs.
     """
 
     def __init__(self, config: RunConfig, *, fresh: bool = False) -> None:
@@ -49,9 +49,11 @@ class Grid:
                 build_learner(cell, self.data, pick_device("cpu"))
         check_store(config.tracking, Path(config.output_dir))
         self._decode()
-        if fresh:
-            for cell in self.cells:
-                clear(cell.folder)
+
+    def clear(self) -> None:
+        """Delete what earlier runs of the cells left; call it after all checks, of all grids."""
+        for cell in self.cells:
+            clear(cell.folder)
 
     def run_cell(self, number: int, observer: Observer | None = None) -> Result:
         """Run a cell, or return its result if it is done already."""

@@ -269,7 +269,8 @@ class Run:
         folder = self.folder / "models"
         folder.mkdir(exist_ok=True)
         path = folder / f"experience_{index + 1:02d}.safetensors"
-        tensors = {k: v.contiguous() for k, v in self.learner.model.state_dict().items()}
+        # Copies, because safetensors refuses weights that two modules share.
+        tensors = {k: v.clone() for k, v in self.learner.model.state_dict().items()}
         safetensors.torch.save_file(tensors, path)
         key = f"mean_test_{score_name(self.data.manifest)}"
         self.tracker.log_model(path.stem, path, {key: float(np.mean(self.records["matrix"][-1]))})

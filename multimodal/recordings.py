@@ -98,18 +98,20 @@ class Manifest:
         """(N,) int64 class ids; of multi-label data each recording's main label, or -1 if none.
 
         The main label is that which streams and memories sort a recording by. Of its labels it is
-        the one with the fewest recordings so far (of equals the rarer class), going through the
-        table in order; so a class that never stands alone gets recordings too.
+        the one with the fewest recordings of the same split so far (of equals the rarer class),
+        going through the table in order; so a class that never stands alone gets recordings too.
         """
         if not self.multi_label:
             return np.array([r.label for r in self.recordings], dtype=np.int64)
-        totals = Counter(c for r in self.recordings for c in r.labels)
-        taken: Counter[int] = Counter()
+        totals = Counter((r.split, c) for r in self.recordings for c in r.labels)
+        taken: Counter[tuple[str, int]] = Counter()
         main = np.full(len(self), -1, dtype=np.int64)
         for row, recording in enumerate(self.recordings):
             if recording.labels:
-                main[row] = min(recording.labels, key=lambda c: (taken[c], totals[c], c))
-                taken[int(main[row])] += 1
+                split = recording.split
+                order = {c: (taken[split, c], totals[split, c], c) for c in recording.labels}
+                main[row] = min(order, key=lambda c: order[c])
+                taken[split, int(main[row])] += 1
         return main
 
     @cached_property

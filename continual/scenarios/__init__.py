@@ -99,6 +99,11 @@ def check_stream(stream: Stream) -> None:
     """
     manifest, names = stream.manifest, stream.manifest.class_names
     for experience in stream.experiences:
+        if not experience.classes:
+            raise UserError(
+                f"dataset {manifest.name!r}, experience {experience.name!r}: none of its training "
+                "recordings has a label; leave it out or use another scenario."
+            )
         for kind, rows in (("training", experience.train), ("test", experience.test)):
             have = _met(manifest, rows, both=kind == "test")
             missing = [names[c] for c in experience.classes if c not in have]

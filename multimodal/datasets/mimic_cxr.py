@@ -111,7 +111,9 @@ class MimicCxrConfig(DatasetConfig):
         recordings, missing = [], []
         texts: dict[str, str] = {}
         for image in _images(tables["split"], views):
-            found = labels.get(image.study, Found((), tuple(range(len(names)))))
+            found = labels.get(
+                image.study, Found((), tuple(range(len(finding_classes(names, self.uncertain)))))
+            )
             if found is None or not self._kept(views[image.dicom], found):
                 continue
             path = root / "files" / image.uid

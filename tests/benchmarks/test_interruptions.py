@@ -51,7 +51,7 @@ def test_fresh_clears_every_cell_at_once(tmp_path) -> None:
     grid = make(tmp_path, learners=["finetune", "majority"])
     for number in range(2):
         grid.run_cell(number)
-    make(tmp_path, learners=["finetune", "majority"], fresh=True)  # and is killed here
+    make(tmp_path, learners=["finetune", "majority"], fresh=True).clear()  # and is killed
     again = make(tmp_path, learners=["finetune", "majority"])
     assert again.done == [None, None]
 

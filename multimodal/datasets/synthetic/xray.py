@@ -163,8 +163,8 @@ def render(found: Sequence[Finding], patient: int, seeds: tuple[int, ...]) -> Ar
 
 def _chest(anatomy: Rng, pose: Rng) -> Chest:
     """A chest without findings: ``anatomy`` draws what a patient keeps, ``pose`` the rest."""
-    width, height = pose.uniform(0.9, 1.08) * anatomy.uniform((0.68, 0.8), (0.82, 0.95))
-    turn, across, down = pose.uniform(-1, 1, 3) * (0.08, 0.125, 0.125)
+    width, height = pose.uniform(0.92, 1.08) * anatomy.uniform((0.68, 0.8), (0.82, 0.95))
+    turn, across, down = pose.uniform(-1, 1, 3) * (0.08, 0.1, 0.1)
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     x, y = (x - across + turn * (y - down)) / width, (y - down - turn * (x - across)) / height
     base = anatomy.uniform(0.6, 0.72) + pose.uniform(-0.08, 0.08)
@@ -238,7 +238,7 @@ def _consolidation(chest: Chest, f: Finding, rng: Rng) -> Array:
     """A cloud with an uneven edge."""
     across, down = SIGNS[f.side] * rng.uniform(0.45, 0.65), ZONES[f.zone] + rng.uniform(-0.1, 0.1)
     depth = 1 - np.hypot((chest.x - across) / 0.34, (chest.y - down) / 0.26)
-    return 0.36 * chest.lung[f.side] * np.clip(2 * depth + 0.4 * _field(rng, 2.5), 0, 1)
+    return 0.42 * chest.lung[f.side] * np.clip(2 * depth + 0.4 * _field(rng, 2.5), 0, 1)
 
 
 def _interstitial(chest: Chest, f: Finding, rng: Rng) -> Array:
