@@ -1,0 +1,174 @@
+"""Contrastive losses of paired embeddings: InfoNCE (CLIP), several positives, classes, SigLIP.
+
+Common to all: a and b are (N, D), in pairs by row, of any length (they are normalised inside) and
+any float type (computed in float32, float64 stays, also under autocast). scale: scalar tensor > 0
+that multiplies the cosines, 1 / temperature. gather: the batch is that of all processes; each then
+averages over its own rows, so that data-parallel averaging gives the gradient of the mean over the
+whole batch (``gather.py``). tile: None, or the side of the tiles in which the (N, N) matrix is
+worked through without being held (``tiled.py``). Values in nats. Terms of a process are of its own
+rows. ValueError if shapes do not fit, an option is out of range, or the processes' batches differ.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from multimodal.objectives import Loss
+from multimodal.objectives.gather import (
+    first_row,
+    gather_rows,
+    mean_over_processes,
+    same_ids,
+    scalar,
+    scaled,
+    two_way,
+    unit,
+    unit_pair,
+)
+from multimodal.objectives.tiled import Targets, choose, judge, own_pairs
+
+
+def info_nce(
+    a: Tensor,
+    b: Tensor,
+    scale: Tensor,
+    *,
+    ids: Tensor | None = None,
+    gather: bool = False,
+    tile: int | None = None,
+) -> Loss:
+    """Symmetric InfoNCE, the mean of both directions (Radford et al. 2021, CLIP):
+
+    ``-1/N sum_i log softmax_j(scale <a_i, b_j>)[i]``, and the same with a and b exchanged.
+
+    ids: (N,) integers; pairs of equal id (the same caption, the same patient) are then no
+    candidates for each other. None, as in CLIP: every other pair is one.
+    terms: both directions, their accuracies (own pair first; ties are wrong), scale.
+    """
+    a, b = unit_pair(a, b)
+    excluded = None
+    if ids is not None:
+        excluded = same_ids(ids, a, name="ids", gather=gather, own=False)
+    targets = Targets(first_row(a, gather), excluded=excluded)
+    forth, back = two_way(a, b, scale, (targets, targets), gather=gather, tile=tile)
+    a_to_b, b_to_a = forth.losses.mean(), back.losses.mean()
+    terms = {
+        "a_to_b": a_to_b.detach(),
+        "b_to_a": b_to_a.detach(),
+        "accuracy_a_to_b": forth.right.float().mean(),
+        "accuracy_b_to_a": back.right.float().mean(),
+        "scale": scale.detach(),
+    }
+    return Loss((a_to_b + b_to_a) / 2, terms)
+
+
+def multi_positive(
+    a: Tensor,
+    b: Tensor,
+    ids: Tensor,
+    scale: Tensor,
+    *,
+    gather: bool = False,
+    tile: int | None = None,
+) -> Loss:
+    """InfoNCE with equal weight on all pairs of one id, the mean of both directions:
+
+    ``-1/N sum_i 1/|P_i| sum_{j in P_i} log softmax_j(scale <a_i, b_j>)[j]``, with P_i the pairs j
+    of i's id (i itself among them), and the same with a and b exchanged. The mean is outside the
+    logarithm (L_out of Khosla et al. 2020), so the minimum is the mean of log |P_i|, not 0.
+
+    ids: (N,) integers: classes, captions, patients. terms: both directions, positives (mean
+    |P_i|), scale.
+    """
+    a, b = unit_pair(a, b)
+    same = same_ids(ids, a, name="ids", gather=gather, own=True)
+    targets = Targets(first_row(a, gather), weights=lambda r, c: same(r, c).to(a.dtype))
+    forth, back = two_way(a, b, scale, (targets, targets), gather=gather, tile=tile)
+    a_to_b, b_to_a = forth.losses.mean(), back.losses.mean()
+    terms = {
+        "a_to_b": a_to_b.detach(),
+        "b_to_a": b_to_a.detach(),
+        "positives": forth.mass.mean(),
+        "scale": scale.detach(),
+    }
+    return Loss((a_to_b + b_to_a) / 2, terms)
+
+
+def supervised_contrastive(
+    x: Tensor,
+    labels: Tensor,
+    scale: Tensor,
+    *,
+    gather: bool = False,
+    tile: int | None = None,
+) -> Loss:
+    """Supervised contrastive loss within one set of embeddings (Khosla et al. 2020, L_out):
+
+    ``-mean_i 1/|P_i| sum_{p in P_i} [ s <x_i, x_p> - log sum_{j != i} exp(s <x_i, x_j>) ]``, s the
+    scale, P_i the other rows of i's label. Rows without any are skipped (the mean is over the rest,
+    with ``gather`` of all processes); 0 if none is left. The paper sums over the anchors and has
+    the views of an image in the batch as rows of one label; we take the mean.
+
+    x: (N, D). labels: (N,) integers. terms: anchors (share of rows with positives), positives (mean
+    |P_i| over all rows), scale.
+    """
+    x = unit(x, "x")
+    first = first_row(x, gather)
+    others = same_ids(labels, x, name="labels", gather=gather, own=False)
+
+    def itself(r: slice, c: slice) -> Tensor:
+        block = torch.zeros(r.stop - r.start, c.stop - c.start, dtype=torch.bool, device=x.device)
+        own_pairs(block, r, c, first)[1].fill_(True)
+        return block
+
+    targets = Targets(first, weights=lambda r, c: others(r, c).to(x.dtype), excluded=itself)
+    columns = gather_rows(x) if gather else x
+    (choice,) = choose(*scaled(x, columns, scale), (targets,), tile=tile)
+    anchors = (choice.mass > 0).sum().to(x.dtype)
+    count = mean_over_processes(anchors) if gather else anchors
+    value = choice.losses.sum() / count.masked_fill(count == 0, 1.0)
+    terms = {
+        "anchors": anchors / len(x),
+        "positives": choice.mass.mean(),
+        "scale": scale.detach(),
+    }
+    return Loss(value, terms)
+
+
+def siglip(
+    a: Tensor,
+    b: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    ids: Tensor | None = None,
+    gather: bool = False,
+    tile: int | None = None,
+) -> Loss:
+    """Sigmoid loss of every pair (Zhai et al. 2023):
+
+    ``-1/N sum_ij log sigmoid(z_ij (scale <a_i, b_j> + bias))``, z_ij = 1 for i = j, else -1.
+
+    bias: scalar tensor; the paper starts with scale 10 and bias -10. ids: (N,) integers; pairs of
+    equal id are then positives too (our extension). terms: own (mean loss of the N own pairs), rest
+    (all that remains), scale, bias.
+    """
+    a, b = unit_pair(a, b)
+    same = None
+    if ids is not None:
+        same = same_ids(ids, a, name="ids", gather=gather, own=True)
+    rows, columns = scaled(a, gather_rows(b) if gather else b, scale)
+    bias = scalar(bias, "bias", a.dtype)
+    sums = judge(rows, columns, bias, first_row(a, gather), same, tile)
+    value = sums.mean()
+    with torch.no_grad():
+        own = softplus(-(scale * (a * b).sum(1) + bias)).mean()
+    terms = {
+        "own": own,
+        "rest": value.detach() - own,
+        "scale": scale.detach(),
+        "bias": bias.detach(),
+    }
+    return Loss(value, terms)

@@ -1,0 +1,171 @@
+"""What every objective does with its embeddings first: unit length, scale, rows of all processes.
+
+The batch may be that of all processes: each keeps its own rows and sees everybody's columns. A loss
+that averages over its own rows and compares them with gathered columns has this property: the
+average over the processes (what data parallelism does with gradients) is the gradient of the mean
+over the whole batch. For that, a column's gradient must return from every process to the one that
+made it; gathering without gradient trains on a different, wrong, loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from multimodal.objectives.tiled import Block, Choice, Targets, choose, own_pairs
+
+
+def unit(x: Tensor, name: str) -> Tensor:
+    """Rows of length 1, (N, D): float64 stays, everything else becomes float32.
+
+    The length is taken to be at least 1e-8, so a row of zeros stays zeros. ValueError, with
+    ``name``, unless x is (N, D) with N > 0.
+    """
+    if x.dim() != 2 or len(x) == 0:
+        raise ValueError(f"{name}: shape {tuple(x.shape)}; give N > 0 embeddings, (N, D).")
+    x = x if x.dtype == torch.float64 else x.float()
+    # A product, because the gradient of a division needs twice the memory.
+    return x * torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-8).reciprocal()
+
+
+def unit_pair(a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")) -> tuple[Tensor, Tensor]:
+    """``unit`` of the embeddings of N pairs, both (N, D); ValueError if their shapes differ."""
+    if a.shape != b.shape:
+        raise ValueError(
+            f"{names[0]}: shape {tuple(a.shape)}, {names[1]}: shape {tuple(b.shape)}; give the "
+            "embeddings of N pairs, both (N, D)."
+        )
+    a, b = unit(a, names[0]), unit(b, names[1])
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    return a.to(dtype), b.to(dtype)
+
+
+def scalar(x: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+    """x without dimensions, in ``dtype``; ValueError if it has more than one element."""
+    if x.numel() != 1:
+        raise ValueError(f"{name}: shape {tuple(x.shape)}; give a tensor of one number.")
+    return x.reshape(()).to(dtype)
+
+
+def scaled(rows: Tensor, columns: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, the scale on a side that has a gradient anyway: a frozen one then needs no product."""
+    scale = scalar(scale, "scale", rows.dtype)
+    return (scale * rows, columns) if rows.requires_grad else (rows, scale * columns)
+
+
+def world_size() -> int:
+    """Processes of the default group; 1 where torch.distributed is not in use."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number in the default group; 0 where torch.distributed is not in use."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def gather_rows(x: Tensor, *, grad: bool = True) -> Tensor:
+    """The rows of every process, in the order of their ranks: (N, ...) -> (world_size * N, ...).
+
+    Backward sums what all processes send back to these rows; with ``grad=False`` (labels, a
+    frozen tower) nothing is sent. Every process must call it, with the same ``grad``. x itself
+    where there is one process. Raises ValueError, on every process, if their shapes differ.
+    """
+    if world_size() == 1:
+        return x if grad else x.detach()
+    _check_equal_shapes(x)
+    return _GatherRows.apply(x) if grad else _all_gather(x.detach())
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    """The mean of a tensor over the processes, without gradient."""
+    x = x.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(x)  # a sum: not every backend has a mean
+    return x / world_size()
+
+
+def first_row(x: Tensor, gather: bool) -> int:
+    """Where the rows of this process begin among the gathered ones; 0 without ``gather``."""
+    return rank() * len(x) if gather else 0
+
+
+def same_ids(ids: Tensor, x: Tensor, *, name: str, gather: bool, own: bool) -> Block:
+    """Blocks that are True where a row of this process and a column have equal ids.
+
+    ids: (N,) integers, of this process's rows x (N, D). gather: the columns are those of all
+    processes. own: what to say of a row and its own pair. ValueError, with ``name``, if ids do not
+    fit the rows.
+    """
+    if ids.shape != x.shape[:1] or ids.is_floating_point() or ids.is_complex():
+        raise ValueError(
+            f"{name}: shape {tuple(ids.shape)} of {ids.dtype}; give {len(x)} integers, one a row."
+        )
+    columns = gather_rows(ids, grad=False) if gather else ids
+    first = first_row(ids, gather)
+
+    def block(r: slice, c: slice) -> Tensor:
+        same = ids[r, None] == columns[None, c]
+        own_pairs(same, r, c, first)[1].fill_(own)
+        return same
+
+    return block
+
+
+def two_way(
+    a: Tensor,
+    b: Tensor,
+    scale: Tensor,
+    targets: tuple[Targets, Targets],
+    *,
+    gather: bool,
+    tile: int | None,
+) -> tuple[Choice, Choice]:
+    """a (N, D) chooses among b (N, D) by scale * a @ b.T and b among a, each with its targets.
+
+    gather: the candidates are the rows of all processes, and each target's ``first`` is ours.
+    """
+    if gather and world_size() > 1:
+        all_a, all_b = gather_rows(a), gather_rows(b)
+        (forth,) = choose(*scaled(a, all_b, scale), targets[:1], tile=tile)
+        (back,) = choose(*scaled(b, all_a, scale), targets[1:], tile=tile)
+    else:  # one matrix serves both directions
+        forth, back = choose(*scaled(a, b, scale), targets, tile=tile)
+    return forth, back
+
+
+def _all_gather(x: Tensor) -> Tensor:
+    gathered = x.new_empty(world_size(), *x.shape)
+    dist.all_gather(list(gathered.unbind()), x.contiguous())
+    return gathered.flatten(0, 1)
+
+
+def _check_equal_shapes(x: Tensor) -> None:
+    """Asked first, because a collective over unequal shapes hangs or mixes rows silently."""
+    own = torch.tensor([x.dim(), len(x), x.numel()], device=x.device)
+    shapes = _all_gather(own[None]).tolist()
+    if any(shape != shapes[0] for shape in shapes):
+        sizes = ", ".join(f"{rows} on rank {n}" for n, (_, rows, _) in enumerate(shapes))
+        raise ValueError(
+            f"gather: the processes hold unequal batches (rows: {sizes}; here "
+            f"{tuple(x.shape)}); give every process batches of one size, for example by dropping "
+            "the last incomplete batch."
+        )
+
+
+class _GatherRows(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _all_gather(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        pieces = grads[0].contiguous().unflatten(0, (world_size(), -1)).unbind()
+        own = torch.empty_like(pieces[0])
+        dist.reduce_scatter(own, list(pieces))
+        return own
