@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from benchmarks.config import RunConfig
 from benchmarks.workspace import check_writable
 from continual.classifier import Classifier
 from continual.learners import Learner, LearnerContext
+from continual.scenarios import Stream
 from multimodal.datasets import DatasetConfig
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import EmbeddingCache
@@ -51,7 +53,13 @@ def read_manifest(config: RunConfig) -> Manifest:
 
 def open_data(config: RunConfig, manifest: Manifest) -> Data:
     """The manifest with its adapter and a cache of decoded signals."""
-    adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
+    modality: Any = config.modality
+    if manifest.made_rate is not None and manifest.made_rate != modality.sample_rate:
+        raise UserError(
+            f"modality.sample_rate={modality.sample_rate}: dataset {manifest.name!r} makes its "
+            f"signals at {manifest.made_rate} Hz; set modality.sample_rate={manifest.made_rate}."
+        )
+    adapter = modality.build()
     folder = cache_folder(config)
     if folder is not None:
         check_writable(folder)
@@ -75,7 +83,7 @@ def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learne
 
 
 def batch_source(
-    config: RunConfig, data: Data, learner: Learner, device: torch.device
+    config: RunConfig, data: Data, stream: Stream, learner: Learner, device: torch.device
 ) -> SignalCache | EmbeddingCache:
     """Where the learner's batches come from: embeddings, if its tower is frozen.
 
@@ -90,6 +98,7 @@ def batch_source(
         data.signals,
         model.front_end,
         model.encoder,
+        rows=stream.rows,
         settings=[config.modality.dump(), config.encoder.dump()],
         folder=cache_folder(config),
         device=device,

@@ -46,14 +46,17 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
     from benchmarks.grid import Grid
     from benchmarks.progress import TerminalObserver
     from benchmarks.report import print_overview, print_table
+    from multimodal.modalities.text import TextAdapter
 
     console, out = Console(stderr=True), Console()
     configs = [load_config(file, overrides) for file in find_configs(path)]
-    grids = [Grid(config, fresh=fresh) for config in configs]
+    grids = [Grid(config, fresh=fresh) for config in configs]  # all checks come first
     for grid in grids:
         if fresh:
             grid.clear()
         _print_damaged(grid.data.signals.damaged, console)
+        if isinstance(grid.data.adapter, TextAdapter):
+            console.print(f"{grid.manifest.name}: {grid.data.adapter.truncation_report()}")
     total, results = sum(len(grid.cells) for grid in grids), []
     with TerminalObserver(console) as observer:
         for grid in grids:
@@ -186,7 +189,9 @@ def check(name: str, overrides: Sequence[str], *, root: Path | None, workers: in
     config = validate(RunConfig, data, source="datasets check")
     assert isinstance(config.dataset, DatasetConfig)
     manifest = config.dataset.build(config.dataset_root())
-    adapter = MODALITIES.config(manifest.modality)().build()  # pyright: ignore
+    rate = {} if manifest.made_rate is None else {"sample_rate": manifest.made_rate}
+    modality: Any = MODALITIES.config(manifest.modality).parse(rate)
+    adapter = modality.build()
     report = check_manifest(manifest, adapter, workers=workers, expected=expected(config.dataset))
     out = Console()
     for line in report.lines():
@@ -274,11 +279,12 @@ def expected(dataset: Config) -> dict[str, int] | None:
 
 def show(path: Path, overrides: Sequence[str]) -> None:
     """Print the whole config as YAML, and where each run would go."""
-    config = load_config(path, overrides)
-    sys.stdout.write(yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True))
-    for cell in config.cells():
+    configs = [load_config(file, overrides) for file in find_configs(path)]
+    dumps = [config.dump() for config in configs]
+    sys.stdout.write(yaml.safe_dump_all(dumps, sort_keys=False, allow_unicode=True))
+    for cell in [cell for config in configs for cell in config.cells()]:
         name, seed = cell.learners[0].registered_name, cell.seeds[0]
-        print(f"# {name} seed {seed}: {cell.folder}")
+        print(f"# {cell.dataset.registered_name} {name} seed {seed}: {cell.folder}")
 
 
 def print_schema() -> None:

@@ -191,20 +191,22 @@ def data_title(result: Result) -> str:
 
 def print_overview(results: Sequence[Result], console: Console) -> None:
     """One table of results on several datasets: a section for each comparable group."""
-    table = Table(caption="%, mean ± half width of the 95 % interval over seeds")
+    caption = "%, mean ± half width of the 95 % interval over seeds"
+    if any(result.score != "accuracy" for result in results):
+        caption += "; forgetting is of the score beside it"
+    table = Table(caption=caption)
     groups = [(group[0], summarise(group)) for group in comparable(results)]
     shown = columns([row for _, rows in groups for row in rows])
     shown = [key for key in shown if key in MAIN_METRICS]
     for name in ("modality", "data", "learner"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=True)
     for key in shown:
         table.add_column(METRICS[key].replace(" ", "\n"), justify="right")
-    table.add_column("seconds", justify="right")
     for first, rows in groups:
         words = [first.modality, short_title(first)]
         for row in rows:
             cells = [interval_text(row.values.get(key), row.seeds) for key in shown]
-            table.add_row(*map(Text, [*words, row.learner]), *cells, f"{row.seconds:.1f}")
+            table.add_row(*map(Text, [*words, row.learner]), *cells)
             words = ["", ""]
         table.add_section()
     console.print(table)

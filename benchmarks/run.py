@@ -68,7 +68,7 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.learner = build_learner(config, data, self.device)
-        self.source = batch_source(config, data, self.learner, self.device)
+        self.source = batch_source(config, data, stream, self.learner, self.device)
         self.strategy = self._strategy()
         self.evaluator = Evaluator(self.learner, stream, self.strategy.batches)
         train_rows = self.strategy.rows

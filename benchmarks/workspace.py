@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import signal
 import threading
@@ -15,19 +14,14 @@ import yaml
 
 from benchmarks.config import RunConfig
 from multimodal.errors import UserError
+from multimodal.locks import held
 
 LOCK = ".lock"
 
 
-@contextlib.contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder; UserError if another process does. A killed process holds nothing."""
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{folder}: another process is at this run; wait for it.") from error
-        yield
+def run_lock(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a run's folder; UserError if another process does."""
+    return held(folder / LOCK, f"{folder}: another process is at this run; wait for it.")
 
 
 @contextlib.contextmanager

@@ -35,7 +35,9 @@ class Evaluator:
         rows = np.unique(np.concatenate([e.test for e in self.stream.experiences]))
         predicted = predict(self.learner, self.batches(rows))
         scores = [self._score(predicted, rows, e.test, e.classes) for e in self.stream.experiences]
-        return [s for s in scores if s is not None], self._details(predicted, rows)
+        defined = [s for s in scores if s is not None]
+        assert len(defined) == len(scores), "check_stream lets no such experience through"
+        return defined, self._details(predicted, rows)
 
     def validation(self, count: int) -> float | None:
         """The score on validation recordings and classes of the first ``count`` experiences.
@@ -101,6 +103,8 @@ class Evaluator:
 def _scores(predicted: Prediction) -> np.ndarray:
     if predicted.scores is None:
         raise UserError("this learner gives no class scores, which multi-label data needs.")
+    if predicted.scores.isnan().any():
+        raise UserError("class scores became NaN: lower training.learning_rate.")
     return predicted.scores.numpy()
 
 

@@ -6,18 +6,17 @@ file, so that copies on two machines can be compared.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from multimodal.archives import Unpacked, unpack
 from multimodal.errors import UserError
+from multimodal.locks import held
 from multimodal.registry import Config
 from multimodal.transfers import Fetcher, file_name, version_path
 
@@ -78,7 +77,7 @@ def get(downloads: Sequence[Download], folder: Path, fetcher: Fetcher) -> None:
     try:
         _refuse_foreign(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
+        with held(folder / LOCK, f"{folder}: another process fetches into it; wait for it."):
             record = _read_record(folder)
             # From now on the folder counts as ours, also if this is interrupted.
             _write_record(folder, record)
@@ -169,17 +168,6 @@ def _still_there(download: Download, place: Path, known: Fetched) -> bool:
         # Whoever had to unpack the archive by hand may well have deleted it.
         return bool(download.by_hand)
     return _digests(file, {"sha256"})["sha256"] == known.sha256
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder; UserError if another process does. A killed process holds nothing."""
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{folder}: another process fetches into it; wait for it.") from error
-        yield
 
 
 def _refuse_foreign(folder: Path) -> None:

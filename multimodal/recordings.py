@@ -58,7 +58,8 @@ class Manifest:
     name, version, licence, citation: of the dataset. modality: the adapter's registered name.
     class_names: position = class id. split_rule: in words, e.g. "official: index 0-4 test".
     group_overlap: why a group may stand on both sides of a split (only where the OFFICIAL split
-    has it); "" means that this is an error. synthetic: the signals were generated.
+    has it); "" means that this is an error. synthetic: the signals were generated. made_rate: Hz of
+    the arrays that ``make`` gives, which the adapter's rate must be; None: files, or no rate.
 
     Raises UserError for duplicate recordings, labels outside the class list, unknown splits, an
     empty table, and a group on both sides of a split (the leak checker).
@@ -74,6 +75,7 @@ class Manifest:
     split_rule: str = ""
     group_overlap: str = ""
     synthetic: bool = False
+    made_rate: int | None = None
     root: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

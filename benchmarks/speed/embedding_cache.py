@@ -39,7 +39,13 @@ def epochs(folder: Path, recordings: int, count: int) -> list[float]:
     torch.manual_seed(0)
     encoder = CompactEncoder(adapter.channels, width=WIDTH, depth=6).requires_grad_(False)
     cache = EmbeddingCache(
-        signals, adapter.front_end(), encoder, settings={}, folder=folder, progress=False
+        signals,
+        adapter.front_end(),
+        encoder,
+        rows=rows,
+        settings={},
+        folder=folder,
+        progress=False,
     )
     head = nn.Linear(WIDTH, CLASSES)
     optimizer = torch.optim.AdamW(head.parameters(), 1e-3)

@@ -30,7 +30,8 @@ class ReplayConfig(LearnerConfig):
     policy: Literal["reservoir", "class_balanced", "herding"] = "class_balanced"
 
     def build(self, context: LearnerContext) -> ReplayLearner:
-        classes = context.model.head.out_features
+        # Multi-label recordings without a label are a class of their own to a memory.
+        classes = context.model.head.out_features + context.model.multi_label
         if self.policy == "herding" and self.memory_size < classes:
             raise UserError(
                 f"memory_size={self.memory_size}: herding keeps at least one recording of each of "

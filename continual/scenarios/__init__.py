@@ -70,11 +70,13 @@ def hold_out_validation(
     if fraction == 0 or len(manifest.indices("validation")):
         return manifest
     train = manifest.indices("train")
-    rows, names = [manifest.recordings[i] for i in train], (*manifest.class_names, "no label")
+    rows, labels = [manifest.recordings[i] for i in train], manifest.labels[train]
+    # Recordings without any label are no class that must stand on both sides.
+    labels = np.where(labels < 0, np.bincount(labels[labels >= 0]).argmax(), labels)
     try:
         sides = seeded_split(
             [r.uid for r in rows],
-            [names[label] for label in manifest.labels[train]],
+            [manifest.class_names[label] for label in labels],
             groups=[r.group for r in rows] if by_group else None,
             test_fraction=fraction,
             seed=seed,

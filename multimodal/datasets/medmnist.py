@@ -6,6 +6,7 @@ Yang et al., MedMNIST v2, Scientific Data 10:41, 2023. Only the 2D sets.
 from __future__ import annotations
 
 import hashlib
+import tokenize
 import zipfile
 import zlib
 from functools import lru_cache, partial
@@ -199,6 +200,8 @@ class MedmnistConfig(DatasetConfig):
         shape, kind = _header(path, f"{split}_images")
         labels = _array(path, f"{split}_labels")
         several, classes = self.subset == "chestmnist", len(facts.names)
+        if labels.ndim != 2:
+            raise UserError(f"{path}: {split}_labels has shape {labels.shape}; expected 2 axes.")
         colours = (3,) if facts.colour else ()
         pixels = (len(labels), self.size, self.size, *colours)
         if shape != pixels or kind != np.uint8:
@@ -233,6 +236,11 @@ def image(path: Path, split: str, index: int) -> np.ndarray:
 
 
 _LOCK = Lock()
+# What damage in a zip, an npy header (which is Python source) or packed data ends in.
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @lru_cache(maxsize=len(SPLITS))
@@ -245,7 +253,7 @@ def _array(path: Path, key: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[key]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, key, error) from error
 
 
@@ -255,7 +263,7 @@ def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
             read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
             shape, _, kind = read[npy.read_magic(file)](file)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, key, error) from error
     return shape, kind
 

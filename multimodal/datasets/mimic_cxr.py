@@ -192,7 +192,7 @@ def section(report: str, wanted: tuple[str, ...]) -> str:
     """
     _, *pieces = HEADING.split(report)
     pairs = zip(pieces[::2], pieces[1::2], strict=True)
-    kept = [body for heading, body in pairs if set(wanted) & set(heading.split())]
+    kept = [body for heading, body in pairs if set(wanted) & set(re.findall("[A-Z]+", heading))]
     return " ".join(" ".join(kept).split())
 
 

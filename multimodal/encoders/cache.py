@@ -1,8 +1,8 @@
 """Embeddings of a frozen tower: each recording is embedded once, batches are cut out of the cache.
 
 Embeddings lie in one table in memory, or in memory-mapped safetensors shards on disk. Recordings
-are always embedded in the same blocks of neighbouring rows, whoever asks for which of them, so a
-cached embedding is the same number, bit for bit on a CPU, whatever was cached before.
+of a stream are always embedded in the same blocks of neighbours, whoever asks for which of them, so
+a cached embedding is the same number, bit for bit on a CPU, whatever was cached before.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -38,12 +39,12 @@ class EmbeddingCache:
     """``gather(rows)`` gives Batches with ``embeddings`` and without signals.
 
     tower: front end and encoder, frozen and deterministic (it is called in evaluation mode).
-    settings: what the tower and the canonical signals were made with, as plain data; the key is a
-    hash of it, of every weight and buffer, of the dataset's content and files, and of the dtype.
+    rows: all that may be asked for, those of a stream; nothing else is decoded. settings: what the
+    tower and the canonical signals were made with, as plain data; the key is a hash of it, of the
+    rows, of every weight and buffer, of the dataset's content and files, and of the dtype.
     folder: None keeps the embeddings in memory, a folder in ``<folder>/<key>/``; several processes
     may share it, and damaged shards (their checksums are tested) are deleted and remade. device:
-    where the tower lives. Damaged recordings stay missing: with ``SignalCache.skip_damaged`` they
-    can be in no stream, without it ``ensure`` raises their UserError. Not thread-safe.
+    where the tower lives. A damaged recording raises its UserError. Not thread-safe.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class EmbeddingCache:
         front_end: nn.Module,
         encoder: nn.Module,
         *,
+        rows: ArrayLike,
         settings: object,
         folder: Path | None = None,
         device: torch.device | str = "cpu",
@@ -59,7 +61,8 @@ class EmbeddingCache:
     ) -> None:
         self.signals, self.front_end, self.encoder = signals, front_end, encoder
         self.device, self.progress = torch.device(device), progress
-        self.key = cache_key(signals, front_end, encoder, settings)
+        self.rows = np.unique(np.asarray(rows, dtype=np.int64))
+        self.key = cache_key(signals, front_end, encoder, [settings, self.rows.tolist()])
         count = len(signals.manifest)
         # Row i of the manifest: row ``_place[i]`` of shard number ``_shard[i]``.
         self._shard, self._place = np.full((2, count), MISSING, dtype=np.int64)
@@ -74,7 +77,9 @@ class EmbeddingCache:
         """Embed what is missing of these rows, with a bar where that takes long."""
         if self._folder is not None and len(self._missing(indices)):
             self._read_new_shards(self._folder)
-        blocks = np.unique(self._missing(indices) // BLOCK)
+        missing = self._missing(indices)
+        assert np.isin(missing, self.rows).all(), "a row outside the stream"
+        blocks = np.unique(np.searchsorted(self.rows, missing) // BLOCK)
         with _bar(len(blocks), shown=self.progress) as advance:
             for start in range(0, len(blocks), SHARD_BLOCKS):
                 self._store([self._embed(int(b), advance) for b in blocks[start:][:SHARD_BLOCKS]])
@@ -85,9 +90,6 @@ class EmbeddingCache:
         self.ensure(rows)
         batch = self.signals.annotations(rows)
         shards, places = self._shard[rows], self._place[rows]
-        if shards.min() < 0:
-            self.signals.gather(rows)  # raises the error of the damaged recordings
-            raise AssertionError("an intact recording has no embedding")
         if (shards == shards[0]).all():
             found = self._shards[shards[0]][torch.from_numpy(places)]
         else:
@@ -95,22 +97,16 @@ class EmbeddingCache:
             for shard in np.unique(shards):
                 here = np.flatnonzero(shards == shard)
                 found[here] = self._shards[shard][torch.from_numpy(places[here])]
-        return Batch(
-            batch.inputs, batch.lengths, batch.labels, batch.indices, batch.texts, embeddings=found
-        )
+        return replace(batch, embeddings=found)
 
     def _missing(self, indices: ArrayLike) -> np.ndarray:
         rows = np.unique(np.asarray(indices, dtype=np.int64))
-        rows = rows[self._shard[rows] == MISSING]
-        return rows[~np.isin(rows, list(self.signals.damaged))] if self.signals.damaged else rows
+        return rows[self._shard[rows] == MISSING]
 
     @torch.no_grad()
     def _embed(self, block: int, advance: Callable[[], None]) -> tuple[np.ndarray, Tensor]:
-        """(rows, embeddings (n, D)) of the block's intact recordings."""
-        count = len(self.signals.manifest)
-        rows = self.signals.usable(np.arange(block * BLOCK, min(count, (block + 1) * BLOCK)))
-        if not len(rows):
-            return rows, torch.empty(0, 0)
+        """(rows, embeddings (n, D)) of a block."""
+        rows = self.rows[block * BLOCK : (block + 1) * BLOCK]
         modes = {m: m.training for part in (self.front_end, self.encoder) for m in part.modules()}
         self.front_end.eval()
         self.encoder.eval()
@@ -122,9 +118,6 @@ class EmbeddingCache:
         return rows, pooled
 
     def _store(self, parts: list[tuple[np.ndarray, Tensor]]) -> None:
-        parts = [part for part in parts if len(part[0])]
-        if not parts:
-            return
         rows, embeddings = np.concatenate([r for r, _ in parts]), torch.cat([e for _, e in parts])
         if self._folder is None:
             self._remember(rows, embeddings)
@@ -146,7 +139,10 @@ class EmbeddingCache:
     def _read_new_shards(self, folder: Path) -> None:
         for path in sorted(set(folder.glob("shard-*.safetensors")) - self._seen):
             self._seen.add(path)
-            shard = _read(path, len(self.signals.manifest))
+            try:
+                shard = _read(path, len(self.signals.manifest))
+            except FileNotFoundError:
+                continue
             if shard is None:
                 warnings.warn(f"{path}: damaged; deleted, will be remade", stacklevel=2)
                 path.unlink(missing_ok=True)
@@ -191,7 +187,10 @@ def _write(folder: Path, rows: Tensor, embeddings: Tensor) -> None:
 
 
 def _read(path: Path, count: int) -> tuple[np.ndarray, Tensor] | None:
-    """(rows, memory-mapped embeddings), or None if the shard is not what was written."""
+    """(rows, memory-mapped embeddings), or None if the shard is not what was written.
+
+    FileNotFoundError if another process has deleted it.
+    """
     try:
         with safe_open(path, "pt") as file:
             rows, embeddings = file.get_tensor("rows"), file.get_tensor("embeddings")

@@ -14,6 +14,7 @@ from benchmarks.assemble import batch_source, build_learner
 from benchmarks.config import RunConfig
 from benchmarks.grid import Grid
 from multimodal.encoders.cache import EmbeddingCache
+from multimodal.errors import UserError
 from multimodal.modalities.speech import SpeechAdapter
 from multimodal.signals import SignalCache
 from tests.toy import toy_data
@@ -28,7 +29,7 @@ def grid(tmp_path: Any, *learners: object, **changes: object) -> Grid:
 
 def source(made: Grid, number: int = 0) -> object:
     learner = build_learner(made.cells[number], made.data, CPU)
-    return batch_source(made.cells[number], made.data, learner, CPU)
+    return batch_source(made.cells[number], made.data, made.streams[number], learner, CPU)
 
 
 def test_only_a_frozen_tower_is_cached(tmp_path) -> None:
@@ -69,3 +70,21 @@ def test_readers_load_no_torch() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.stdout.strip() == "[]", answer.stderr
+
+
+def test_signals_made_at_another_rate_are_refused(tmp_path) -> None:
+    data = toy_data(dataset="synthetic_ecg", modality="ecg", output_dir=str(tmp_path))
+    with pytest.raises(UserError, match=r"set modality\.sample_rate=100"):
+        Grid(RunConfig.parse(data))
+
+
+def test_weights_that_two_modules_share_are_saved(tmp_path, monkeypatch) -> None:
+    def tied(*parts: Any) -> Any:
+        learner = build_learner(*parts)
+        learner.model.twin = learner.model.head  # type: ignore[assignment]
+        return learner
+
+    made = grid(tmp_path, "finetune")
+    monkeypatch.setattr(run_module, "build_learner", tied)
+    assert made.run_cell(0).metrics["last_accuracy"] >= 0
+    assert list(tmp_path.rglob("experience_02.safetensors"))

@@ -178,3 +178,50 @@ def test_a_test_set_scores_its_own_classes(tmp_path) -> None:
     expected = [float(np.mean(areas[list(e.classes)])) for e in stream.experiences]
     np.testing.assert_allclose(scores, expected)
     np.testing.assert_allclose(details["macro_auroc"], areas.mean())
+
+
+def test_main_labels_balance_within_a_split() -> None:
+    rows = [Recording(f"a{i}", (0,), "test") for i in range(10)]
+    rows += [Recording(f"b{i}", (0, 1), "train") for i in range(6)]
+    data = Manifest("m", "xray", ("a", "b"), tuple(rows), "1")
+    assert sorted(data.labels[data.indices("train")].tolist()) == [0, 0, 0, 1, 1, 1]
+
+
+def test_an_experience_without_labels_is_refused() -> None:
+    rows = [
+        Recording(f"{s}{i}", (i,), s, group=f"g{i}") for i in range(2) for s in ("train", "test")
+    ]
+    rows += [Recording(f"n{s}", (), s, group="none") for s in ("train", "test")]
+    data = Manifest("m", "xray", ("a", "b"), tuple(rows), "1", group_overlap="on purpose")
+    config = SCENARIOS.parse("domain_incremental")
+    with pytest.raises(UserError, match="none of its training recordings has a label"):
+        config.build(data, 0)  # type: ignore[attr-defined]
+
+
+def test_one_recording_without_labels_is_no_narrow_class() -> None:
+    data = toy_chords(train=24)
+    bare = [i for i in data.indices("train") if data.labels[i] < 0]
+    data = data.select([i for i in range(len(data)) if i not in bare[1:]])
+    config = SCENARIOS.parse(
+        {"name": "class_incremental", "num_experiences": 2, "validation_fraction": 0.3}
+    )
+    stream = config.build(data, 0)  # type: ignore[attr-defined]
+    assert len(stream.experiences[0].validation)
+
+
+def test_a_memory_that_is_too_small_for_herding_is_refused_at_the_start(tmp_path) -> None:
+    learner = {"name": "replay", "policy": "herding", "memory_size": 4}
+    data = toy_data(dataset="toy_chords", learners=[learner], output_dir=str(tmp_path))
+    with pytest.raises(UserError, match="memory_size=4"):
+        Grid(RunConfig.parse(data))
+
+
+def test_scores_that_are_no_numbers_name_the_setting(tmp_path) -> None:
+    config = RunConfig.parse(toy_data(dataset="toy_chords", output_dir=str(tmp_path)))
+    manifest = toy_chords()
+    stream, data = class_incremental(manifest, 2), open_data(config, manifest)
+    learner = build_learner(config, data, torch.device("cpu"))
+    learner.model.head.weight.data.fill_(float("nan"))  # type: ignore[union-attr]
+    evaluator = Evaluator(learner, stream, lambda rows: iter([data.signals.gather(rows)]))
+    with pytest.raises(UserError, match="learning_rate"):
+        evaluator.test()

@@ -254,3 +254,7 @@ def test_a_subject_in_two_splits_is_refused(copy: Path) -> None:
     path.write_bytes(gzip.compress(lines))
     with pytest.raises(UserError, match=r"both sides of a split \(10000032\)"):
         build(copy, view="all")
+
+
+def test_a_slash_parts_the_words_of_a_heading() -> None:
+    assert section("FINDINGS/IMPRESSION: Lungs clear.", ("FINDINGS",)) == "Lungs clear."

@@ -37,6 +37,7 @@ def test_value_and_gradient_are_the_oracles(logits, targets, exposed) -> None:
     x = torch.tensor(logits, requires_grad=True)
     value = masked_binary_loss(x, torch.tensor(targets), torch.tensor(exposed))
     value.backward()
+    assert x.grad is not None
     expected, gradient = oracle(logits, targets, exposed)
     np.testing.assert_allclose(value.item(), expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(x.grad, gradient, rtol=1e-9, atol=1e-12)
