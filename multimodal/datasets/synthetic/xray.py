@@ -18,7 +18,7 @@ from pydantic import Field
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.recordings import Manifest, Recording
 
-GENERATOR_VERSION = "1"  # raise it whenever the same config would give other images
+GENERATOR_VERSION = "2"  # raise it whenever the same config would give other images
 SIZE, NORMAL = 64, "normal"
 PATIENTS = {"train": range(200), "test": range(200, 260)}
 FRAMES = ("The image shows {}.", "There is evidence of {}.", "This view shows {}.")
@@ -164,7 +164,7 @@ def render(found: Sequence[Finding], patient: int, seeds: tuple[int, ...]) -> Ar
 def _chest(anatomy: Rng, pose: Rng) -> Chest:
     """A chest without findings: ``anatomy`` draws what a patient keeps, ``pose`` the rest."""
     width, height = pose.uniform(0.92, 1.08) * anatomy.uniform((0.68, 0.8), (0.82, 0.95))
-    turn, across, down = pose.uniform(-1, 1, 3) * (0.08, 0.1, 0.1)
+    turn, across, down = pose.uniform(-1, 1, 3) * (0.08, 0.12, 0.12)
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     x, y = (x - across + turn * (y - down)) / width, (y - down - turn * (x - across)) / height
     base = anatomy.uniform(0.6, 0.72) + pose.uniform(-0.08, 0.08)
