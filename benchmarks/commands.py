@@ -25,15 +25,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.config import (
-    DATA_VARIABLE,
-    RunConfig,
-    apply_override,
-    find_configs,
-    load_config,
-    validate,
-)
+from benchmarks.config import DATA_VARIABLE, RunConfig, load_config, validate
 from benchmarks.result import RESULT_FILE, Result
+from benchmarks.settings import apply_override, find_configs
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.downloads import Download
 from multimodal.errors import UserError, did_you_mean

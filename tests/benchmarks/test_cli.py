@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from benchmarks import commands
-from benchmarks.config import RunConfig, find_config, load_config
+from benchmarks.config import RunConfig, load_config
+from benchmarks.settings import find_config
 from continual.learners import LEARNERS
 from multimodal.datasets import DATASETS
 

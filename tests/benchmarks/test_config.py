@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.config import (
-    RunConfig,
-    apply_override,
-    find_config,
-    find_configs,
-    load_config,
-    parse_yaml,
-    read_yaml,
-    validate,
-)
+from benchmarks.config import RunConfig, load_config, validate
+from benchmarks.settings import apply_override, find_config, find_configs, parse_yaml, read_yaml
 from multimodal.errors import UserError
 from tests.toy import toy_data
 

@@ -12,8 +12,9 @@ import pytest
 import wfdb
 from PIL import Image
 
-from benchmarks.config import RunConfig, read_yaml, validate
+from benchmarks.config import RunConfig, validate
 from benchmarks.grid import Grid
+from benchmarks.settings import read_yaml
 from multimodal.datasets.chexpert import LABELS
 from multimodal.datasets.findings import COMPETITION
 from multimodal.datasets.nih_cxr14 import FINDINGS

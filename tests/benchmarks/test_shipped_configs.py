@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.config import RunConfig, read_yaml, validate
+from benchmarks.config import RunConfig, validate
 from benchmarks.grid import Grid
+from benchmarks.settings import read_yaml
 from tests.toy import ToyConfig
 
 FOLDER = Path(__file__).parents[2] / "configs"
