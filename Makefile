@@ -31,7 +31,7 @@ speed: install
 	$(BIN)/python -m benchmarks.speed.stream_step
 	$(BIN)/python -m benchmarks.speed.tracking_overhead
 	$(BIN)/python -m benchmarks.speed.stream_memory
-	$(BIN)/python -m benchmarks.speed.front_end
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.front_end
 	$(BIN)/python -m benchmarks.speed.loader
 	$(BIN)/python -m benchmarks.speed.embedding_cache
 	$(BIN)/python -m benchmarks.speed.manifest_memory

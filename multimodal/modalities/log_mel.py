@@ -14,7 +14,8 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torchaudio.transforms import MelScale, Spectrogram
+from torch.nn.functional import pad
+from torchaudio.functional import melscale_fbanks
 
 from multimodal.batch import Batch, Features
 from multimodal.errors import UserError
@@ -22,6 +23,7 @@ from multimodal.errors import UserError
 # The band power of white noise near -67 dB of full scale: digital silence, which synthesised and
 # padded speech has, then lies just below quiet background noise instead of far away.
 FLOOR = 1e-6
+CPU_SAMPLES = 2**17  # of a part, for each thread
 Normalisation = Literal["mean", "mean_variance", "none"]
 
 
@@ -38,6 +40,9 @@ class LogMel(nn.Module):
     Raises UserError for bands too narrow to hold a Fourier bin, hops under one sample and unknown
     ``normalise``.
     """
+
+    window_W: Tensor
+    filters_GB: Tensor
 
     def __init__(
         self,
@@ -61,10 +66,14 @@ class LogMel(nn.Module):
                 f"window_ms={window_ms}, hop_ms={hop_ms}: under one sample at {sample_rate} Hz; "
                 "use longer ones."
             )
-        self.spectrogram = Spectrogram(
-            n_fft=window, hop_length=self.hop, power=None, pad_mode="constant"
-        )
-        self.mel_scale = _mel_scale(sample_rate, n_mels, window, window_ms)
+        self.register_buffer("window_W", torch.hann_window(window), persistent=False)
+        filters_FB = _filters(sample_rate, n_mels, window, window_ms)
+        # Twice each: for the squares of the real and the imaginary part.
+        doubled_GB = filters_FB.repeat_interleave(2, dim=0)
+        self.register_buffer("filters_GB", doubled_GB, persistent=False)
+
+    def extra_repr(self) -> str:
+        return f"hop={self.hop}, normalise={self.normalise!r}"
 
     def forward(self, batch: Batch) -> Features:
         """values: (N, n_mels, 1 + T // hop) float32, zero in padded frames.
@@ -74,12 +83,18 @@ class LogMel(nn.Module):
         signal_NT = batch.inputs.squeeze(1)
         # Half precision cannot hold power spectra: its range ends at 6e4.
         with torch.autocast(signal_NT.device.type, enabled=False):
-            mel_NBF = self.mel_scale(_power(self.spectrogram(signal_NT)))
-            values_NBF = (mel_NBF + FLOOR).log()
+            values_NBF = torch.cat([self._log_mel(part) for part in _parts(signal_NT)])
             lengths_N = 1 + batch.lengths // self.hop
             frames = torch.arange(values_NBF.shape[-1], device=values_NBF.device)
             valid_N1F = (frames < lengths_N[:, None])[:, None].to(values_NBF.dtype)
             return Features(self._normalised(values_NBF, valid_N1F), lengths_N)
+
+    def _log_mel(self, signal_NT: Tensor) -> Tensor:
+        window = len(self.window_W)
+        padded_NT = pad(signal_NT, (window // 2, window - window // 2))
+        frames_NFW = padded_NT.unfold(1, window, self.hop) * self.window_W
+        squares_NFG = torch.view_as_real(torch.fft.rfft(frames_NFW)).flatten(2).square_()
+        return (squares_NFG @ self.filters_GB).add_(FLOOR).log_().transpose(1, 2)
 
     def _normalised(self, values_NBF: Tensor, valid_N1F: Tensor) -> Tensor:
         if self.normalise == "none":
@@ -93,23 +108,30 @@ class LogMel(nn.Module):
         return values_NBF / variance_NB1.clamp_min(0.01).sqrt()
 
 
-def _power(spectrum: Tensor) -> Tensor:
-    """|z|^2 without the square root that |.| would take first."""
-    parts = torch.view_as_real(spectrum)
-    return torch.addcmul(parts[..., 0].square(), parts[..., 1], parts[..., 1])
+def _parts(signal_NT: Tensor) -> tuple[Tensor, ...]:
+    """On a CPU, parts whose spectra stay in its cache; that saves a third of the time."""
+    if signal_NT.device.type != "cpu":
+        return (signal_NT,)
+    return signal_NT.split(max(1, CPU_SAMPLES * torch.get_num_threads() // signal_NT.shape[1]))
 
 
-def _mel_scale(sample_rate: int, n_mels: int, n_fft: int, window_ms: float) -> MelScale:
+def _filters(sample_rate: int, n_mels: int, n_fft: int, window_ms: float) -> Tensor:
+    """(frequencies, bands)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchaudio warns of empty bands; here they are an error
-        scale = MelScale(
-            n_mels, sample_rate, n_stft=n_fft // 2 + 1, norm="slaney", mel_scale="slaney"
+        weights = melscale_fbanks(
+            n_fft // 2 + 1,
+            0.0,
+            sample_rate / 2,
+            n_mels,
+            sample_rate,
+            norm="slaney",
+            mel_scale="slaney",
         )
-    weights = scale.get_buffer("fb")
     empty = int((weights.amax(dim=0) == 0).sum())
     if empty:
         raise UserError(
             f"n_mels={n_mels}: {empty} band(s) hold no frequency of a window of {window_ms} ms at "
             f"{sample_rate} Hz; use fewer bands or a longer window_ms."
         )
-    return scale
+    return weights
