@@ -11,11 +11,11 @@ import hashlib
 import os
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from multimodal.bars import bar
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
@@ -31,7 +32,7 @@ from multimodal.recordings import Manifest
 
 SHARD_BYTES = 256 * 2**20
 SHOWN_PROBLEMS = 10
-BAR_ITEMS, BAR_SECONDS = 200, 1.0
+AHEAD = 8  # recordings that each worker may decode before they are asked for
 NOT_DECODED, DAMAGED = -1, -2
 
 
@@ -137,6 +138,10 @@ class SignalCache:
             inputs = signals.movedim(1, axis + 1 if axis >= 0 else axis).contiguous()
         return replace(self.annotations(rows), inputs=inputs, lengths=lengths)
 
+    def lengths(self, indices: ArrayLike) -> np.ndarray:
+        """(N,) int64, as in ``gather``, of decoded rows."""
+        return self._length[np.asarray(indices, dtype=np.int64)]
+
     def annotations(self, indices: ArrayLike) -> Batch:
         """A Batch of N rows without their signals: inputs (N, 0), lengths 0; decodes nothing."""
         rows = np.array(indices, dtype=np.int64)
@@ -151,10 +156,17 @@ class SignalCache:
 
     def _decoded(self, rows: np.ndarray) -> Iterator[Tensor | str]:
         """In the order of ``rows``: signals with the time axis first, or what is wrong."""
-        pool = ThreadPoolExecutor(self.workers)
+        pool, waiting = ThreadPoolExecutor(self.workers), deque[Future[Tensor | str]]()
         try:
-            signals = pool.map(self._decode, rows.tolist())
-            yield from _with_bar(signals, len(rows)) if self.progress else signals
+            with bar("decoding", len(rows), shown=self.progress) as advance:
+                for row in rows.tolist():
+                    waiting.append(pool.submit(self._decode, row))
+                    if len(waiting) > AHEAD * self.workers:
+                        yield waiting.popleft().result()
+                        advance()
+                for future in waiting:
+                    yield future.result()
+                    advance()
         finally:  # after Ctrl-C, do not decode the rest first
             pool.shutdown(cancel_futures=True)
 
@@ -276,21 +288,3 @@ def _zero_tails(signals: Tensor, lengths: Tensor) -> None:
 def _listed(problems: list[str]) -> str:
     more = len(problems) - SHOWN_PROBLEMS
     return "\n".join(problems[:SHOWN_PROBLEMS] + [f"... and {more} more"] * (more > 0))
-
-
-def _with_bar(items: Iterable, total: int) -> Iterator:
-    """Pass ``items`` on; show a bar if there are many or they take long."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console, begin = Console(stderr=True), monotonic()
-    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("decoding", total=total)
-    try:
-        for item in items:
-            if total > BAR_ITEMS or monotonic() - begin > BAR_SECONDS:
-                bar.start()
-            yield item
-            bar.advance(task)
-    finally:
-        bar.stop()

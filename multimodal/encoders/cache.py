@@ -13,11 +13,9 @@ import os
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
 
 import numpy as np
 import torch
@@ -26,12 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from multimodal.bars import bar
 from multimodal.batch import Batch
 from multimodal.signals import SignalCache
 
 BLOCK = 64  # rows embedded together
 SHARD_BLOCKS = 64  # at most, of one shard: what an interruption may lose
-BAR_SECONDS = 1.0
 MISSING = -1
 
 
@@ -80,7 +78,7 @@ class EmbeddingCache:
         missing = self._missing(indices)
         assert np.isin(missing, self.rows).all(), "a row outside the stream"
         blocks = np.unique(np.searchsorted(self.rows, missing) // BLOCK)
-        with _bar(len(blocks), shown=self.progress) as advance:
+        with bar("embedding", len(blocks), shown=self.progress) as advance:
             for start in range(0, len(blocks), SHARD_BLOCKS):
                 self._store([self._embed(int(b), advance) for b in blocks[start:][:SHARD_BLOCKS]])
 
@@ -202,24 +200,3 @@ def _read(path: Path, count: int) -> tuple[np.ndarray, Tensor] | None:
     assert len(rows) == len(embeddings)
     assert int(rows.max()) < count
     return rows.numpy(), embeddings
-
-
-@contextmanager
-def _bar(total: int, *, shown: bool) -> Iterator[Callable[[], None]]:
-    """Yields what to call after each step; the bar appears, on a terminal, if it takes long."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console, begin = Console(stderr=True), monotonic()
-    bar = Progress(console=console, transient=True, disable=not (shown and console.is_terminal))
-    task = bar.add_task("embedding", total=total)
-
-    def advance() -> None:
-        if monotonic() - begin > BAR_SECONDS:
-            bar.start()
-        bar.advance(task)
-
-    try:
-        yield advance
-    finally:
-        bar.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from multimodal import signals as module
-from multimodal.signals import SignalCache
+from multimodal.signals import AHEAD, SignalCache
 from tests.multimodal.signals_fakes import (
     Fake,
     arrays_of,
@@ -223,20 +224,35 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("count", "progress", "terminal", "shown"),
+    ("long", "progress", "terminal", "shown"),
     [
-        (300, True, True, True),
-        (10, True, True, False),
-        (300, False, True, False),
-        (300, True, False, False),
+        (True, True, True, True),
+        (False, True, True, False),
+        (True, False, True, False),
+        (True, True, False, False),
     ],
 )
-def test_progress_bar(count, progress, terminal, shown, monkeypatch, capsys) -> None:
+def test_progress_bar(long, progress, terminal, shown, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("multimodal.bars.SECONDS", -1.0 if long else 60.0)
     stream = Terminal() if terminal else io.StringIO()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", stream)
-    manifest = manifest_of([constant(a) for a in arrays_of([3] * count)])
+    manifest = manifest_of([constant(a) for a in arrays_of([3] * 10)])
     cache = SignalCache(manifest, Fake(), progress=progress)  # pyright: ignore[reportArgumentType]
-    cache.ensure(range(count))
+    cache.ensure(range(10))
     assert ("decoding" in stream.getvalue()) == shown
     assert capsys.readouterr().out == ""
+
+
+def test_workers_wait_for_whoever_takes_their_signals() -> None:
+    """Else the memory of a slow writer grows with the dataset."""
+    manifest = manifest_of([constant(a) for a in arrays_of([3] * 200)])
+    cache = SignalCache(manifest, Fake(), workers=2, progress=False)  # pyright: ignore
+    begun = []
+    decode = cache._decode
+    cache._decode = lambda row: begun.append(row) or decode(row)  # pyright: ignore
+    signals = cache._decoded(np.arange(200))
+    next(signals)
+    time.sleep(0.2)
+    assert len(begun) <= 2 * AHEAD + 1
+    assert len(list(signals)) == 199
