@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.config import RunConfig
+from benchmarks.config import CommandConfig, RunConfig, SignalConfig
 from benchmarks.workspace import check_writable
 from continual.classifier import Classifier
 from continual.learners import Learner, LearnerContext
@@ -37,7 +37,7 @@ class Data:
     embeddings: dict[str, EmbeddingCache] = field(default_factory=dict)
 
 
-def read_manifest(config: RunConfig) -> Manifest:
+def read_manifest(config: SignalConfig) -> Manifest:
     """The dataset as its reader sees it; UserError if it is of another modality."""
     dataset = config.dataset
     assert isinstance(dataset, DatasetConfig)
@@ -51,7 +51,7 @@ def read_manifest(config: RunConfig) -> Manifest:
     return manifest
 
 
-def open_data(config: RunConfig, manifest: Manifest) -> Data:
+def open_data(config: SignalConfig, manifest: Manifest) -> Data:
     """The manifest with its adapter and a cache of decoded signals."""
     modality: Any = config.modality
     if manifest.made_rate is not None and manifest.made_rate != modality.sample_rate:
@@ -67,7 +67,7 @@ def open_data(config: RunConfig, manifest: Manifest) -> Data:
     return Data(manifest, adapter, signals)
 
 
-def cache_folder(config: RunConfig) -> Path | None:
+def cache_folder(config: CommandConfig) -> Path | None:
     """Where decoded signals and embeddings are kept; None: in memory."""
     return Path(config.output_dir) / "cache" if config.cache == "disk" else None
 

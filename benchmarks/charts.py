@@ -74,7 +74,7 @@ def line_chart(series: Sequence[Series], *, steps: int, title: str, x_label: str
             top + (1 - clipped) * (height - top - bottom)
         )
 
-    parts = [_open_svg(WIDTH, height, title, _describe(drawn))]
+    parts = [open_svg(WIDTH, height, title, _describe(drawn))]
     for tick in (0, 25, 50, 75, 100):
         y = at(1, tick / 100)[1]
         parts.append(f'<path class="axis" d="M{left} {y:.1f}H{WIDTH - right:.1f}"/>')
@@ -90,7 +90,7 @@ def line_chart(series: Sequence[Series], *, steps: int, title: str, x_label: str
     for s, (x, y), label_y in zip(drawn, ends, heights, strict=True):
         label_x = WIDTH - right + 12
         parts.append(f'<path class="leader" d="M{x:.1f} {y:.1f}L{label_x - 7:.1f} {label_y:.1f}"/>')
-        parts.append(_marker(s.style, label_x, label_y))
+        parts.append(marker(s.style, label_x, label_y))
         parts.append(_text(label_x + 9, label_y + 4, _short(s.label), "start", s.label))
     return "".join([*parts, "</svg>"])
 
@@ -103,7 +103,7 @@ def bar_chart(series: Series, *, low: float, high: float, title: str, x_label: s
     def at(fraction: float) -> float:
         return top + (high - fraction) / (high - low) * plot
 
-    parts = [_open_svg(BAR_WIDTH, height, title, _describe([series]))]
+    parts = [open_svg(BAR_WIDTH, height, title, _describe([series]))]
     slot = (BAR_WIDTH - left - right) / max(len(series.points), 1)
     for tick in {low, 0.0, high}:
         parts.append(f'<path class="axis" d="M{left} {at(tick):.1f}H{BAR_WIDTH - right}"/>')
@@ -178,7 +178,8 @@ def scroll(content: str, label: str) -> str:
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{name}">{content}</div>'
 
 
-def _open_svg(width: int, height: float, title: str, description: str) -> str:
+def open_svg(width: int, height: float, title: str, description: str) -> str:
+    """The beginning of a picture; description: it in words, for those who cannot see it."""
     return (
         f'<svg role="img" viewBox="0 0 {width} {height:.0f}"><title>{escape(title)}</title>'
         f"<desc>{escape(description)}</desc>"
@@ -207,7 +208,8 @@ def _short(label: str) -> str:
     return label if len(label) <= LABEL_LETTERS else label[: LABEL_LETTERS - 1] + "…"
 
 
-def _marker(style: int, x: float, y: float, tip: str = "") -> str:
+def marker(style: int, x: float, y: float, tip: str = "") -> str:
+    """A mark whose colour and shape are those of ``style``."""
     title = f"<title>{escape(tip)}</title>" if tip else ""
     shape = MARKERS[style % len(MARKERS)]
     return (
@@ -245,7 +247,7 @@ def _line(series: Series, at) -> str:
         path += f"{pen}{x:.1f} {y:.1f}"
         pen = "L"
         tip = f"{series.label}, {point.x}: {point_text(point.mean, point.half_width)}"
-        marks.append(_marker(series.style, x, y, tip))
+        marks.append(marker(series.style, x, y, tip))
     dash = DASHES[series.style // COLOURS % len(DASHES)]
     style = f"line s{series.style % COLOURS}"
     return f'<path class="{style}" stroke-dasharray="{dash or "none"}" d="{path}"/>' + "".join(

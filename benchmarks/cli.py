@@ -57,6 +57,54 @@ def bench(
 
 
 @app.command()
+def align(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option(help="Delete earlier runs of this config first.")] = False,
+) -> None:
+    """Align a signal encoder with texts; the same command again resumes it.
+
+    Under `torchrun` or `accelerate launch` all processes share one batch.
+
+    Examples:
+
+    `medley align configs/align/spoken_commands_cwcl.yaml`
+
+    `medley align my.yaml objectives=[cwcl,clip,siglip] seeds=[1,2,3] training.epochs=5`
+    """
+    from benchmarks.align_commands import run_align
+
+    try:
+        run_align(config, overrides or [], fresh=fresh)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def zeroshot(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option(help="Evaluate again what is done already.")] = False,
+) -> None:
+    """Evaluate aligned runs, or a CLAP checkpoint, zero-shot: classification and retrieval.
+
+    Examples:
+
+    `medley zeroshot configs/zeroshot/spoken_commands.yaml`
+
+    `medley zeroshot configs/zeroshot/esc50_clap.yaml model.checkpoint=FOLDER protocol=laion`
+    """
+    from benchmarks.align_commands import run_zeroshot
+
+    try:
+        run_zeroshot(config, overrides or [], fresh=fresh)
+    except KeyboardInterrupt:
+        print("interrupted; finished models are kept", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command()
 def report(
     path: Annotated[Path, typer.Argument(help="An output folder, an experiment or a run.")] = Path(
         "runs"

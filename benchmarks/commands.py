@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.config import DATA_VARIABLE, RunConfig, load_config, validate
+from benchmarks.config import DATA_VARIABLE, CommandConfig, RunConfig, load_config, validate
 from benchmarks.result import RESULT_FILE, Result
 from benchmarks.settings import apply_override, find_configs
 from multimodal.datasets import DATASETS, DatasetConfig
@@ -63,7 +63,7 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
                     console.print(f"{observer.title}: done before, result reused")
     (print_table if len(grids) == 1 else print_overview)(results, out)
     for config in {config.experiment: config for config in configs}.values():
-        _print_places(config, out)
+        print_places(config, out)
 
 
 def _print_damaged(damaged: dict[int, str], console: Console) -> None:
@@ -72,7 +72,7 @@ def _print_damaged(damaged: dict[int, str], console: Console) -> None:
         console.print(words, markup=False, soft_wrap=True)
 
 
-def _print_places(config: RunConfig, out: Console) -> None:
+def print_places(config: CommandConfig, out: Console) -> None:
     """Where an experiment's report is, and how to look at it in MLflow."""
     from benchmarks.report import write_html
     from benchmarks.result_files import find_results

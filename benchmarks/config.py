@@ -81,6 +81,16 @@ class CommandConfig(Config):
         return Path(data_root).expanduser() / folder
 
 
+class SignalConfig(CommandConfig):
+    """What the config of a command has that makes an encoder of its own."""
+
+    modality: Annotated[Config, MODALITIES.choice] = Field(
+        default_factory=lambda: MODALITIES.parse({})
+    )
+    encoder: Annotated[Config, ENCODERS.choice] = Field(default_factory=lambda: ENCODERS.parse({}))
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (1,)
+
+
 class TrainingConfig(Config):
     """AdamW on mini-batches. epochs: per experience. device: auto takes a GPU where there is one.
 
@@ -99,16 +109,11 @@ class TrainingConfig(Config):
     log_every: Annotated[int, Field(ge=1)] = 10
 
 
-class RunConfig(CommandConfig):
+class RunConfig(SignalConfig):
     """Everything ``medley bench`` needs. quick: two experiences of one epoch."""
 
     scenario: Annotated[Config, SCENARIOS.choice]
     learners: tuple[Annotated[Config, LEARNERS.choice], ...]
-    modality: Annotated[Config, MODALITIES.choice] = Field(
-        default_factory=lambda: MODALITIES.parse({})
-    )
-    encoder: Annotated[Config, ENCODERS.choice] = Field(default_factory=lambda: ENCODERS.parse({}))
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (1,)
     training: TrainingConfig = TrainingConfig()
 
     @field_validator("learners", "seeds")

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import machine
 from benchmarks.assemble import Data
-from benchmarks.config import RunConfig
+from benchmarks.config import CommandConfig, RunConfig
 from benchmarks.result import Result
 from benchmarks.tracking_data import shown
 from continual import metrics
@@ -27,7 +27,7 @@ DATASET_FACTS = (
 )
 
 
-def public(config: RunConfig) -> dict[str, Any]:
+def public(config: CommandConfig) -> dict[str, Any]:
     """The config as plain data without the password of a tracking store."""
     data = config.dump()
     if config.tracking.uri is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.alignment_figures import maps, similarities, wordings
 from benchmarks.charts import escape, head, scroll
 from benchmarks.html_figures import confusions, curves, forgetting, matrices, per_class
 from benchmarks.report import (
@@ -102,6 +103,9 @@ def _section(group: list[Result]) -> str:
         forgetting(learners),
         per_class(learners),
         confusions(learners),
+        wordings(learners),
+        similarities(learners),
+        maps(learners),
         _stream(group),
         _repeat(learners),
     ]
@@ -153,7 +157,7 @@ def _results_table(group: list[Result]) -> str:
     heads = "".join(head(name) for name in names)
     body = []
     for row in rows:
-        texts = [interval_text(row.values.get(key), row.seeds) for key in shown]
+        texts = [interval_text(row.values.get(key), row.seeds, key=key) for key in shown]
         cells = "".join(f"<td>{t}</td>" for t in [*texts, str(row.seeds), f"{row.seconds:.1f}"])
         body.append(f"<tr>{head(row.learner, scope='row')}{cells}</tr>")
     caption = "Percent; mean ± half width of the 95 % interval (Student t) over seeds"
@@ -166,6 +170,8 @@ def _results_table(group: list[Result]) -> str:
 
 def _stream(group: list[Result]) -> str:
     first = group[0]
+    if not first.experiences:
+        return ""
     heads = ("experience", "name", "classes", "train", "test")
     rows = []
     for i, experience in enumerate(first.experiences):
@@ -192,7 +198,7 @@ def _repeat(learners: dict[str, list[Result]]) -> str:
     for label, runs in learners.items():
         for run in runs:
             folder = f"{run.config.get('output_dir', 'runs')}/{run.experiment}/{run.config_hash}"
-            command = f"medley bench {shlex.quote(f'{folder}/config.yaml')}"
+            command = f"medley {run.command} {shlex.quote(f'{folder}/config.yaml')}"
             memory = ", ".join(
                 f"{key} {value / 2**20:.0f} MiB" for key, value in run.peak_memory_bytes.items()
             )

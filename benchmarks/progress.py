@@ -16,9 +16,60 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
+    from benchmarks.result import Result
     from continual.strategy import LearnerStrategy
+    from multimodal.training import Fit
 
 REFRESH_SECONDS = 0.2
+
+
+class FitObserver:
+    """A progress bar of an alignment run on standard error, and a line when it is done."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.title = console, ""
+        self._next = 0.0
+        self._progress = _bar(console)
+        self._task = self._progress.add_task("", total=None, note="")
+
+    def __enter__(self) -> FitObserver:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def begin(self, total_steps: int, done_steps: int) -> None:
+        self._progress.reset(
+            self._task, total=total_steps, completed=done_steps, description=self.title, note=""
+        )
+        if done_steps:
+            self.console.print(f"{self.title}: resumed at step {done_steps} of {total_steps}")
+
+    def step(self, fit: Fit) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + REFRESH_SECONDS
+        note = (
+            f"epoch {fit.epoch + 1}  loss {float(fit.loss):.3f}  {fit.throughput:.0f} recordings/s"
+            f"  waits for data {fit.data_wait:.0%}"
+        )
+        self._progress.update(self._task, completed=fit.total_steps, note=note)
+
+    def done(self, result: Result) -> None:
+        metrics = result.metrics
+        shown = [
+            f"{name} {100 * metrics[key]:.1f} %"
+            for key, name in (("zero_shot_top1", "zero-shot"), ("recall_at_10", "R@10"))
+            if metrics.get(key) is not None
+        ]
+        speed = (
+            f"{metrics['recordings_per_second']:.0f} recordings/s, waited for data "
+            f"{metrics['data_wait_share']:.1%}"
+        )
+        words = f"{self.title}: {', '.join([*shown, speed])}, {result.seconds:.0f} s"
+        self.console.print(words, soft_wrap=True, highlight=False)
 
 
 class TerminalObserver:
@@ -31,17 +82,7 @@ class TerminalObserver:
         self.console = console
         self.title = ""
         self._next = 0.0
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = _bar(console)
         self._task = self._progress.add_task("", total=None, note="")
 
     def __enter__(self) -> TerminalObserver:
@@ -72,3 +113,17 @@ class TerminalObserver:
         shown = " ".join(f"{100 * score:5.1f}" for score in scores)
         words = f"{self.title}: experience {index + 1}/{count}  test {measure} % {shown}"
         self.console.print(words, soft_wrap=True, highlight=False)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

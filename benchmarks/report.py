@@ -27,15 +27,45 @@ METRICS = {
     "backward_transfer": "backward transfer",
     "forward_transfer": "forward transfer",
     "learning_accuracy": "learning accuracy",
+    "future_zero_shot_accuracy": "future zero-shot",
+    "held_out_zero_shot_accuracy": "held-out zero-shot",
+    "zero_shot_top1": "zero-shot top-1",
+    "zero_shot_top5": "zero-shot top-5",
+    "zero_shot_mean_per_class_recall": "mean recall",
+    "zero_shot_chance": "chance",
+    "zero_shot_majority": "majority class",
+    "zero_shot_top1_mechanical": "top-1 without phrases",
+    "zero_shot_top1_ensemble": "ensemble",
+    "zero_shot_top1_bare_label": "bare label",
+    "zero_shot_top1_template_mean": "template mean",
+    "zero_shot_top1_template_min": "template min",
+    "zero_shot_top1_template_max": "template max",
+    "zero_shot_top1_template_std": "template std",
+    "zero_shot_template_changes": "changed by template",
+    "recall_at_1": "text to signal R@1",
+    "recall_at_5": "R@5",
+    "recall_at_10": "R@10",
+    "median_rank": "median rank",
+    "map_at_10": "mAP@10",
+    "signal_to_text_recall_at_1": "signal to text R@1",
+    "signal_to_text_recall_at_10": "signal to text R@10",
 }
-OPTIONAL_METRICS = (
+# Columns that the table of a stream always has; all others only where some row has a value.
+STREAM_METRICS = ("forgetting", "backward_transfer", "forward_transfer")
+RANKS = ("median_rank",)  # no fractions
+MAIN_METRICS = (
     "average_accuracy",
     "last_accuracy",
     "macro_auroc",
     "mean_average_precision",
-    "learning_accuracy",
+    "forgetting",
+    "future_zero_shot_accuracy",
+    "zero_shot_top1",
+    "zero_shot_chance",
+    "zero_shot_majority",
+    "recall_at_1",
+    "recall_at_10",
 )
-MAIN_METRICS = (*OPTIONAL_METRICS[:4], "forgetting")
 WIDE_CONSOLE = 150
 # Config keys that do not change what a seed's numbers are an example of.
 REPORT_FILE = "report.html"
@@ -56,7 +86,7 @@ class Row:
 
     learner: its name; where it was run with several settings, followed by those that differ.
     seeds: number of runs. seconds: mean over the runs. values: an interval for each key of
-    METRICS (fractions), or None where undefined; optional metrics only where present.
+    METRICS (fractions), or None where undefined; those of no stream only where present.
     """
 
     learner: str
@@ -151,19 +181,16 @@ def summarise(results: Sequence[Result]) -> list[Row]:
     rows = []
     for label, runs in by_learner(results).items():
         values = {key: interval([run.metrics.get(key) for run in runs]) for key in METRICS}
-        for key in OPTIONAL_METRICS:
-            if values[key] is None:
-                del values[key]
+        always = STREAM_METRICS if runs[0].experiences else ()
+        values = {k: v for k, v in values.items() if v is not None or k in always}
         seconds = sum(run.seconds for run in runs) / len(runs)
         rows.append(Row(label, len(runs), seconds, values))
     return rows
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
-    """Metric keys that a table of these rows has: all but optional ones that no row has."""
-    return [
-        key for key in METRICS if key not in OPTIONAL_METRICS or any(key in r.values for r in rows)
-    ]
+    """Metric keys that a table of these rows has: those that some row has."""
+    return [key for key in METRICS if any(key in r.values for r in rows)]
 
 
 def percent(fraction: float) -> str:
@@ -171,13 +198,17 @@ def percent(fraction: float) -> str:
     return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "−")
 
 
-def interval_text(value: Interval | None, seeds: int) -> str:
-    """Percent with one decimal, e.g. "61.3 ± 2.1"; "–" for None; says if seeds are missing."""
+def interval_text(value: Interval | None, seeds: int, *, key: str = "") -> str:
+    """Percent with one decimal, e.g. "61.3 ± 2.1"; "–" for None; says if seeds are missing.
+
+    Ranks are no percent.
+    """
     if value is None:
         return "–"
-    width = "" if value.half_width is None else f" ± {percent(value.half_width)}"
+    shown = (lambda x: f"{x:.1f}") if key in RANKS else percent
+    width = "" if value.half_width is None else f" ± {shown(value.half_width)}"
     missing = "" if value.seeds == seeds else f" ({value.seeds} of {seeds} seeds)"
-    return percent(value.mean) + width + missing
+    return shown(value.mean) + width + missing
 
 
 def data_title(result: Result) -> str:
@@ -205,7 +236,7 @@ def print_overview(results: Sequence[Result], console: Console) -> None:
     for first, rows in groups:
         words = [first.modality, short_title(first)]
         for row in rows:
-            cells = [interval_text(row.values.get(key), row.seeds) for key in shown]
+            cells = [interval_text(row.values.get(key), row.seeds, key=key) for key in shown]
             table.add_row(*map(Text, [*words, row.learner]), *cells)
             words = ["", ""]
         table.add_section()
@@ -234,7 +265,7 @@ def terminal_table(results: Sequence[Result], *, full: bool = False) -> Table:
     table.add_column("seeds", justify="right")
     table.add_column("seconds", justify="right")
     for row in rows:
-        cells = [interval_text(row.values.get(key), row.seeds) for key in shown]
+        cells = [interval_text(row.values.get(key), row.seeds, key=key) for key in shown]
         table.add_row(Text(row.learner), *cells, str(row.seeds), f"{row.seconds:.1f}")
     return table
 

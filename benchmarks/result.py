@@ -23,7 +23,9 @@ class Result:
     ``confusion_matrix`` is a list of rows (row: true class, column: predicted) after the last
     experience. Multi-label streams have ``auroc_matrix``, ``per_class_auroc``, ``macro_auroc``,
     ``mean_average_precision`` and ``num_scored_classes`` instead, and ``forgetting`` and the
-    transfers are of AUROCs. seconds: training and evaluation of this run, over all resumptions.
+    transfers are of AUROCs. evaluation: of alignment and zero-shot runs, all that their scores
+    depend on (texts, recordings, crops, numerics) and what a page shows of them. seconds: training
+    and evaluation of this run, over all resumptions.
     peak_memory_bytes: "process", the highest resident size of this process so far (earlier cells
     of a grid count), and, on a GPU, "device", the highest allocation of this run.
     """
@@ -40,6 +42,7 @@ class Result:
     experiences: list[dict[str, Any]]
     metrics: dict[str, Any]
     config: dict[str, Any]
+    evaluation: dict[str, Any] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
@@ -51,6 +54,11 @@ class Result:
     def matrix(self) -> list[list[float | None]] | None:
         """The accuracy matrix, or the AUROC matrix of a multi-label stream, if there is one."""
         return self.metrics.get("accuracy_matrix") or self.metrics.get("auroc_matrix")
+
+    @property
+    def command(self) -> str:
+        """The command that makes such a result."""
+        return {"alignment": "align", "zero_shot": "zeroshot"}.get(self.scenario, "bench")
 
     @property
     def score(self) -> str:

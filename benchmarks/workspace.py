@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.config import RunConfig
+from benchmarks.config import CommandConfig
 from multimodal.errors import UserError
 from multimodal.locks import held
 
@@ -73,7 +73,7 @@ def clear(folder: Path) -> None:
                 path.unlink()
 
 
-def check_same_run(folder: Path, config: RunConfig, content_hash: str, state: Any) -> None:
+def check_same_run(folder: Path, config: CommandConfig, content_hash: str, state: Any) -> None:
     """UserError if the folder was begun with another config or with other data.
 
     ``state``: what a checkpoint or a result says (``config_hash``, ``content_hash``), or None.
@@ -92,10 +92,10 @@ def check_same_run(folder: Path, config: RunConfig, content_hash: str, state: An
         )
 
 
-def _config_is_kept(path: Path, config: RunConfig) -> bool:
+def _config_is_kept(path: Path, config: CommandConfig) -> bool:
     if not path.exists():
         return True
     try:
-        return RunConfig.parse(yaml.safe_load(path.read_text("utf-8"))).hash == config.hash
+        return type(config).parse(yaml.safe_load(path.read_text("utf-8"))).hash == config.hash
     except (OSError, ValueError, TypeError, yaml.YAMLError):
         return False

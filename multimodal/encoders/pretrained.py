@@ -44,7 +44,7 @@ class PretrainedConfig(EncoderConfig):
     def build(self, adapter: Adapter) -> PretrainedEncoder:
         """UserError: no such checkpoint, another modality's, no safetensors, too many layers."""
         folder, family, config = self._opened(adapter)
-        _refuse_pickles(self.checkpoint, folder)
+        refuse_pickles(self.checkpoint, folder)
         return PretrainedEncoder(
             family.load(folder, config),
             family,
@@ -56,7 +56,7 @@ class PretrainedConfig(EncoderConfig):
     def _opened(self, adapter: Adapter) -> tuple[Path, Family, Any]:
         """The checkpoint's folder, family and transformers config."""
         folder = local_folder(self.checkpoint, self.revision)
-        family, config = _read_config(self.checkpoint, folder)
+        family, config = read_config(self.checkpoint, folder)
         modality = getattr(getattr(adapter, "config", None), "registered_name", "")
         if modality not in family.modalities:
             raise UserError(
@@ -121,7 +121,8 @@ class PretrainedEncoder(nn.Module):
         return self.layers[-self._train :] + self._family.tail(self.model)
 
 
-def _read_config(checkpoint: str, folder: Path) -> tuple[Family, Any]:
+def read_config(checkpoint: str, folder: Path) -> tuple[Family, Any]:
+    """The family and the transformers config of a checkpoint; UserError if there is none."""
     from transformers import AutoConfig
 
     path = folder / "config.json"
@@ -136,7 +137,8 @@ def _read_config(checkpoint: str, folder: Path) -> tuple[Family, Any]:
     return family, load_processor(AutoConfig, folder, "config.json")
 
 
-def _refuse_pickles(checkpoint: str, folder: Path) -> None:
+def refuse_pickles(checkpoint: str, folder: Path) -> None:
+    """UserError unless the weights are safetensors."""
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             f"checkpoint {checkpoint!r}: {folder} has no *.safetensors, and pickled weights "

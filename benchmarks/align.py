@@ -1,0 +1,314 @@
+"""``medley align``: one run an objective and seed, resumable at any step.
+
+A run folder holds ``config.yaml``, ``metrics.jsonl``, ``checkpoint/``, ``model.safetensors`` and,
+when the run is done, ``result.json``.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from benchmarks import machine
+from benchmarks.align_config import AlignConfig
+from benchmarks.align_result import align_facts, align_result, align_tags, row_pins, text_pins
+from benchmarks.assemble import Data, cache_folder, seed_everything
+from benchmarks.facts import public
+from benchmarks.journal import Journal
+from benchmarks.pictures import draw_pictures
+from benchmarks.report import REPORT_FILE, write_html
+from benchmarks.result import Result, write_atomically
+from benchmarks.tracking import NullTracker, Tracker
+from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
+from continual import checkpoint
+from continual.scenarios import hold_out_validation
+from multimodal.aligned_files import save_aligned
+from multimodal.alignment import AlignTask, Captions, embed_rows
+from multimodal.encoders import EncoderConfig
+from multimodal.encoders.cache import EmbeddingCache
+from multimodal.errors import UserError, did_you_mean
+from multimodal.evaluation.scores import Scores, Wanted, score
+from multimodal.modalities import Adapter
+from multimodal.objectives.alignment import AlignmentConfig
+from multimodal.recordings import Manifest
+from multimodal.signals import SignalCache
+from multimodal.towers import Aligned, Tower, build_aligned
+from multimodal.training import Fit
+
+MODEL_FILE = "model.safetensors"
+
+
+class AlignRun:
+    """One cell in progress. data: of the dataset; its ``manifest`` is also the evaluation's."""
+
+    def __init__(
+        self,
+        config: AlignConfig,
+        data: Data,
+        *,
+        tracker: Tracker | None = None,
+        observer: Any = None,
+    ) -> None:
+        assert len(config.objectives) == len(config.seeds) == 1
+        self.config, self.data, self.observer = config, data, observer
+        self.tracker: Tracker = tracker or NullTracker()
+        self.seed, self.folder = config.seeds[0], config.folder
+        self.device = machine.pick_device(config.training.device)
+        if config.training.threads is not None:
+            torch.set_num_threads(config.training.threads)
+        seed_everything(self.seed)
+        self.manifest = hold_out_validation(
+            data.manifest, config.validation_fraction, seed=self.seed
+        )
+        self.classes = chosen_classes(self.manifest, config.classes)
+        self.prompts = config.prompts.load(config.modality.registered_name)
+        self.model = build_model(config, data.adapter).to(self.device)
+        self.captions = Captions(
+            caption_texts(config, self.manifest),
+            self.model,
+            settings=config.text.dump(),
+            folder=cache_folder(config),
+        )
+        self.rows = {s: self._rows_of(s) for s in ("train", "validation", "test")}
+        self.captions.refuse_missing(self.rows["train"], self.manifest)
+        self.source = self._signal_source()
+        self.fit = self._fit()
+        self.journal = Journal(self.folder / "metrics.jsonl")
+        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.seconds_before, self.clock = 0.0, time.perf_counter()
+        self.interrupted = False
+
+    def _rows_of(self, split: str) -> np.ndarray:
+        rows = self.manifest.indices(split)
+        if self.config.classes is not None:
+            rows = rows[np.isin(self.manifest.labels[rows], self.classes)]
+        return self.data.signals.usable(rows)
+
+    def _signal_source(self) -> SignalCache | EmbeddingCache:
+        """Embeddings, if the signal encoder is frozen and nothing is augmented."""
+        (tower,) = self.model.signals.values()
+        assert isinstance(tower, Tower)
+        if not tower.frozen or self.data.adapter.augment() is not None:
+            return self.data.signals
+        cache = EmbeddingCache(
+            self.data.signals,
+            tower.front_end,
+            tower.encoder,
+            rows=np.concatenate(list(self.rows.values())),
+            settings=[self.config.modality.dump(), self.config.encoder.dump()],
+            folder=cache_folder(self.config),
+            device=self.device,
+        )
+        return self.data.embeddings.setdefault(cache.key, cache)
+
+    def _fit(self) -> Fit:
+        config, objective = self.config, self.config.objectives[0]
+        assert isinstance(objective, AlignmentConfig)
+        training = config.training
+        if config.quick:
+            training = training.model_copy(update={"epochs": 1})
+        task = AlignTask(
+            self.model,
+            config.modality.registered_name,
+            self.source,
+            self.captions,
+            objective,
+            augment=self.data.adapter.augment(),
+        )
+        train, recordings = self.rows["train"], self.manifest.recordings
+        return Fit(
+            task,
+            training,
+            rows=train,
+            lengths=self.data.signals.lengths(train),
+            seed=self.seed,
+            validate=self._validate if len(self.rows["validation"]) else None,
+            after_step=self._after_step,
+            name_of=lambda row: recordings[row].uid,
+        )
+
+    # ---- the run ------------------------------------------------------------------------
+
+    def execute(self) -> Result:
+        """Train, evaluate and save; UserError if the folder belongs to other data."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with run_lock(self.folder), on_stop_signal(self._interrupt):
+            self._open()
+            try:
+                result = self._train()
+            except BaseException:
+                self.tracker.fail()
+                raise
+            finally:
+                self.journal.close()
+            return result
+
+    def _open(self) -> None:
+        state = checkpoint.load(self.folder / "checkpoint")
+        check_same_run(self.folder, self.config, self.data.manifest.content_hash, state)
+        text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
+        write_atomically(self.folder / "config.yaml", text)
+        if state is None:
+            self.journal.truncate(0)
+        else:
+            self.fit.load_state_dict(state["fit"])
+            self.started, self.seconds_before = state["started"], state["seconds"]
+            self.journal.truncate(state["journal"])
+            checkpoint.restore_random_state(state["random"])
+        facts = align_facts(self.manifest, len(self.data.signals.damaged))
+        self.tracker.start(public(self.config), align_tags(self.config, self.manifest), facts)
+        self.clock = time.perf_counter()
+
+    def _train(self) -> Result:
+        self.captions.ensure(self.rows["train"])
+        self.source.ensure(self.rows["train"])
+        if self.observer is not None:
+            self.observer.begin(self.fit.total, self.fit.total_steps)
+        self.fit.run()
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self._log_epoch()
+        save_aligned(self.model, self.folder / MODEL_FILE)
+        split = "test" if len(self.rows["test"]) else "train"
+        scores = self.evaluate(split)
+        names = [self.manifest.class_names[c] for c in self.classes]
+        result = align_result(
+            self.config,
+            self.data,
+            self.manifest,
+            scores,
+            evaluation={
+                **row_pins(self.manifest, self.rows[split], split),
+                **text_pins(self.prompts, names),
+            },
+            fit=self.fit,
+            started=self.started,
+            seconds=self._seconds(),
+        )
+        result.save(self.folder)
+        pictures = draw_pictures(result, self.folder)
+        page = write_html([result], self.folder / REPORT_FILE)
+        self.tracker.finish(result, [page, *pictures])
+        return result
+
+    def evaluate(self, split: str, *, whole: bool = True) -> Scores:
+        """Scores of the recordings of a split; whole: with every part of the report."""
+        rows = self.rows[split]
+        wanted = Wanted(
+            self.classes,
+            ensemble=self.config.prompts.ensemble,
+            robustness=whole,
+            retrieval=self.config.captions == "text",
+            diagnostics=whole and self.config.captions == "text",
+        )
+        return score(
+            self._embed(rows),
+            self.model.embed_texts,
+            self.manifest,
+            rows,
+            prompts=self.prompts,
+            wanted=wanted,
+            seed=self.seed,
+        )
+
+    def _embed(self, rows: np.ndarray) -> torch.Tensor:
+        self.model.eval()
+        self.source.ensure(rows)
+        embedded = embed_rows(
+            self.model.embed_signals,
+            self.source.gather,
+            rows,
+            device=self.device,
+            batch_size=self.config.training.eval_batch_size,
+        )
+        self.model.train()
+        return embedded
+
+    def _validate(self) -> float:
+        """Zero-shot top-1 accuracy of the validation recordings, or their text-to-signal mAP@10."""
+        metrics = self.evaluate("validation", whole=False).metrics
+        keys = ("zero_shot_top1", "mean_average_precision", "map_at_10")
+        found = [metrics[key] for key in keys if metrics.get(key) is not None]
+        if not found:
+            raise UserError(
+                "validation recordings have neither two classes nor texts to score them by; set "
+                "validation_fraction=0."
+            )
+        value = float(found[0] or 0.0)
+        self.journal.write({"validation_score": value}, self.fit.total_steps)
+        return value
+
+    def _after_step(self, fit: Fit) -> None:
+        steps, training = fit.total_steps, self.config.training
+        if steps % training.log_every == 0:
+            self._log_epoch()
+        if self.observer is not None:
+            self.observer.step(fit)
+        if self.interrupted or steps % training.checkpoint_every == 0:
+            self._save_checkpoint()
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _log_epoch(self) -> None:
+        self.journal.write(self.fit.log(), self.fit.total_steps)
+        self.tracker.grow(self.journal)
+
+    def _save_checkpoint(self) -> None:
+        state = {
+            "config_hash": self.config.hash,
+            "content_hash": self.data.manifest.content_hash,
+            "fit": self.fit.state_dict(),
+            "journal": self.journal.flush(),
+            "started": self.started,
+            "seconds": self._seconds(),
+        }
+        checkpoint.save(self.folder / "checkpoint", state)
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.clock
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+
+
+def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
+    """The untrained model of a cell; UserError for checkpoints that do not fit."""
+    objective, encoder = config.objectives[0], config.encoder
+    assert isinstance(objective, AlignmentConfig)
+    assert isinstance(encoder, EncoderConfig)
+    return build_aligned(
+        adapter,
+        config.modality.registered_name,
+        encoder,
+        config.text,
+        width=config.width,
+        scale=objective.scale,
+        bias=objective.bias,
+    )
+
+
+def chosen_classes(manifest: Manifest, names: tuple[str, ...] | None) -> tuple[int, ...]:
+    """Class ids in the order of ``names``, or all; UserError for an unknown name."""
+    known = list(manifest.class_names)
+    for name in names or ():
+        if name not in known:
+            raise UserError(f"classes: no class {name!r}{did_you_mean(name, known)}")
+    return tuple(range(len(known))) if names is None else tuple(known.index(n) for n in names)
+
+
+def caption_texts(config: AlignConfig, manifest: Manifest) -> list[str]:
+    """The text of each row: its own, or a prompt of its class, the templates in turn."""
+    if config.captions == "text":
+        return [r.text for r in manifest]
+    if manifest.multi_label:
+        raise UserError(
+            f"captions=labels: recordings of {manifest.name!r} have several labels; use "
+            "captions=text."
+        )
+    texts = config.prompts.load(config.modality.registered_name).texts(manifest.class_names)
+    return [texts[r.label][i % len(texts[r.label])] for i, r in enumerate(manifest)]

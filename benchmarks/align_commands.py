@@ -1,0 +1,132 @@
+"""What ``medley align`` and ``medley zeroshot`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.align import AlignRun, build_model
+from benchmarks.align_config import AlignConfig, ZeroShotConfig
+from benchmarks.assemble import Data, open_data, read_manifest
+from benchmarks.commands import print_places
+from benchmarks.config import load_config
+from benchmarks.machine import pick_device
+from benchmarks.progress import FitObserver
+from benchmarks.report import by_learner, percent, print_table
+from benchmarks.result import RESULT_FILE, Result
+from benchmarks.result_files import load_result
+from benchmarks.tracking import check_store, make_tracker
+from benchmarks.workspace import check_same_run, check_writable, clear
+from benchmarks.zeroshot import ZeroShotGrid
+
+SUMMARY = {
+    "zero_shot_top1_template_mean": "mean of these",
+    "zero_shot_top1_template_min": "min",
+    "zero_shot_top1_template_max": "max",
+    "zero_shot_top1_template_std": "standard deviation",
+    "zero_shot_template_changes": "recordings that wording changes",
+    "zero_shot_top1_bare_label": "bare label",
+    "zero_shot_top1_ensemble": "ensemble of all",
+    "zero_shot_top1_mechanical": "first template, class names for phrases",
+}
+
+
+def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
+    """Train every objective and seed of a config; print the table and say where to look."""
+    config = load_config(path, overrides, model=AlignConfig)
+    console, out = Console(stderr=True), Console()
+    data = _checked(config)
+    cells = config.cells()
+    for cell in cells if fresh else ():
+        clear(cell.folder)
+    results = []
+    with FitObserver(console) as observer:
+        for number, cell in enumerate(cells):
+            observer.title = (
+                f"[{number + 1}/{len(cells)}] {cell.objectives[0].registered_name} "
+                f"seed {cell.seeds[0]}"
+            )
+            results.append(_run_cell(cell, data, observer, console))
+    print_table(results, out)
+    print_wordings(results, out)
+    print_places(config, out)
+
+
+def _checked(config: AlignConfig) -> Data:
+    """The data of a config; UserError for everything that would stop a cell later."""
+    pick_device(config.training.device)
+    check_writable(config.folder.parent)
+    manifest = read_manifest(config)
+    config.prompts.load(config.modality.registered_name).texts(manifest.class_names)
+    data = open_data(config, manifest)
+    for cell in config.cells():
+        build_model(cell, data.adapter)
+    check_store(config.tracking, Path(config.output_dir))
+    data.signals.ensure(np.arange(len(manifest)))
+    return data
+
+
+def _run_cell(cell: AlignConfig, data: Data, observer: FitObserver, console: Console) -> Result:
+    if (cell.folder / RESULT_FILE).exists():
+        result = load_result(cell.folder / RESULT_FILE)
+        hashes = {
+            "config_hash": result.config_hash,
+            "content_hash": result.dataset["content_hash"],
+        }
+        check_same_run(cell.folder, cell, data.manifest.content_hash, hashes)
+        console.print(f"{observer.title}: done before, result reused")
+        return result
+    tracker = make_tracker(
+        cell.tracking,
+        experiment=cell.experiment,
+        folder=cell.folder,
+        output_dir=Path(cell.output_dir),
+    )
+    result = AlignRun(cell, data, tracker=tracker, observer=observer).execute()
+    observer.done(result)
+    return result
+
+
+def run_zeroshot(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
+    """Evaluate every model of a config; print the table, the wordings, and where to look."""
+    config = load_config(path, overrides, model=ZeroShotConfig)
+    console, out = Console(stderr=True), Console()
+    grid = ZeroShotGrid(config, fresh=fresh)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        results = [grid.run_cell(number, progress) for number in range(len(grid.cells))]
+    for warning in dict.fromkeys(w for r in results for w in r.evaluation.get("warnings", [])):
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    print_table(results, out)
+    print_wordings(results, out)
+    print_places(config, out)
+
+
+def print_wordings(results: Sequence[Result], out: Console) -> None:
+    """Each template alone, one column a model: mean over seeds."""
+    learners = by_learner(results)
+    found = {
+        label: [r.evaluation["templates"] for r in runs if r.evaluation.get("templates")]
+        for label, runs in learners.items()
+    }
+    found = {label: values for label, values in found.items() if values}
+    if not found:
+        return
+    table = Table(title="zero-shot top-1 accuracy in %, by wording; mean over seeds")
+    table.add_column("template", overflow="fold")
+    for label in found:
+        table.add_column(Text(label), justify="right")
+    for template in next(iter(found.values()))[0]:
+        cells = [percent(float(np.mean([v[template] for v in vs]))) for vs in found.values()]
+        table.add_row(Text(template), *cells)
+    table.add_section()
+    for key, words in SUMMARY.items():
+        values = [[r.metrics.get(key) for r in learners[label]] for label in found]
+        if all(v is not None for part in values for v in part):
+            table.add_row(words, *(percent(float(np.mean(part))) for part in values))
+    out.print(table)

@@ -1,0 +1,100 @@
+"""What an alignment run, or a zero-shot evaluation, leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.align_config import AlignConfig
+from benchmarks.assemble import Data
+from benchmarks.facts import DATASET_FACTS, public
+from benchmarks.result import Result
+from multimodal.evaluation.prompts import PLACEHOLDER, Prompts
+from multimodal.evaluation.scores import Scores
+from multimodal.recordings import Manifest
+from multimodal.training import Fit
+
+ALIGNMENT = "alignment"
+
+
+def align_tags(config: AlignConfig, manifest: Manifest) -> dict[str, str]:
+    """Tags of the MLflow run of one cell."""
+    commit = machine.git_commit()
+    values = {
+        "medley.config_hash": config.hash,
+        "medley.learner": config.objectives[0].registered_name,
+        "medley.scenario": ALIGNMENT,
+        "medley.dataset": manifest.name,
+        "medley.dataset_content_hash": manifest.content_hash,
+        "medley.modality": config.modality.registered_name,
+        "medley.seed": str(config.seeds[0]),
+        "medley.quick": str(config.quick).lower(),
+    }
+    return {**values, "medley.git_commit": commit} if commit else values
+
+
+def align_facts(manifest: Manifest, skipped: int) -> dict[str, Any]:
+    """The ``dataset`` part of a result."""
+    facts = {name: getattr(manifest, name) for name in DATASET_FACTS}
+    return {**facts, "num_recordings": len(manifest), "skipped_damaged": skipped}
+
+
+def align_result(
+    config: AlignConfig,
+    data: Data,
+    manifest: Manifest,
+    scores: Scores,
+    *,
+    evaluation: dict[str, Any],
+    fit: Fit,
+    started: str,
+    seconds: float,
+) -> Result:
+    """manifest: with validation held out. evaluation: what the scores were measured with."""
+    training = {"recordings_per_second": fit.throughput, "data_wait_share": fit.data_wait}
+    return Result(
+        experiment=config.experiment,
+        config_hash=config.hash,
+        learner=config.objectives[0].registered_name,
+        scenario=ALIGNMENT,
+        modality=config.modality.registered_name,
+        seed=config.seeds[0],
+        quick=config.quick,
+        dataset=align_facts(manifest, len(data.signals.damaged)),
+        class_names=list(manifest.class_names),
+        experiences=[],
+        metrics={**scores.metrics, **training},
+        config=public(config),
+        evaluation={**evaluation, **scores.details, "intervals": scores.intervals},
+        hardware=machine.hardware(fit.device),
+        packages=machine.packages(),
+        git_commit=machine.git_commit(),
+        started=started,
+        seconds=seconds,
+        peak_memory_bytes=machine.peak_memory(fit.device),
+    )
+
+
+def text_pins(prompts: Prompts, names: list[str]) -> dict[str, Any]:
+    """The exact texts: templates byte for byte, the words of each class, and their hash."""
+    words = [texts[0] for texts in prompts.single(PLACEHOLDER).texts(names)]
+    return {
+        "templates": list(prompts.templates),
+        "label_text": dict(zip(names, words, strict=True)),
+        "class_prompts": {name: list(texts) for name, texts in prompts.class_prompts.items()},
+        "prompts_hash": prompts.hash,
+    }
+
+
+def row_pins(manifest: Manifest, rows: np.ndarray, split: str) -> dict[str, Any]:
+    """Which recordings: the split, their number, and a hash of their names in order."""
+    names = json.dumps([manifest.recordings[i].uid for i in rows])
+    return {
+        "split": split,
+        "num_recordings": len(rows),
+        "recordings_hash": hashlib.sha256(names.encode()).hexdigest()[:16],
+    }

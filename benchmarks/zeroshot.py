@@ -1,0 +1,246 @@
+"""``medley zeroshot``: models that know texts, on a dataset that they were not trained on.
+
+Each model has a run folder with ``config.yaml``, ``result.json`` and pictures; a finished one is
+not evaluated again.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from rich.progress import Progress
+
+from benchmarks import machine
+from benchmarks.align import chosen_classes
+from benchmarks.align_config import ZeroShotConfig
+from benchmarks.align_result import align_facts, row_pins, text_pins
+from benchmarks.assemble import cache_folder
+from benchmarks.facts import public
+from benchmarks.pictures import draw_pictures
+from benchmarks.report import REPORT_FILE, write_html
+from benchmarks.result import RESULT_FILE, Result, write_atomically
+from benchmarks.result_files import load_result
+from benchmarks.tracking import check_store, make_tracker
+from benchmarks.workspace import check_same_run, check_writable, clear, run_lock
+from benchmarks.zeroshot_models import ModelConfig, OpenModel
+from multimodal.alignment import embed_rows
+from multimodal.batch import Batch
+from multimodal.datasets import DatasetConfig
+from multimodal.errors import UserError
+from multimodal.evaluation.prompts import Prompts, load_prompts
+from multimodal.evaluation.protocols import PROTOCOLS, Protocol
+from multimodal.evaluation.scores import Wanted, score
+from multimodal.signals import SignalCache
+
+QUICK_RECORDINGS = 200
+ZERO_SHOT = "zero_shot"
+
+
+class ZeroShotGrid:
+    """One cell a model, checked; making it opens no signal. UserError for all that can be known."""
+
+    def __init__(self, config: ZeroShotConfig, *, fresh: bool = False) -> None:
+        assert isinstance(config.model, ModelConfig)
+        assert isinstance(config.dataset, DatasetConfig)
+        self.config, self.output_dir = config, Path(config.output_dir).expanduser()
+        self.device = machine.pick_device(config.device)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        check_writable(config.folder.parent)
+        self.protocol: Protocol = PROTOCOLS[config.protocol]
+        self.manifest = config.dataset.build(config.dataset_root())
+        self.classes = chosen_classes(self.manifest, config.classes)
+        self.rows = self._rows()
+        models = config.model.single(self.output_dir)
+        self.cells = [config.model_copy(update={"model": model}) for model in models]
+        self.signals: dict[str, SignalCache] = {}
+        check_store(config.tracking, self.output_dir)
+        if fresh:
+            for cell in self.cells:
+                clear(cell.folder)
+
+    def _rows(self) -> np.ndarray:
+        manifest, split = self.manifest, self.config.split
+        rows = np.arange(len(manifest)) if split == "all" else manifest.indices(split)
+        if self.config.classes is not None and not manifest.multi_label:
+            rows = rows[np.isin(manifest.labels[rows], self.classes)]
+        if not len(rows):
+            raise UserError(f"split={split}: dataset {manifest.name!r} has no such recordings.")
+        if self.config.quick and len(rows) > QUICK_RECORDINGS:
+            rows = rows[np.linspace(0, len(rows) - 1, QUICK_RECORDINGS).round().astype(int)]
+        return rows
+
+    def run_cell(self, number: int, progress: Progress | None = None) -> Result:
+        """Evaluate a model, or return its result if it is done already."""
+        cell = self.cells[number]
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        with run_lock(cell.folder):
+            check_same_run(cell.folder, cell, self.manifest.content_hash, None)
+            if (cell.folder / RESULT_FILE).exists():
+                return load_result(cell.folder / RESULT_FILE)
+            text = yaml.safe_dump(public(cell), sort_keys=False, allow_unicode=True)
+            write_atomically(cell.folder / "config.yaml", text)
+            return self._evaluate(cell, progress)
+
+    def _evaluate(self, cell: ZeroShotConfig, progress: Progress | None) -> Result:
+        started, clock = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
+        assert isinstance(cell.model, ModelConfig)
+        model = cell.model.open(self.output_dir, self.protocol, device=self.device, seed=cell.seed)
+        self._check_model(model)
+        prompts = self._prompts(model)
+        rows = self._signals(model).usable(self.rows)
+        embeddings = self._embed(model, rows, progress)
+        scores = score(
+            embeddings,
+            model.embed_texts,
+            self.manifest,
+            rows,
+            prompts=prompts,
+            wanted=Wanted(
+                self.classes,
+                ensemble=cell.prompts is not None and cell.prompts.ensemble,
+                robustness=cell.robustness,
+                retrieval=cell.retrieval,
+                diagnostics=cell.diagnostics,
+            ),
+            seed=cell.seed,
+        )
+        pins = self._pins(cell, model, prompts, rows)
+        result = self._result(cell, model, pins, scores, started, time.perf_counter() - clock)
+        self._publish(cell, result)
+        return result
+
+    def _check_model(self, model: OpenModel) -> None:
+        manifest, adapter = self.manifest, model.adapter
+        if manifest.modality not in model.modalities:
+            raise UserError(
+                f"dataset {manifest.name!r} holds {manifest.modality} recordings, and the model "
+                f"{model.facts['name']} reads {' or '.join(model.modalities)}; choose another one."
+            )
+        rate = getattr(getattr(adapter, "config", None), "sample_rate", None)
+        if manifest.made_rate is not None and manifest.made_rate != rate:
+            raise UserError(
+                f"dataset {manifest.name!r} makes its signals at {manifest.made_rate} Hz, and the "
+                f"model {model.facts['name']} reads {rate} Hz; choose another dataset."
+            )
+
+    def _prompts(self, model: OpenModel) -> Prompts:
+        """The config's own, else a foreign protocol's, else the model's, else the modality's."""
+        if self.config.prompts is not None:
+            return self.config.prompts.load(self.manifest.modality)
+        if self.config.protocol != "medley":
+            return load_prompts(self.protocol.templates_of(self.manifest.name))
+        return model.prompts or load_prompts(self.manifest.modality)
+
+    def _signals(self, model: OpenModel) -> SignalCache:
+        """Shared by the models that decode alike."""
+        key = model.adapter.fingerprint
+        if key not in self.signals:
+            self.signals[key] = SignalCache(
+                self.manifest,
+                model.adapter,
+                folder=cache_folder(self.config),
+                skip_damaged=self.config.skip_damaged,
+            )
+        return self.signals[key]
+
+    def _embed(self, model: OpenModel, rows: np.ndarray, progress: Progress | None) -> torch.Tensor:
+        size = self.config.batch_size
+        task = None
+        if progress is not None:
+            task = progress.add_task(
+                f"{model.label} seed {model.seed}", total=-(-len(rows) // size)
+            )
+        gather = self._signals(model).gather
+
+        def counted(part: np.ndarray) -> Any:
+            if progress is not None and task is not None:
+                progress.advance(task)
+            return gather(part)
+
+        recordings = self.manifest.recordings
+
+        def embed(batch: Batch) -> torch.Tensor:
+            return model.embed(batch, [recordings[i].uid for i in batch.indices.tolist()])
+
+        return embed_rows(embed, counted, rows, device=self.device, batch_size=size)
+
+    def _pins(
+        self, cell: ZeroShotConfig, model: OpenModel, prompts: Prompts, rows: np.ndarray
+    ) -> dict[str, Any]:
+        """All that the scores depend on; see the specification of a result."""
+        names = [self.manifest.class_names[c] for c in self.classes]
+        return {
+            "model": model.facts,
+            **row_pins(self.manifest, rows, cell.split),
+            "candidates": names,
+            **text_pins(prompts, names),
+            "signals": {
+                "adapter": model.adapter.fingerprint,
+                **self.protocol.pins(self.manifest.name),
+            },
+            "numerics": {
+                "device": str(self.device),
+                "dtype": "float32",
+                "autocast": False,
+                "batch_size": cell.batch_size,
+                "threads": torch.get_num_threads(),
+            },
+            "seed": cell.seed,
+        }
+
+    def _result(
+        self, cell: ZeroShotConfig, model: OpenModel, pins: Any, scores: Any, started: str, s: float
+    ) -> Result:
+        config = public(cell)
+        # Runs of one experiment differ by seed; what else they differ by tells their rows apart.
+        config["model"] = {"name": config["model"]["name"], "settings": model.settings}
+        signals = self._signals(model)
+        return Result(
+            experiment=cell.experiment,
+            config_hash=cell.hash,
+            learner=model.label,
+            scenario=ZERO_SHOT,
+            modality=self.manifest.modality,
+            seed=model.seed,
+            quick=cell.quick,
+            dataset=align_facts(self.manifest, len(signals.damaged)),
+            class_names=list(self.manifest.class_names),
+            experiences=[],
+            metrics=dict(scores.metrics),
+            config=config,
+            evaluation={**pins, **scores.details, "intervals": scores.intervals},
+            hardware=machine.hardware(self.device),
+            packages=machine.packages(),
+            git_commit=machine.git_commit(),
+            started=started,
+            seconds=s,
+            peak_memory_bytes=machine.peak_memory(self.device),
+        )
+
+    def _publish(self, cell: ZeroShotConfig, result: Result) -> None:
+        tracker = make_tracker(
+            cell.tracking,
+            experiment=cell.experiment,
+            folder=cell.folder,
+            output_dir=self.output_dir,
+        )
+        tags = {
+            "medley.config_hash": result.config_hash,
+            "medley.learner": result.learner,
+            "medley.scenario": ZERO_SHOT,
+            "medley.dataset": self.manifest.name,
+            "medley.modality": result.modality,
+            "medley.seed": str(result.seed),
+            "medley.quick": str(cell.quick).lower(),
+        }
+        tracker.start(result.config, tags, result.dataset)
+        result.save(cell.folder)
+        page = write_html([result], cell.folder / REPORT_FILE)
+        tracker.finish(result, [page, *draw_pictures(result, cell.folder)])

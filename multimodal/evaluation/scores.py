@@ -1,0 +1,176 @@
+"""Everything that is measured of signals and texts in one space, on one set of recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multimodal.evaluation.captions import caption_pool
+from multimodal.evaluation.class_vectors import ClassVectors, class_vectors
+from multimodal.evaluation.diagnostics import diagnose
+from multimodal.evaluation.embeddings import EmbedTexts, unit_rows, unit_texts
+from multimodal.evaluation.intervals import Intervals
+from multimodal.evaluation.prompts import PLACEHOLDER, Prompts
+from multimodal.evaluation.retrieval import retrieval
+from multimodal.evaluation.robustness import FEWEST, template_robustness
+from multimodal.evaluation.zero_shot import zero_shot, zero_shot_multi_label
+from multimodal.recordings import Manifest, Recording
+
+MAP_POINTS = 400
+FEWEST_PAIRS = 5  # of ``diagnose``
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """classes: the candidates, class ids, at least 2 for zero-shot classification. ensemble: the
+    mean of all templates instead of the first one. The other parts can be left out.
+    """
+
+    classes: tuple[int, ...]
+    ensemble: bool = False
+    robustness: bool = True
+    retrieval: bool = True
+    diagnostics: bool = True
+
+
+@dataclass
+class Scores:
+    """metrics: as in ``zero_shot``, ``robustness``, ``retrieval`` and ``diagnostics``; fractions
+    unless those say otherwise. intervals: (low, high) of 95 %. details: plain data for a report:
+    ``templates`` (text -> top-1), ``worst_template``, ``warnings``, ``similarity`` (C x C mean
+    cosine of the recordings of a class with each class prompt) and ``map`` (see ``embedding_map``).
+    """
+
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def score(
+    embeddings: Tensor,
+    embed_texts: EmbedTexts,
+    manifest: Manifest,
+    rows: np.ndarray,
+    *,
+    prompts: Prompts,
+    wanted: Wanted,
+    seed: int = 0,
+) -> Scores:
+    """embeddings: (N, D) of the manifest's ``rows``, (N,). seed: of the bootstrap.
+
+    Recordings whose class is no candidate are left out of classification, not of retrieval.
+    UserError: NaN (the recordings are named), class names missing, empty captions, other widths.
+    """
+    recordings = [manifest.recordings[i] for i in rows]
+    names = [r.uid for r in recordings]
+    signals = unit_rows(embeddings, names)
+    scores = Scores()
+    if len(wanted.classes) >= 2:
+        _classify(scores, signals, embed_texts, manifest, rows, prompts, wanted, seed)
+    captioned = [i for i, r in enumerate(recordings) if r.text.strip()]
+    if wanted.retrieval and len({recordings[i].text for i in captioned}) >= 2:
+        part = [recordings[i] for i in captioned]
+        pool = caption_pool([r.text for r in part], [signal_name(r) for r in part])
+        found = retrieval(signals[captioned][pool.rows], pool, embed_texts, seed=seed)
+        scores.metrics |= found.metrics
+        scores.intervals |= found.intervals
+    if wanted.diagnostics and len(captioned) >= FEWEST_PAIRS:
+        texts = unit_texts([recordings[i].text for i in captioned], embed_texts)
+        labels = None if manifest.multi_label else manifest.labels[rows[captioned]]
+        scores.metrics |= diagnose(signals[captioned], texts, labels=labels).metrics
+    return scores
+
+
+def signal_name(recording: Recording) -> str:
+    """Equal for the recordings that are captions of one signal."""
+    start = f"@{recording.start}" if recording.start else ""
+    return f"{recording.where}{start}"
+
+
+def _classify(
+    scores: Scores,
+    signals: Tensor,
+    embed_texts: EmbedTexts,
+    manifest: Manifest,
+    rows: np.ndarray,
+    prompts: Prompts,
+    wanted: Wanted,
+    seed: int,
+) -> None:
+    names = [manifest.class_names[c] for c in wanted.classes]
+    headline = prompts if wanted.ensemble else _first(prompts)
+    classes = class_vectors(names, headline, embed_texts)
+    if manifest.multi_label:
+        targets = manifest.targets[rows][:, list(wanted.classes)]
+        found = zero_shot_multi_label(signals, targets, classes, seed=seed)
+        scores.metrics |= found.metrics
+        scores.intervals |= found.intervals
+        return
+    inside = np.flatnonzero(np.isin(manifest.labels[rows], wanted.classes))
+    labels = _positions(manifest.labels[rows[inside]], wanted.classes)
+    own = signals[inside]
+    found = zero_shot(own, labels, classes, seed=seed)
+    scores.metrics |= found.metrics
+    scores.intervals |= found.intervals
+    scores.details["warnings"] = list(found.warnings)
+    similarity = class_similarity(own, labels, classes).round(4).tolist()
+    scores.details["similarity"] = [[None if v != v else v for v in row] for row in similarity]
+    scores.details["map"] = embedding_map(own, labels, classes)
+    if prompts.phrases:
+        bare = class_vectors(names, headline.mechanical(), embed_texts)
+        metrics = zero_shot(own, labels, bare, replicates=0).metrics
+        scores.metrics["zero_shot_top1_mechanical"] = metrics["zero_shot_top1"]
+    templates = [t for t in prompts.templates if t != PLACEHOLDER]
+    if wanted.robustness and len(templates) >= FEWEST:
+        report = template_robustness(own, labels, names, prompts, embed_texts)
+        scores.metrics |= report.metrics
+        scores.details |= {"templates": report.top1, "worst_template": report.worst}
+
+
+def _first(prompts: Prompts) -> Prompts:
+    return prompts if prompts.class_prompts else prompts.single(prompts.templates[0])
+
+
+def _positions(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    place = {c: i for i, c in enumerate(classes)}
+    return np.array([place[int(c)] for c in labels])
+
+
+def class_similarity(signals: Tensor, labels: np.ndarray, classes: ClassVectors) -> np.ndarray:
+    """(C, C): mean cosine of the recordings of class i with the prompt of class j; NaN: none."""
+    scores = (signals @ classes.vectors.T).numpy()
+    return np.stack(
+        [
+            scores[labels == c].mean(axis=0)
+            if (labels == c).any()
+            else np.full(len(classes.class_names), np.nan)
+            for c in range(len(classes.class_names))
+        ]
+    )
+
+
+def embedding_map(signals: Tensor, labels: np.ndarray, classes: ClassVectors) -> dict[str, Any]:
+    """Two principal components of recordings and class prompts, each side centred by itself, so
+    that the gap between the modalities does not take up the first one.
+
+    At most MAP_POINTS recordings, evenly spaced. ``signals``: [x, y, class]; ``classes``: [x, y].
+    ``explained``: shares of the variance.
+    """
+    chosen = np.linspace(0, len(signals) - 1, min(MAP_POINTS, len(signals))).round().astype(int)
+    points, texts = signals[torch.from_numpy(chosen)], classes.vectors
+    sides = [side - side.mean(dim=0) for side in (points, texts)]
+    _, values, axes = torch.linalg.svd(torch.cat(sides), full_matrices=False)
+    axes = axes[:2] * axes[:2].gather(1, axes[:2].abs().argmax(1, keepdim=True)).sign()
+    at = [(side @ axes.T).numpy().round(4).tolist() for side in sides]
+    variances = values.square() / values.square().sum().clamp_min(1e-300)
+    return {
+        "signals": [[*xy, int(labels[i])] for xy, i in zip(at[0], chosen, strict=True)],
+        "classes": at[1],
+        "class_names": list(classes.class_names),
+        "explained": variances[:2].numpy().round(4).tolist(),
+    }

@@ -1,0 +1,39 @@
+"""Settings of the fit loop (``training.py``)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from multimodal.registry import Config
+
+
+class FitConfig(Config):
+    """AdamW with linear warm-up and a cosine to 0.
+
+    batch_size: pairs whose negatives are each other, of all processes together. micro_batch: pairs
+    embedded at once (exact, see ``grad_cache.py``); None: the whole batch. warmup: share of all
+    steps. clip_norm: of all gradients together. precision: autocast of the encoders; losses are in
+    float32. ema: decay of the moving average that is evaluated and kept. patience: evaluations
+    without improvement before training stops; needs validation recordings. gradient_checkpointing:
+    encoders are computed again in the backward pass instead of kept. checkpoint_every, log_every:
+    steps.
+    """
+
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=256, ge=2)
+    micro_batch: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    patience: int | None = Field(default=None, ge=1)
+    gradient_checkpointing: bool = False
+    eval_batch_size: int = Field(default=256, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    checkpoint_every: int = Field(default=200, ge=1)
+    log_every: int = Field(default=10, ge=1)

@@ -1,0 +1,51 @@
+"""Several processes of one training: their start, their first weights, their gradients."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from multimodal.objectives.gather import rank, world_size
+from multimodal.optim import trained_weights
+
+
+def start_processes(*, cpu: bool) -> torch.device:
+    """Join the processes of ``torchrun`` or ``accelerate launch``, if there are; this one's device.
+
+    cpu: even if there is a GPU.
+    """
+    from accelerate import PartialState
+
+    device = PartialState(cpu=cpu or not torch.cuda.is_available()).device
+    assert device is not None
+    return device
+
+
+def is_first() -> bool:
+    """This process is the one that writes files."""
+    return rank() == 0
+
+
+@torch.no_grad()
+def share_weights(module: nn.Module) -> None:
+    """Every process starts with the weights of the first."""
+    if world_size() > 1:
+        for tensor in trained_weights(module).values():
+            dist.broadcast(tensor, src=0)
+
+
+@torch.no_grad()
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace gradients by their means over the processes, in one transfer."""
+    if world_size() == 1:
+        return
+    flat = torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    start = 0
+    for parameter in parameters:
+        assert parameter.grad is not None
+        count = parameter.numel()
+        parameter.grad.copy_(flat[start : start + count].view_as(parameter))
+        start += count

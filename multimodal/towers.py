@@ -1,0 +1,189 @@
+"""Towers: one or several signal towers and a text tower that meet in one space.
+
+A tower is a front end, an encoder and a projection. By default the text tower is frozen and has no
+projection, so its space is the joint one and only the signal side learns (LiT, Zhai et al. 2022,
+arXiv:2111.07991); with a width for the joint space both sides have a linear projection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from multimodal.batch import Batch
+from multimodal.encoders import Encoder, EncoderConfig
+from multimodal.encoders.pretrained import PretrainedConfig
+from multimodal.hub import PACKAGED
+from multimodal.modalities import Adapter
+from multimodal.modalities.text import TextAdapter, TextConfig
+from multimodal.registry import Config
+
+MAX_SCALE = 100.0
+TEXTS_AT_ONCE = 64
+
+
+class TextTowerConfig(Config):
+    """Where the text encoder comes from, and what of it is trained.
+
+    checkpoint: packaged-minilm (all-MiniLM-L6-v2 from the extra "offline"), a folder, or a name on
+    the hub such as sentence-transformers/all-MiniLM-L6-v2, with revision, its commit's 40
+    hexadecimal digits. max_length: tokens of a text that are read. train: none (its embeddings are
+    then computed once and cached), all, or the last so many blocks.
+    """
+
+    checkpoint: str = PACKAGED
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    max_length: int = Field(default=128, ge=8, le=8192)
+    train: Literal["none", "all"] | Annotated[int, Field(ge=1)] = "none"
+
+    @property
+    def encoder(self) -> PretrainedConfig:
+        return PretrainedConfig(
+            checkpoint=self.checkpoint, revision=self.revision, train=self.train
+        )
+
+    def adapter(self) -> TextAdapter:
+        """The tokenizer of the checkpoint."""
+        config = TextConfig(
+            tokenizer=self.checkpoint, revision=self.revision, max_length=self.max_length
+        )
+        return config.build()
+
+
+class Tower(nn.Module):
+    """``forward(batch) -> (N, D)`` embeddings, not normalised.
+
+    width: D. A frozen front end and encoder stay in evaluation mode, whatever the tower's is.
+    """
+
+    def __init__(
+        self, front_end: nn.Module, encoder: Encoder, projection: nn.Module, *, width: int
+    ) -> None:
+        super().__init__()
+        assert isinstance(encoder, nn.Module)
+        self.front_end, self.encoder, self.projection = front_end, encoder, projection
+        self.width = width
+
+    @property
+    def frozen(self) -> bool:
+        """Nothing but the projection is trained, so ``encode`` may be cached."""
+        parameters = [*self.front_end.parameters(), *self.encoder.parameters()]
+        return not any(p.requires_grad for p in parameters)
+
+    @property
+    def projects(self) -> bool:
+        return any(True for _ in self.projection.parameters())
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen:
+            self.front_end.eval()
+            self.encoder.eval()
+        return self
+
+    def encode(self, batch: Batch) -> Tensor:
+        """(N, width of the encoder): the batch's own embeddings, if it brings them."""
+        if batch.embeddings is not None:
+            return batch.embeddings
+        features = self.front_end(batch)
+        return self.encoder(features.values, features.lengths).pooled
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.projection(self.encode(batch))
+
+
+class Aligned(nn.Module):
+    """Signal towers by modality, one text tower, and the scale and bias of their cosines.
+
+    scale: 1 / temperature, learned as its logarithm, at most ``max_scale`` (``clamp_scale`` after
+    every step). bias: that of the sigmoid loss; learned only if it does not start at 0.
+    """
+
+    def __init__(
+        self,
+        signals: Mapping[str, Tower],
+        text: Tower,
+        tokenizer: TextAdapter,
+        *,
+        scale: float = 1 / 0.07,
+        bias: float = 0.0,
+        max_scale: float = MAX_SCALE,
+    ) -> None:
+        super().__init__()
+        self.signals, self.text, self.tokenizer = nn.ModuleDict(signals), text, tokenizer
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.bias = nn.Parameter(torch.tensor(bias), requires_grad=bias != 0)
+        self.max_scale = max_scale
+        self._encoded: dict[str, Tensor] = {}
+
+    @property
+    def scale(self) -> Tensor:
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        self.log_scale.clamp_(0.0, math.log(self.max_scale))
+
+    def embed_signals(self, batch: Batch, modality: str | None = None) -> Tensor:
+        """(N, D); modality: which signal tower, needed only where there are several."""
+        if modality is None:
+            (tower,) = self.signals.values()
+            return tower(batch)
+        return self.signals[modality](batch)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """n >= 1 texts -> (n, D) on the CPU, without gradient, whatever the order or the company.
+
+        What a frozen encoder made of a text is remembered.
+        """
+        known = self._encoded if self.text.frozen else {}
+        new = sorted({t for t in texts if t not in known}, key=lambda t: (len(t), t))
+        training = self.training
+        self.eval()
+        for start in range(0, len(new), TEXTS_AT_ONCE):
+            part = new[start : start + TEXTS_AT_ONCE]
+            known.update(zip(part, self.text.encode(self._tokens(part)), strict=True))
+        embedded = self.text.projection(torch.stack([known[t] for t in texts])).cpu()
+        self.train(training)
+        return embedded
+
+    def _tokens(self, texts: list[str]) -> Batch:
+        ids, lengths = self.tokenizer.tokenize(texts)
+        unused = torch.zeros_like(lengths)
+        return Batch(ids, lengths, unused, unused).to(self.log_scale.device)
+
+
+def build_aligned(
+    adapter: Adapter,
+    modality: str,
+    encoder: EncoderConfig,
+    text: TextTowerConfig,
+    *,
+    width: int | None = None,
+    scale: float = 1 / 0.07,
+    bias: float = 0.0,
+) -> Aligned:
+    """One signal tower and a text tower, freshly initialised where they are not pretrained.
+
+    width: of the joint space; None: the text encoder's own, and no projection of texts.
+    UserError: checkpoints that are absent, damaged or of another modality.
+    """
+    tokenizer = text.adapter()
+    words = text.encoder.build(tokenizer)
+    joint = width or words.width
+    text_head = nn.Identity() if width is None else nn.Linear(words.width, joint, bias=False)
+    reader = encoder.build(adapter)
+    signal_head = nn.Linear(reader.width, joint, bias=False)
+    return Aligned(
+        {modality: Tower(encoder.front_end(adapter), reader, signal_head, width=joint)},
+        Tower(text.encoder.front_end(tokenizer), words, text_head, width=joint),
+        tokenizer,
+        scale=scale,
+        bias=bias,
+    )

@@ -1,0 +1,295 @@
+"""The one fit loop: contrastive training of embeddings, on one process or several.
+
+The loop knows no modality, no file and no tracking store. Its caller makes the ``Task``, listens
+after every step, and keeps its ``state_dict``. Under ``torchrun`` or ``accelerate launch`` every
+process holds its part of each batch; gradients are averaged over the processes after the backward
+pass, in one transfer. That is exact because objectives average over own rows and compare them with
+everybody's (``objectives/gather.py``). (DistributedDataParallel would need every parameter to
+take part in one forward call, which cached negatives and the scale of the cosines do not.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from multimodal.batching import count_batches, epoch_batches
+from multimodal.errors import UserError
+from multimodal.fit_config import FitConfig
+from multimodal.grad_cache import backward_in_parts
+from multimodal.objectives import Loss
+from multimodal.objectives.gather import rank, world_size
+from multimodal.optim import (
+    MovingAverage,
+    learning_rate_factor,
+    parameter_groups,
+    trained_weights,
+)
+from multimodal.processes import average_gradients, share_weights, start_processes
+
+SHOWN = 5
+
+
+class Task(Protocol):
+    """What is trained. module: everything with parameters."""
+
+    module: Any
+
+    def load(self, rows: np.ndarray) -> Any:
+        """A batch on the CPU, with ``to(device, non_blocking=...)`` and ``pin_memory()``."""
+        ...
+
+    def embed(self, batch: Any) -> tuple[Tensor, ...]:
+        """(n, D) each; those that are not trained have no gradient."""
+        ...
+
+    def loss(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Loss:
+        """Of the batch of all processes, averaged over this process's ``rows``."""
+        ...
+
+    def after_step(self) -> None:
+        """After every update, e.g. to clamp a scale."""
+        ...
+
+
+class Fit:
+    """Trains a task; ``run`` goes on where ``load_state_dict`` says.
+
+    rows: (N,) what may be loaded; lengths: (N,) of them, for batches of similar length. validate:
+    after each epoch, a score that shall rise. after_step: called with this object when the position
+    already names the next step. name_of: row -> its name, for errors. UserError: precision that the
+    device lacks, fewer than two recordings a process, patience without validation, a loss that is
+    no number (with the recordings whose embeddings are none).
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        config: FitConfig,
+        *,
+        rows: np.ndarray,
+        lengths: np.ndarray,
+        seed: int,
+        validate: Callable[[], float] | None = None,
+        after_step: Callable[[Fit], None] | None = None,
+        name_of: Callable[[int], str] = str,
+    ) -> None:
+        if config.patience is not None and validate is None:
+            raise UserError(
+                f"training.patience={config.patience} needs validation recordings: set "
+                "validation_fraction, or leave patience out."
+            )
+        self.device = start_processes(cpu=config.device == "cpu")
+        _check_precision(config, self.device)
+        self.scaler = torch.amp.GradScaler() if config.precision == "fp16" else None
+        self.task, self.config, self.rows, self.lengths = task, config, rows, lengths
+        self.seed, self.validate, self.after_step = seed, validate, after_step
+        self.name_of = name_of
+        self.module: nn.Module = task.module.to(self.device)
+        share_weights(self.module)
+        self.steps_per_epoch = count_batches(len(rows), config.batch_size, multiple=world_size())
+        if not self.steps_per_epoch:
+            raise UserError(
+                f"{len(rows)} training recordings for {world_size()} process(es): a contrastive "
+                "batch needs at least two recordings in each; give more."
+            )
+        self.total = self.steps_per_epoch * config.epochs
+        groups = parameter_groups(self.module, config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.average = None if config.ema is None else MovingAverage(self.module, config.ema)
+        self.epoch = self.step = self.total_steps = self.without_improvement = 0
+        self.best_score: float | None = None
+        self.best: dict[str, Tensor] | None = None
+        self.loss, self.terms = torch.zeros(()), dict[str, Tensor]()
+        self.grad_norm = torch.zeros(())
+        self._seen, self._seconds, self._waited = 0, 0.0, 0.0
+
+    @property
+    def throughput(self) -> float:
+        """Recordings a second, of all processes, since this object was made."""
+        return self._seen / self._seconds if self._seconds else 0.0
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time of training in which a batch was loaded and sent to the device."""
+        return self._waited / self._seconds if self._seconds else 0.0
+
+    @property
+    def learning_rate(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    def log(self) -> dict[str, float]:
+        """What a step log keeps, as numbers."""
+        terms = {name: float(value) for name, value in self.terms.items()}
+        return {
+            "loss": float(self.loss),
+            **terms,
+            "gradient_norm": float(self.grad_norm),
+            "learning_rate": self.learning_rate,
+            "recordings_per_second": self.throughput,
+            "data_wait_share": self.data_wait,
+        }
+
+    def run(self) -> None:
+        """Train to the end, or until patience ends; the module then holds the weights to keep."""
+        while self.epoch < self.config.epochs and not self._out_of_patience():
+            self.module.train()
+            for batch in self._epoch()[self.step :]:
+                self._train_on(self.rows[batch])
+            self._end_epoch()
+        with torch.no_grad():
+            if self.best is not None:
+                for name, tensor in trained_weights(self.module).items():
+                    tensor.copy_(self.best[name])
+            elif self.average is not None:
+                self.average.swap()
+
+    # ---- one step -----------------------------------------------------------------------
+
+    def _epoch(self) -> list[np.ndarray]:
+        return epoch_batches(
+            self.lengths,
+            self.config.batch_size,
+            seed=self.seed,
+            epoch=self.epoch,
+            multiple=world_size(),
+        )
+
+    def _train_on(self, rows: np.ndarray) -> None:
+        begin = time.perf_counter()
+        own = np.array_split(rows, world_size())[rank()]
+        size = self.config.micro_batch or len(own)
+        places = [own[i : i + size] for i in range(0, len(own), size)]
+        parts = [self._load(part) for part in places]
+        loaded = time.perf_counter()
+        self._set_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, embeddings = backward_in_parts(
+            self._embed,
+            lambda x: self.task.loss(x, own),
+            parts,
+            backward=self._backward,
+        )
+        self.loss, self.terms = loss.value, loss.terms
+        self._update()
+        if self.total_steps % self.config.log_every == 0:
+            self._refuse_nan(embeddings, own)
+        self._advance(len(rows))
+        self._waited += loaded - begin
+        self._seconds += time.perf_counter() - begin
+        if self.after_step is not None:
+            self.after_step(self)
+
+    def _load(self, rows: np.ndarray) -> Any:
+        batch = self.task.load(rows)
+        if self.device.type == "cuda":
+            return batch.pin_memory().to(self.device, non_blocking=True)
+        return batch.to(self.device)
+
+    def _embed(self, batch: Any) -> tuple[Tensor, ...]:
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
+        with torch.autocast(self.device.type, kind) if kind is not None else nullcontext():
+            if self.config.gradient_checkpointing and torch.is_grad_enabled():
+                return checkpoint(self.task.embed, batch, use_reentrant=False)  # pyright: ignore
+            return self.task.embed(batch)
+
+    def _backward(self, loss: Tensor) -> None:
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def _set_rate(self) -> None:
+        warmup = round(self.config.warmup * self.total)
+        factor = learning_rate_factor(self.total_steps, total=self.total, warmup=warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * self.config.learning_rate
+
+    def _update(self) -> None:
+        trained = [p for p in self.module.parameters() if p.grad is not None]
+        average_gradients(trained)
+        scaler = self.scaler
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        limit = self.config.clip_norm or float("inf")
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(trained, limit)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            before = scaler.get_scale()
+            scaler.step(self.optimizer)
+            scaler.update()
+            if scaler.get_scale() < before:  # the step was left out: gradients had overflowed
+                return
+        self.task.after_step()
+        if self.average is not None:
+            self.average.update()
+
+    def _advance(self, count: int) -> None:
+        self._seen += count
+        self.step, self.total_steps = self.step + 1, self.total_steps + 1
+
+    def _end_epoch(self) -> None:
+        self.epoch, self.step = self.epoch + 1, 0
+        if self.validate is None:
+            return
+        with nullcontext() if self.average is None else self.average.applied():
+            self.module.eval()
+            score = self.validate()
+            if self.best_score is None or score > self.best_score:
+                weights = trained_weights(self.module)
+                self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
+                self.best_score, self.without_improvement = score, 0
+            else:
+                self.without_improvement += 1
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.patience
+        return patience is not None and self.without_improvement >= patience
+
+    def _refuse_nan(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> None:
+        if torch.isfinite(self.loss):
+            return
+        finite = [x.isfinite().all(dim=1).cpu() for x in embeddings]
+        bad = rows[~torch.stack(finite).all(dim=0).numpy()]
+        named = ", ".join(repr(self.name_of(int(row))) for row in bad[:SHOWN])
+        who = f"; embeddings with NaN: {named}{', ...' * (len(bad) > SHOWN)}" if len(bad) else ""
+        raise UserError(
+            f"the loss became {float(self.loss)} at step {self.total_steps + 1}{who}: lower "
+            f"training.learning_rate ({self.config.learning_rate}), or leave the recordings out."
+        )
+
+    # ---- state --------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values: all but the global random states."""
+        scaler = self.scaler
+        return {
+            "weights": trained_weights(self.module),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "position": [self.epoch, self.step, self.total_steps, self.without_improvement],
+            "best": [self.best_score, self.best],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for name, tensor in trained_weights(self.module).items():
+                tensor.copy_(state["weights"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step, self.total_steps, self.without_improvement = state["position"]
+        self.best_score, self.best = state["best"]
+
+
+def _check_precision(config: FitConfig, device: torch.device) -> None:
+    if config.precision == "fp16" and device.type != "cuda":
+        raise UserError("training.precision=fp16 needs a GPU; use bf16 or fp32 on a CPU.")
