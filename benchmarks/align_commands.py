@@ -18,7 +18,7 @@ from benchmarks.commands import print_places
 from benchmarks.config import load_config
 from benchmarks.machine import pick_device
 from benchmarks.progress import FitObserver
-from benchmarks.report import by_learner, percent, print_table
+from benchmarks.report import by_learner, interval, percent, print_table
 from benchmarks.result import RESULT_FILE, Result
 from benchmarks.result_files import load_result
 from benchmarks.tracking import check_store, make_tracker
@@ -126,7 +126,7 @@ def print_wordings(results: Sequence[Result], out: Console) -> None:
         table.add_row(Text(template), *cells)
     table.add_section()
     for key, words in SUMMARY.items():
-        values = [[r.metrics.get(key) for r in learners[label]] for label in found]
-        if all(v is not None for part in values for v in part):
-            table.add_row(words, *(percent(float(np.mean(part))) for part in values))
+        means = [interval([r.metrics.get(key) for r in learners[label]]) for label in found]
+        if any(means):
+            table.add_row(words, *("–" if m is None else percent(m.mean) for m in means))
     out.print(table)

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from benchmarks.config import CommandConfig, RunConfig, SignalConfig
+from benchmarks.config import CommandConfig, RunConfig, SignalConfig, TrainingConfig
 from benchmarks.workspace import check_writable
 from continual.classifier import Classifier
 from continual.learners import Learner, LearnerContext
+from continual.learners.cwcl import AlignedClassifier
 from continual.scenarios import Stream
 from multimodal.datasets import DatasetConfig
 from multimodal.encoders import EncoderConfig
@@ -78,8 +80,29 @@ def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learne
     front_end, encoder = config.encoder.front_end(data.adapter), config.encoder.build(data.adapter)
     classes, multi_label = data.manifest.num_classes, data.manifest.multi_label
     model = Classifier(front_end, encoder, classes, multi_label=multi_label).to(device)
-    context = LearnerContext(model=model, seed=config.seeds[0])
+    context = LearnerContext(
+        model=model,
+        seed=config.seeds[0],
+        class_names=data.manifest.class_names,
+        modality=config.modality.registered_name,
+        texts=data.manifest.texts,
+        cache_folder=cache_folder(config),
+    )
     return config.learners[0].build(context)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW of what is trained; a scale of cosines is no weight that should shrink."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim]},
+        {"params": [p for p in trained if not p.ndim], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]] or groups[:1],
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+    )
 
 
 def batch_source(
@@ -90,10 +113,11 @@ def batch_source(
     With augmentation there is nothing to cache: every epoch sees other signals.
     """
     model = learner.model
-    frozen = learner.trains and isinstance(model, Classifier) and model.frozen
+    known = isinstance(model, Classifier | AlignedClassifier)
+    frozen = learner.trains and known and model.frozen
     if not frozen or data.adapter.augment() is not None:
         return data.signals
-    assert isinstance(model, Classifier)
+    assert isinstance(model, Classifier | AlignedClassifier)
     cache = EmbeddingCache(
         data.signals,
         model.front_end,

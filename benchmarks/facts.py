@@ -80,7 +80,27 @@ def result_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
     name = score_name(stream.manifest)
     matrix_key = "accuracy_matrix" if name == "accuracy" else "auroc_matrix"
     extra = {matrix_key: matrix, f"validation_{name}": records["validation"]}
-    return {**values, **details, **extra}
+    return {**values, **details, **extra, **_zero_shot(records["zero_shot"])}
+
+
+def _zero_shot(records: list[dict[str, float | None]]) -> dict[str, Any]:
+    """Of learners that know texts: on classes to come, and on held-out ones, over the stream.
+
+    The lists begin before training; ``future_zero_shot_accuracy`` is the mean after experiences.
+    """
+    found: dict[str, Any] = {}
+    for name in ("future", "held_out"):
+        series = [record[name] for record in records]
+        if any(value is not None for value in series):
+            found[f"{name}_zero_shot_by_experience"] = series
+    future = [r["future"] for r in records[1:] if r["future"] is not None]
+    if future:
+        found["future_zero_shot_accuracy"] = sum(future) / len(future)
+        chances = [r["future_chance"] for r in records[1:] if r["future_chance"] is not None]
+        found["future_zero_shot_chance"] = sum(chances) / len(chances)
+    if "held_out_zero_shot_by_experience" in found:
+        found["held_out_zero_shot_accuracy"] = records[-1]["held_out"]
+    return found
 
 
 def make_result(

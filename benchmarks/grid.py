@@ -123,4 +123,7 @@ def usable(stream: Stream, signals: SignalCache) -> Stream:
         )
         for e in stream.experiences
     )
-    return replace(stream, experiences=kept)
+    held = stream.held_out
+    if held is not None:
+        held = replace(held, test=signals.usable(held.test))
+    return replace(stream, experiences=kept, held_out=held)

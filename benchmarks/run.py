@@ -19,7 +19,13 @@ import torch
 import yaml
 
 from benchmarks import machine
-from benchmarks.assemble import Data, batch_source, build_learner, seed_everything
+from benchmarks.assemble import (
+    Data,
+    batch_source,
+    build_learner,
+    build_optimizer,
+    seed_everything,
+)
 from benchmarks.config import RunConfig
 from benchmarks.facts import dataset_facts, make_result, public, score_name, tags
 from benchmarks.journal import Journal
@@ -79,6 +85,7 @@ class Run:
             "validation": [],
             "details": {},
             "baseline": None,
+            "zero_shot": [],
         }
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.seconds_before, self.clock = 0.0, time.perf_counter()
@@ -87,10 +94,6 @@ class Run:
 
     def _strategy(self) -> LearnerStrategy:
         training = self.config.training
-        trainable = [p for p in self.learner.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trainable, lr=training.learning_rate, weight_decay=training.weight_decay
-        )
         own_epochs = getattr(self.config.learners[0], "epochs", None)
         epochs = 1 if self.config.quick else own_epochs or training.epochs
         return LearnerStrategy(
@@ -98,7 +101,7 @@ class Run:
             stream=self.stream,
             gather=self.source.gather,
             augment=self.data.adapter.augment(),
-            optimizer=optimizer,
+            optimizer=build_optimizer(self.learner.model, training),
             seed=self.seed,
             train_mb_size=training.batch_size,
             train_epochs=epochs,
@@ -165,6 +168,8 @@ class Run:
             self.observer.begin(self._total_steps(), strategy.position.total_steps)
         if strategy.position == Position() and total > 1:
             self.records["baseline"] = self.evaluator.baseline()
+        if strategy.position == Position():
+            self._score_unseen(0)
         for index in range(strategy.position.experience, total):
             strategy.train(self.benchmark.train_stream[index], eval_streams=[])
             self._experience_done(index, total)
@@ -189,10 +194,12 @@ class Run:
         # Joint training has met every experience after its only one.
         validation = self.evaluator.validation(index + 1 if total > 1 else len(self.stream))
         self.records["validation"].append(validation)
+        unseen = self._score_unseen(index + 1 if total > 1 else len(self.stream))
         measure = score_name(self.data.manifest)
         values = {f"test_{measure}/experience_{j + 1:02d}": s for j, s in enumerate(scores)}
         if validation is not None:
             values[f"validation_{measure}"] = validation
+        values |= {f"zero_shot_{k}": v for k, v in (unseen or {}).items() if v is not None}
         self.journal.write(values, self.strategy.position.total_steps)
         self._save_model(index)
         self._save_checkpoint()
@@ -200,6 +207,12 @@ class Run:
             raise KeyboardInterrupt
         if self.observer is not None:
             self.observer.experience_done(index, total, measure, scores)
+
+    def _score_unseen(self, exposed: int) -> dict[str, float | None] | None:
+        found = self.evaluator.zero_shot(exposed)
+        if found is not None:
+            self.records["zero_shot"].append(found)
+        return found
 
     def _after_step(self, strategy: LearnerStrategy) -> None:
         assert self.journal is not None
@@ -270,7 +283,7 @@ class Run:
         folder.mkdir(exist_ok=True)
         path = folder / f"experience_{index + 1:02d}.safetensors"
         # Copies, because safetensors refuses weights that two modules share.
-        tensors = {k: v.clone() for k, v in self.learner.model.state_dict().items()}
+        tensors = {k: v.clone() for k, v in self.learner.weights().items()}
         safetensors.torch.save_file(tensors, path)
         key = f"mean_test_{score_name(self.data.manifest)}"
         self.tracker.log_model(path.stem, path, {key: float(np.mean(self.records["matrix"][-1]))})

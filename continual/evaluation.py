@@ -39,6 +39,39 @@ class Evaluator:
         assert len(defined) == len(scores), "check_stream lets no such experience through"
         return defined, self._details(predicted, rows)
 
+    def zero_shot(self, exposed: int) -> dict[str, float | None] | None:
+        """Accuracy on classes never trained on, named by their texts; None if the learner cannot.
+
+        exposed: number of experiences met. ``future``: test recordings of the classes still to
+        come, among these; ``future_chance``: 1 / their number. ``held_out``: those of the stream's
+        held-out classes, among those. None where fewer than two classes are left.
+        """
+        tasks = {"future": self._future(exposed), "held_out": self.stream.held_out}
+        found: dict[str, float | None] = {"future_chance": None}
+        for name, task in tasks.items():
+            found[name] = None
+            if task is None or len(task.classes) < 2:
+                continue
+            scores = score_all(self.learner, self.batches(task.test))
+            if scores is None:
+                return None
+            classes = np.array(task.classes)
+            named = classes[scores[:, classes].argmax(axis=1)]
+            found[name] = float(np.mean(named == self.stream.manifest.labels[task.test]))
+            if name == "future":
+                found["future_chance"] = 1 / len(classes)
+        return found
+
+    def _future(self, exposed: int) -> Experience | None:
+        """What is still to come, as one experience; None if a class of it was met before."""
+        met = {c for e in self.stream.experiences[:exposed] for c in e.classes}
+        rest = self.stream.experiences[exposed:]
+        classes = tuple(sorted({c for e in rest for c in e.classes}))
+        if not rest or met.intersection(classes) or self.stream.manifest.multi_label:
+            return None
+        none, test = np.empty(0, dtype=np.int64), np.concatenate([e.test for e in rest])
+        return Experience("future", classes, none, none, np.unique(test))
+
     def validation(self, count: int) -> float | None:
         """The score on validation recordings and classes of the first ``count`` experiences.
 
@@ -136,3 +169,15 @@ def predict(learner: Learner, batches: Iterator[Batch]) -> Prediction:
         torch.cat(scores) if scores else None,
         tuple(text for part in texts for text in part) if texts else None,
     )
+
+
+def score_all(learner: Learner, batches: Iterator[Batch]) -> np.ndarray | None:
+    """(N, C) scores of all classes, on the CPU, or None if the learner cannot name unseen ones."""
+    parts = []
+    with evaluating(learner):
+        for batch in batches:
+            scores = learner.score_all(batch)
+            if scores is None:
+                return None
+            parts.append(scores.cpu())
+    return torch.cat(parts).numpy()

@@ -136,9 +136,14 @@ class Aligned(nn.Module):
             return tower(batch)
         return self.signals[modality](batch)
 
-    @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """n >= 1 texts -> (n, D) on the CPU, without gradient, whatever the order or the company.
+        """n >= 1 texts -> (n, D) on the CPU, without gradient, whatever their order or company."""
+        with torch.no_grad():
+            return self.text.projection(self.encode_texts(texts)).cpu()
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """n >= 1 texts -> (n, W), what the encoder makes of them before the projection.
 
         What a frozen encoder made of a text is remembered.
         """
@@ -149,9 +154,8 @@ class Aligned(nn.Module):
         for start in range(0, len(new), TEXTS_AT_ONCE):
             part = new[start : start + TEXTS_AT_ONCE]
             known.update(zip(part, self.text.encode(self._tokens(part)), strict=True))
-        embedded = self.text.projection(torch.stack([known[t] for t in texts])).cpu()
         self.train(training)
-        return embedded
+        return torch.stack([known[t] for t in texts])
 
     def _tokens(self, texts: list[str]) -> Batch:
         ids, lengths = self.tokenizer.tokenize(texts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -29,10 +30,16 @@ class LearnerContext:
     """What a learner is built from.
 
     model: the encoder with its classification head, freshly initialised. seed: of the run.
+    class_names: C names. modality: registered name. texts: of every manifest row, or None.
+    cache_folder: for embeddings of texts; None: in memory.
     """
 
     model: Classifier
     seed: int
+    class_names: tuple[str, ...] = ()
+    modality: str = ""
+    texts: tuple[str, ...] | None = None
+    cache_folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -115,10 +122,18 @@ class Learner:
         """Called without gradients, in evaluation mode."""
         raise NotImplementedError
 
+    def score_all(self, batch: Batch) -> Tensor | None:
+        """(N, C) scores of all classes, also those not exposed, or None if it cannot name those."""
+        return None
+
+    def weights(self) -> dict[str, Tensor]:
+        """What of the model is worth keeping in a file."""
+        return self.model.state_dict()
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes: tensors and plain values only."""
         memory = None if self.memory is None else self.memory.state_dict()
-        return {"model": self.model.state_dict(), "memory": memory}
+        return {"model": self.weights(), "memory": memory}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -155,7 +170,7 @@ class ClassifierLearner(Learner):
 
 
 @torch.no_grad()
-def embed(model: Classifier, info: ExperienceInfo) -> Tensor:
+def embed(model: Any, info: ExperienceInfo) -> Tensor:
     """(N, D) pooled embeddings of an experience's training recordings, in evaluation mode."""
     training = model.training
     model.eval()

@@ -35,10 +35,14 @@ class Experience:
 
 @dataclass(frozen=True)
 class Stream:
-    """Experiences in the order in which learners meet them."""
+    """Experiences in the order in which learners meet them.
+
+    held_out: classes that no experience shows, with their test recordings: a zero-shot task.
+    """
 
     manifest: Manifest
     experiences: tuple[Experience, ...]
+    held_out: Experience | None = None
 
     def __post_init__(self) -> None:
         check_stream(self)
@@ -49,7 +53,8 @@ class Stream:
     @property
     def rows(self) -> np.ndarray:
         """All manifest rows of the stream, ascending."""
-        parts = [(e.train, e.validation, e.test) for e in self.experiences]
+        every = [*self.experiences, *([self.held_out] if self.held_out else [])]
+        parts = [(e.train, e.validation, e.test) for e in every]
         return np.unique(np.concatenate([rows for part in parts for rows in part]))
 
     def classes_of(self, rows: np.ndarray) -> tuple[int, ...]:

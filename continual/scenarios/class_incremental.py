@@ -32,7 +32,8 @@ class ClassIncrementalConfig(Config):
     the first one. shuffle: seeded class order (False: the dataset's own). class_order_seed: None
     follows the run's seed, so that seeds differ in class order too. validation_fraction: share of
     the training recordings held out (whole groups, where groups are known), unless the dataset
-    has a validation split of its own.
+    has a validation split of its own. held_out: names of classes that no experience shows; learners
+    that know texts are tested on them, zero-shot, all along the stream.
     """
 
     num_experiences: Annotated[int, Field(ge=1)] | None = None
@@ -41,6 +42,7 @@ class ClassIncrementalConfig(Config):
     shuffle: bool = True
     class_order_seed: Annotated[int, Field(ge=0)] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    held_out: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> ClassIncrementalConfig:
@@ -71,11 +73,29 @@ class ClassIncrementalConfig(Config):
                 own = {**rows, "train": np.sort(np.concatenate([own["train"], share]))}
             name = f"{i + 1}: " + ", ".join(manifest.class_names[c] for c in classes)
             experiences.append(Experience(name, tuple(classes), **own))
-        return Stream(manifest, tuple(experiences))
+        return Stream(manifest, tuple(experiences), self._held_out(manifest))
+
+    def _held_out(self, manifest: Manifest) -> Experience | None:
+        if not self.held_out:
+            return None
+        known = list(manifest.class_names)
+        for name in self.held_out:
+            if name not in known:
+                raise UserError(f"scenario.held_out: no class {name!r}{did_you_mean(name, known)}")
+        classes = tuple(known.index(name) for name in self.held_out)
+        if manifest.multi_label or len(set(classes)) < max(2, len(classes)):
+            raise UserError(
+                f"scenario.held_out={list(self.held_out)}: give at least two different classes, of "
+                "data with one label a recording."
+            )
+        test = manifest.indices("test")
+        test, none = test[np.isin(manifest.labels[test], classes)], np.empty(0, dtype=np.int64)
+        return Experience("held out", classes, none, none, test)
 
     def _drawn(self, manifest: Manifest, seed: int) -> list[list[int]]:
         count, first = self.num_experiences or 1, self.first_experience
-        total = manifest.num_classes
+        order = [c for c, name in enumerate(manifest.class_names) if name not in self.held_out]
+        total = len(order)
         rest, slots = (total, count) if first is None else (total - first, count - 1)
         if rest < slots or (slots == 0 and rest > 0):
             raise UserError(
@@ -84,9 +104,8 @@ class ClassIncrementalConfig(Config):
                 + f" does not fit the {total} classes of dataset {manifest.name!r}: "
                 + "every experience needs at least one class and every class an experience."
             )
-        order = list(range(total))
         if self.shuffle:
-            order = np.random.default_rng(seed).permutation(total).tolist()
+            order = np.random.default_rng(seed).permutation(order).tolist()
         sizes = [rest // slots + (i < rest % slots) for i in range(slots)]
         sizes = sizes if first is None else [first, *sizes]
         ends = np.cumsum(sizes).tolist()
@@ -94,7 +113,7 @@ class ClassIncrementalConfig(Config):
 
     def _listed(self, manifest: Manifest) -> list[list[int]]:
         assert self.classes is not None
-        known = list(manifest.class_names)
+        known = [name for name in manifest.class_names if name not in self.held_out]
         wanted = [name for group in self.classes for name in group]
         for name in wanted:
             if name not in known:
@@ -106,4 +125,4 @@ class ClassIncrementalConfig(Config):
                 f"scenario.classes must name every class of {manifest.name!r} once; "
                 f"repeated: {repeated or 'none'}, missing: {forgotten or 'none'}."
             )
-        return [[known.index(n) for n in group] for group in self.classes]
+        return [[manifest.class_names.index(n) for n in group] for group in self.classes]

@@ -1,0 +1,245 @@
+"""The fit loop against a bare loop; resume, processes, average, patience and bad numbers."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from multimodal.batching import epoch_batches
+from multimodal.errors import UserError
+from multimodal.fit_config import FitConfig
+from multimodal.objectives import Loss
+from multimodal.objectives.contrastive import info_nce
+from multimodal.objectives.gather import world_size
+from multimodal.optim import learning_rate_factor
+from multimodal.training import Fit
+
+COUNT = 22
+
+
+class Pair:
+    def __init__(self, a: Tensor, b: Tensor) -> None:
+        self.a, self.b = a, b
+
+    def to(self, device: Any, non_blocking: bool = False) -> Pair:
+        return Pair(self.a.to(device), self.b.to(device))
+
+
+class Toy:
+    """Two small towers over random vectors."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        torch.manual_seed(0)
+        self.module = nn.ModuleDict(
+            {
+                "a": nn.Sequential(nn.Linear(6, 8), nn.Dropout(dropout), nn.Linear(8, 4)),
+                "b": nn.Linear(6, 4),
+            }
+        )
+        self.module.register_parameter("log_scale", nn.Parameter(torch.tensor(1.0)))
+        random = torch.Generator().manual_seed(1)
+        self.data = torch.randn(2, COUNT, 6, generator=random)
+
+    def load(self, rows: np.ndarray) -> Pair:
+        at = torch.from_numpy(rows)
+        return Pair(self.data[0, at], self.data[1, at])
+
+    def embed(self, batch: Pair) -> tuple[Tensor, ...]:
+        return self.module["a"](batch.a), self.module["b"](batch.b)
+
+    def loss(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Loss:
+        scale = self.module.get_parameter("log_scale").exp()
+        return info_nce(*embeddings, scale, gather=world_size() > 1)
+
+    def after_step(self) -> None:
+        with torch.no_grad():
+            self.module.get_parameter("log_scale").clamp_(0, 2)
+
+
+def config_of(**changes: Any) -> FitConfig:
+    fields = {"epochs": 3, "batch_size": 8, "device": "cpu", "learning_rate": 0.01}
+    return FitConfig(**{**fields, **changes})
+
+
+def fit_of(task: Toy | None = None, seed: int = 1, **changes: Any) -> Fit:
+    listening = {k: changes.pop(k) for k in ("validate", "after_step") if k in changes}
+    rows = np.arange(COUNT)
+    return Fit(
+        task or Toy(),
+        config_of(**changes),
+        rows=rows,
+        lengths=1 + rows % 5,
+        seed=seed,
+        **listening,
+    )
+
+
+def weights(fit: Fit) -> Tensor:
+    return torch.cat([p.detach().reshape(-1) for p in fit.module.parameters()])
+
+
+def test_equals_a_bare_loop() -> None:
+    fit, toy = fit_of(), Toy()
+    fit.run()
+    matrices = [p for p in toy.module.parameters() if p.ndim >= 2]
+    vectors = [p for p in toy.module.parameters() if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": 0.1},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    optimizer, step = torch.optim.AdamW(groups, lr=0.01), 0
+    for epoch in range(3):
+        for batch in epoch_batches(1 + np.arange(COUNT) % 5, 8, seed=1, epoch=epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 * learning_rate_factor(step, total=9, warmup=1)
+            optimizer.zero_grad()
+            toy.loss(toy.embed(toy.load(batch)), batch).value.backward()
+            torch.nn.utils.clip_grad_norm_(toy.module.parameters(), 1.0)
+            optimizer.step()
+            toy.after_step()
+            step += 1
+    assert fit.total_steps == fit.total == step
+    expected = torch.cat([p.detach().reshape(-1) for p in toy.module.parameters()])
+    assert torch.equal(weights(fit), expected)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"micro_batch": 3},
+        {"gradient_checkpointing": True},
+        {"micro_batch": 5, "gradient_checkpointing": True},
+    ],
+)
+def test_savings_of_memory_change_nothing(changes: dict) -> None:
+    plain, saving = fit_of(), fit_of(**changes)
+    plain.run()
+    saving.run()
+    torch.testing.assert_close(weights(plain), weights(saving), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 8])
+def test_resumes_exactly_in_the_middle_of_an_epoch(stop: int) -> None:
+    class Stopped(Exception):
+        pass
+
+    saved: dict[str, Any] = {}
+
+    def after_step(fit: Fit) -> None:
+        if fit.total_steps == stop:
+            saved.update(copy.deepcopy(fit.state_dict()), random=torch.get_rng_state())
+            raise Stopped
+
+    settings = {"ema": 0.9, "validate": lambda: 0.0, "epochs": 3}
+    torch.manual_seed(5)
+    whole = fit_of(Toy(0.3), **settings)
+    torch.manual_seed(6)
+    whole.run()
+    torch.manual_seed(5)
+    first = fit_of(Toy(0.3), after_step=after_step, **settings)
+    torch.manual_seed(6)
+    with pytest.raises(Stopped):
+        first.run()
+    torch.manual_seed(99)
+    second = fit_of(Toy(0.3), **settings)
+    second.load_state_dict(saved)
+    torch.set_rng_state(saved["random"])
+    second.run()
+    assert second.total_steps == whole.total_steps
+    assert torch.equal(weights(second), weights(whole))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_other_ones() -> None:
+    runs = [fit_of(seed=seed) for seed in (1, 1, 2)]
+    for run in runs:
+        run.run()
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+    assert not torch.equal(weights(runs[0]), weights(runs[2]))
+
+
+def test_patience_stops_and_the_best_weights_stay() -> None:
+    scores, seen = iter([0.2, 0.5, 0.4, 0.3, 0.9]), []
+
+    def validate() -> float:
+        seen.append(weights(fit))
+        return next(scores)
+
+    fit = fit_of(epochs=9, patience=2, validate=validate)
+    fit.run()
+    assert (fit.epoch, fit.best_score) == (4, 0.5)
+    assert torch.equal(weights(fit), seen[1])
+
+
+def test_the_average_is_what_is_validated_and_kept() -> None:
+    seen = []
+    fit = fit_of(epochs=1, ema=0.9, validate=lambda: seen.append(weights(fit)) or 1.0)
+    fit.run()
+    assert torch.equal(weights(fit), seen[0])
+    assert fit.average is not None
+    plain = fit_of(epochs=1)
+    plain.run()
+    assert not torch.equal(weights(plain), weights(fit))
+
+
+def test_bfloat16_trains_about_alike() -> None:
+    plain, mixed = fit_of(), fit_of(precision="bf16")
+    plain.run()
+    mixed.run()
+    assert not torch.equal(weights(plain), weights(mixed))
+    torch.testing.assert_close(weights(plain), weights(mixed), rtol=0, atol=0.05)
+
+
+def test_nan_is_named_with_its_recordings() -> None:
+    toy = Toy()
+    toy.data[0, [4, 7]] = float("nan")
+    with pytest.raises(UserError, match=r"loss became nan.*'\d+'.*learning_rate \(0\.01\)"):
+        fit_of(toy, log_every=1).run()
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(UserError, match="patience=2 needs validation"):
+        fit_of(patience=2)
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        fit_of(precision="fp16")
+    with pytest.raises(UserError, match="at least two recordings"):
+        Fit(Toy(), config_of(), rows=np.arange(1), lengths=np.ones(1), seed=1)
+    with pytest.raises(ValidationError):
+        FitConfig(batch_size=1)
+
+
+def _process(rank: int, count: int, folder: str, changes: dict) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29517",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    torch.set_num_threads(1)
+    toy = Toy()
+    if rank:  # the first process's weights must win
+        nn.init.zeros_(toy.module.get_parameter("b.weight"))
+    fit = fit_of(toy, **changes)
+    fit.run()
+    torch.save(weights(fit), Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("changes", [{}, {"micro_batch": 3}])
+def test_two_processes_train_like_one(tmp_path: Path, changes: dict) -> None:
+    multiprocessing.spawn(_process, args=(2, str(tmp_path), changes), nprocs=2)  # pyright: ignore
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert torch.equal(found[0], found[1])
+    alone = fit_of(**changes)
+    alone.run()
+    torch.testing.assert_close(found[0], weights(alone), rtol=1e-4, atol=1e-5)
