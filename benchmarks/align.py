@@ -6,8 +6,10 @@ when the run is done, ``result.json``.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ from multimodal.errors import UserError, did_you_mean
 from multimodal.evaluation.scores import Scores, Wanted, score
 from multimodal.modalities import Adapter
 from multimodal.objectives.alignment import AlignmentConfig
+from multimodal.processes import is_first, start_processes
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
 from multimodal.towers import Aligned, Tower, build_aligned
@@ -57,8 +60,11 @@ class AlignRun:
         assert len(config.objectives) == len(config.seeds) == 1
         self.config, self.data, self.observer = config, data, observer
         self.tracker: Tracker = tracker or NullTracker()
-        self.seed, self.folder = config.seeds[0], config.folder
-        self.device = machine.pick_device(config.training.device)
+        self.seed = config.seeds[0]
+        # Only the first of several processes has the run's folder; the others' is thrown away.
+        self.thrown_away = None if is_first() else tempfile.TemporaryDirectory()
+        self.folder = Path(self.thrown_away.name) if self.thrown_away else config.folder
+        self.device = start_processes(cpu=machine.pick_device(config.training.device).type == "cpu")
         if config.training.threads is not None:
             torch.set_num_threads(config.training.threads)
         seed_everything(self.seed)
@@ -149,7 +155,7 @@ class AlignRun:
             return result
 
     def _open(self) -> None:
-        state = checkpoint.load(self.folder / "checkpoint")
+        state = checkpoint.load(self.config.folder / "checkpoint")
         check_same_run(self.folder, self.config, self.data.manifest.content_hash, state)
         text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
         write_atomically(self.folder / "config.yaml", text)
@@ -172,7 +178,8 @@ class AlignRun:
         self.fit.run()
         if self.interrupted:
             raise KeyboardInterrupt
-        self._log_epoch()
+        if self.fit.total_steps % self.config.training.log_every:
+            self._log()
         save_aligned(self.model, self.folder / MODEL_FILE)
         split = "test" if len(self.rows["test"]) else "train"
         scores = self.evaluate(split)
@@ -246,7 +253,7 @@ class AlignRun:
     def _after_step(self, fit: Fit) -> None:
         steps, training = fit.total_steps, self.config.training
         if steps % training.log_every == 0:
-            self._log_epoch()
+            self._log()
         if self.observer is not None:
             self.observer.step(fit)
         if self.interrupted or steps % training.checkpoint_every == 0:
@@ -254,7 +261,7 @@ class AlignRun:
         if self.interrupted:
             raise KeyboardInterrupt
 
-    def _log_epoch(self) -> None:
+    def _log(self) -> None:
         self.journal.write(self.fit.log(), self.fit.total_steps)
         self.tracker.grow(self.journal)
 

@@ -21,9 +21,10 @@ from benchmarks.progress import FitObserver
 from benchmarks.report import by_learner, interval, percent, print_table
 from benchmarks.result import RESULT_FILE, Result
 from benchmarks.result_files import load_result
-from benchmarks.tracking import check_store, make_tracker
+from benchmarks.tracking import TrackingConfig, check_store, make_tracker
 from benchmarks.workspace import check_same_run, check_writable, clear
 from benchmarks.zeroshot import ZeroShotGrid
+from multimodal.processes import is_first, start_processes
 
 SUMMARY = {
     "zero_shot_top1_template_mean": "mean of these",
@@ -38,13 +39,20 @@ SUMMARY = {
 
 
 def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
-    """Train every objective and seed of a config; print the table and say where to look."""
+    """Train every objective and seed of a config; print the table and say where to look.
+
+    Of several processes only the first writes and prints.
+    """
+    from accelerate import PartialState
+
     config = load_config(path, overrides, model=AlignConfig)
-    console, out = Console(stderr=True), Console()
-    data = _checked(config)
+    start_processes(cpu=pick_device(config.training.device).type == "cpu")
+    console, out = (Console(stderr=err, quiet=not is_first()) for err in (True, False))
     cells = config.cells()
-    for cell in cells if fresh else ():
-        clear(cell.folder)
+    with PartialState().main_process_first():
+        data = _checked(config)
+        for cell in cells if fresh and is_first() else ():
+            clear(cell.folder)
     results = []
     with FitObserver(console) as observer:
         for number, cell in enumerate(cells):
@@ -53,9 +61,10 @@ def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
                 f"seed {cell.seeds[0]}"
             )
             results.append(_run_cell(cell, data, observer, console))
-    print_table(results, out)
-    print_wordings(results, out)
-    print_places(config, out)
+    if is_first():
+        print_table(results, out)
+        print_wordings(results, out)
+        print_places(config, out)
 
 
 def _checked(config: AlignConfig) -> Data:
@@ -83,7 +92,7 @@ def _run_cell(cell: AlignConfig, data: Data, observer: FitObserver, console: Con
         console.print(f"{observer.title}: done before, result reused")
         return result
     tracker = make_tracker(
-        cell.tracking,
+        cell.tracking if is_first() else TrackingConfig(store="none"),
         experiment=cell.experiment,
         folder=cell.folder,
         output_dir=Path(cell.output_dir),
@@ -111,7 +120,9 @@ def print_wordings(results: Sequence[Result], out: Console) -> None:
     """Each template alone, one column a model: mean over seeds."""
     learners = by_learner(results)
     found = {
-        label: [r.evaluation["templates"] for r in runs if r.evaluation.get("templates")]
+        label: [
+            r.evaluation["top1_by_template"] for r in runs if r.evaluation.get("top1_by_template")
+        ]
         for label, runs in learners.items()
     }
     found = {label: values for label, values in found.items() if values}

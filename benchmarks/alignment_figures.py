@@ -39,7 +39,9 @@ def wordings(learners: dict[str, list[Result]]) -> str:
 
 
 def _mean_top1(runs: Sequence[Result]) -> dict[str, float]:
-    found = [run.evaluation["templates"] for run in runs if run.evaluation.get("templates")]
+    found = [
+        run.evaluation["top1_by_template"] for run in runs if run.evaluation.get("top1_by_template")
+    ]
     if not found:
         return {}
     return {t: float(np.mean([f[t] for f in found if t in f])) for t in found[0]}

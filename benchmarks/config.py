@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
+import yaml
 from pydantic import Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
@@ -49,6 +50,9 @@ class CommandConfig(Config):
     cache: Literal["memory", "disk"] = "memory"
     skip_damaged: bool = False
     quick: bool = False
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True)
 
     @property
     def hash(self) -> str:

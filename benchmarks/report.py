@@ -138,7 +138,7 @@ def _labels(name: str, runs: list[Result]) -> list[str]:
     differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]
     labels = []
     for each in settings:
-        words = [f"{key}={each.get(key, 'default')}" for key in differing]
+        words = [f"{key.removeprefix('learner.')}={each.get(key, 'default')}" for key in differing]
         labels.append(f"{name} ({', '.join(words)})" if words else name)
     return labels
 

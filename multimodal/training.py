@@ -275,6 +275,7 @@ class Fit:
             "scaler": None if scaler is None else scaler.state_dict(),
             "position": [self.epoch, self.step, self.total_steps, self.without_improvement],
             "best": [self.best_score, self.best],
+            "last": [self.loss, self.terms],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -288,6 +289,7 @@ class Fit:
             self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.total_steps, self.without_improvement = state["position"]
         self.best_score, self.best = state["best"]
+        self.loss, self.terms = state["last"]
 
 
 def _check_precision(config: FitConfig, device: torch.device) -> None:

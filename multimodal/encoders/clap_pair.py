@@ -19,9 +19,10 @@ from multimodal.encoders.pretrained import read_config, refuse_pickles
 from multimodal.errors import UserError
 from multimodal.hub import local_folder
 from multimodal.modalities.audio import AudioAdapter, AudioConfig
-from multimodal.modalities.text import TextAdapter, TextConfig
+from multimodal.modalities.text import TextAdapter, TextConfig, load_tokenizer
 
 TEXTS_AT_ONCE = 64
+MOST_TOKENS = 77  # of the texts that CLAP models were trained on
 
 
 class ClapPair(nn.Module):
@@ -103,7 +104,7 @@ def open_clap(checkpoint: str, revision: str | None) -> tuple[ClapPair, AudioAda
     model = load_model(ClapModel, folder)
     tokenizer = TextConfig(
         tokenizer=str(folder),
-        max_length=min(77, config.text_config.max_position_embeddings - 2),
+        max_length=min(MOST_TOKENS, load_tokenizer(str(folder)).model_max_length),
     ).build()
     facts = {"name": checkpoint, "revision": revision, "weights": _digest(folder)}
     return ClapPair(model, features, tokenizer, facts), adapter

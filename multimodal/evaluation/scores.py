@@ -42,7 +42,7 @@ class Wanted:
 class Scores:
     """metrics: as in ``zero_shot``, ``robustness``, ``retrieval`` and ``diagnostics``; fractions
     unless those say otherwise. intervals: (low, high) of 95 %. details: plain data for a report:
-    ``templates`` (text -> top-1), ``worst_template``, ``warnings``, ``similarity`` (C x C mean
+    ``top1_by_template``, ``worst_template``, ``warnings``, ``similarity`` (C x C mean
     cosine of the recordings of a class with each class prompt) and ``map`` (see ``embedding_map``).
     """
 
@@ -129,7 +129,7 @@ def _classify(
     if wanted.robustness and len(templates) >= FEWEST:
         report = template_robustness(own, labels, names, prompts, embed_texts)
         scores.metrics |= report.metrics
-        scores.details |= {"templates": report.top1, "worst_template": report.worst}
+        scores.details |= {"top1_by_template": report.top1, "worst_template": report.worst}
 
 
 def _first(prompts: Prompts) -> Prompts:

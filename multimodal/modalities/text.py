@@ -181,6 +181,12 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
             f"tokenizer {name!r}: {folder} holds none that can be read ({reason}); copy the "
             "checkpoint's tokenizer files (tokenizer.json, ...) into it."
         ) from error
+    # Without any files transformers makes an empty one.
+    if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
+        raise UserError(
+            f"tokenizer {name!r}: {folder} holds none; copy the checkpoint's tokenizer files "
+            "(tokenizer.json, ...) into it."
+        )
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
             f"tokenizer {name!r}: {folder} has no tokenizer.json; save one there with "

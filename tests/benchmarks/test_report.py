@@ -135,8 +135,8 @@ def test_other_settings_are_other_rows_and_never_averaged() -> None:
         runs.append(replace(run, config={**run.config, "learners": learners}))
     rows = summarise(runs)
     assert [(r.learner, r.seeds) for r in rows] == [
-        ("replay (learner.memory_size=100)", 2),
-        ("replay (learner.memory_size=500)", 1),
+        ("replay (memory_size=100)", 2),
+        ("replay (memory_size=500)", 1),
     ]
 
 

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks.align_commands import run_align, run_zeroshot
+from benchmarks.align_config import AlignConfig, ZeroShotConfig
 from benchmarks.config import RunConfig, validate
 from benchmarks.grid import Grid
+from benchmarks.result_files import find_results
 from benchmarks.settings import read_yaml
+from benchmarks.zeroshot_models import MODELS
 from tests.toy import ToyConfig
 
 FOLDER = Path(__file__).parents[2] / "configs"
-CONFIGS = sorted(FOLDER.rglob("*.yaml"))
+STREAMS = sorted([*FOLDER.glob("bench/*.yaml"), *FOLDER.glob("demo/*.yaml")])
+ALIGNED = sorted(FOLDER.glob("align/*.yaml"))
+ZERO_SHOT = sorted(FOLDER.glob("zeroshot/*.yaml"))
+SMALL = {"name": "compact", "width": 16, "depth": 1, "heads": 2}
+NAMES = ["tone_0", "tone_1", "tone_2", "tone_3"]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(FOLDER)))
+def test_there_is_no_other_config() -> None:
+    assert {*STREAMS, *ALIGNED, *ZERO_SHOT} == set(FOLDER.rglob("*.yaml"))
+
+
+def named(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", STREAMS, ids=named)
 def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
     data = read_yaml(path)
     config = validate(RunConfig, data, source=str(path))
@@ -23,14 +40,19 @@ def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
     domain = config.scenario.registered_name == "domain_incremental"
     classes = max(4, getattr(config.scenario, "num_experiences", None) or 0)
     toy = ToyConfig(num_classes=classes, train=4, test=4, shared_groups=domain)
+    learners = [
+        {k: v for k, v in each.items() if k != "phrases"} if isinstance(each, dict) else each
+        for each in data["learners"]
+    ]
     changes = {
         "dataset": toy.dump(),
         "modality": "speech",
+        "learners": learners,
         "seeds": [config.seeds[0]],
         "quick": True,
         "output_dir": str(tmp_path),
         "tracking": {"store": "none"},
-        "encoder": {"name": "compact", "width": 16, "depth": 1, "heads": 2},
+        "encoder": SMALL,
     }
     grid = Grid(validate(RunConfig, {**data, **changes}, source=str(path)))
     for number, cell in enumerate(grid.cells):
@@ -39,3 +61,50 @@ def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
         assert result.learner == cell.learners[0].registered_name
         assert 0 <= result.metrics["average_accuracy"] <= 1
         assert (cell.folder / "report.html").exists()
+
+
+def align(path: Path, folder: Path, **changes: Any) -> None:
+    """A config of configs/align on tones, for one epoch."""
+    data = read_yaml(path)
+    data["prompts"] = {k: v for k, v in data.get("prompts", {}).items() if k != "phrases"}
+    if "classes" in data:
+        data["classes"] = NAMES[:2]
+    toy = {"dataset": ToyConfig().dump(), "modality": "speech", "encoder": SMALL}
+    places = {"output_dir": str(folder), "tracking": {"store": "none"}}
+    # Tones have no texts of their own.
+    run = {"captions": "labels", "seeds": [1], "quick": True}
+    file = folder / path.name
+    file.write_text(AlignConfig.parse({**data, **toy, **places, **run, **changes}).to_yaml())
+    run_align(file, [])
+
+
+@pytest.mark.parametrize("path", ALIGNED, ids=named)
+def test_alignments_train(path: Path, tmp_path) -> None:
+    config = validate(AlignConfig, read_yaml(path), source=str(path))
+    align(path, tmp_path)
+    results = find_results(tmp_path / config.experiment)
+    assert len(results) == len(config.objectives)
+    assert all(0 <= r.metrics["zero_shot_top1"] <= 1 for r in results)
+    assert all(r.quick and r.command == "align" for r in results)
+
+
+@pytest.mark.parametrize("path", ZERO_SHOT, ids=named)
+def test_zero_shot_configs_are_valid_and_those_of_our_models_run(path: Path, tmp_path) -> None:
+    data = read_yaml(path)
+    config = validate(ZeroShotConfig, data, source=str(path))
+    assert config.experiment == f"{path.stem}_zero_shot"
+    if config.model.registered_name != "aligned":
+        return  # of a checkpoint: tested with a tiny one in test_zeroshot.py
+    folders = {read_yaml(p)["experiment"]: p for p in ALIGNED}
+    align(folders[data["model"]["experiment"]], tmp_path)
+    data["prompts"] = {k: v for k, v in data["prompts"].items() if k != "phrases"}
+    if "classes" in data:
+        data["classes"] = NAMES[2:]
+    toy = {"dataset": ToyConfig().dump(), "split": "test", "quick": True}
+    places = {"output_dir": str(tmp_path), "tracking": {"store": "none"}}
+    file = tmp_path / "zero_shot.yaml"
+    file.write_text(ZeroShotConfig.parse({**data, **toy, **places}).to_yaml())
+    run_zeroshot(file, [])
+    results = find_results(tmp_path / config.experiment)
+    assert all(r.command == "zeroshot" for r in results)
+    assert MODELS.names() == ["aligned", "clap"]
