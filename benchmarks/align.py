@@ -18,6 +18,7 @@ import yaml
 
 from benchmarks import machine
 from benchmarks.align_config import AlignConfig
+from benchmarks.align_parts import MODEL_FILE, build_model, caption_texts, chosen_classes
 from benchmarks.align_result import align_facts, align_result, align_tags, row_pins, text_pins
 from benchmarks.assemble import Data, cache_folder, seed_everything
 from benchmarks.facts import public
@@ -31,19 +32,14 @@ from continual import checkpoint
 from continual.scenarios import hold_out_validation
 from multimodal.aligned_files import save_aligned
 from multimodal.alignment import AlignTask, Captions, embed_rows
-from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import EmbeddingCache
-from multimodal.errors import UserError, did_you_mean
+from multimodal.errors import UserError
 from multimodal.evaluation.scores import Scores, Wanted, score
-from multimodal.modalities import Adapter
 from multimodal.objectives.alignment import AlignmentConfig
 from multimodal.processes import is_first, start_processes
-from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
-from multimodal.towers import Aligned, Tower, build_aligned
+from multimodal.towers import Tower
 from multimodal.training import Fit
-
-MODEL_FILE = "model.safetensors"
 
 
 class AlignRun:
@@ -281,41 +277,3 @@ class AlignRun:
 
     def _interrupt(self) -> None:
         self.interrupted = True
-
-
-def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
-    """The untrained model of a cell; UserError for checkpoints that do not fit."""
-    objective, encoder = config.objectives[0], config.encoder
-    assert isinstance(objective, AlignmentConfig)
-    assert isinstance(encoder, EncoderConfig)
-    return build_aligned(
-        adapter,
-        config.modality.registered_name,
-        encoder,
-        config.text,
-        width=config.width,
-        scale=objective.scale,
-        bias=objective.bias,
-    )
-
-
-def chosen_classes(manifest: Manifest, names: tuple[str, ...] | None) -> tuple[int, ...]:
-    """Class ids in the order of ``names``, or all; UserError for an unknown name."""
-    known = list(manifest.class_names)
-    for name in names or ():
-        if name not in known:
-            raise UserError(f"classes: no class {name!r}{did_you_mean(name, known)}")
-    return tuple(range(len(known))) if names is None else tuple(known.index(n) for n in names)
-
-
-def caption_texts(config: AlignConfig, manifest: Manifest) -> list[str]:
-    """The text of each row: its own, or a prompt of its class, the templates in turn."""
-    if config.captions == "text":
-        return [r.text for r in manifest]
-    if manifest.multi_label:
-        raise UserError(
-            f"captions=labels: recordings of {manifest.name!r} have several labels; use "
-            "captions=text."
-        )
-    texts = config.prompts.load(config.modality.registered_name).texts(manifest.class_names)
-    return [texts[r.label][i % len(texts[r.label])] for i, r in enumerate(manifest)]

@@ -11,8 +11,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.align import AlignRun, build_model
+from benchmarks.align import AlignRun
 from benchmarks.align_config import AlignConfig, ZeroShotConfig
+from benchmarks.align_parts import build_model
 from benchmarks.assemble import Data, open_data, read_manifest
 from benchmarks.commands import print_places
 from benchmarks.config import load_config

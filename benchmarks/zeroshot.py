@@ -17,8 +17,8 @@ import yaml
 from rich.progress import Progress
 
 from benchmarks import machine
-from benchmarks.align import chosen_classes
 from benchmarks.align_config import ZeroShotConfig
+from benchmarks.align_parts import chosen_classes
 from benchmarks.align_result import align_facts, row_pins, text_pins
 from benchmarks.assemble import cache_folder
 from benchmarks.facts import public

@@ -86,7 +86,7 @@ class AlignedModelConfig(ModelConfig):
     def open(
         self, output_dir: Path, protocol: Protocol, *, device: torch.device, seed: int
     ) -> OpenModel:
-        from benchmarks.align import MODEL_FILE, build_model
+        from benchmarks.align_parts import MODEL_FILE, build_model
         from multimodal.aligned_files import load_aligned
 
         assert self.run is not None
@@ -168,7 +168,7 @@ def _through_windows(pair: ClapPair, protocol: Protocol, seed: int) -> EmbedSign
 
 
 def _has_model(folder: Path) -> bool:
-    from benchmarks.align import MODEL_FILE
+    from benchmarks.align_parts import MODEL_FILE
 
     return (folder / MODEL_FILE).is_file()
 

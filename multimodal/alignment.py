@@ -36,7 +36,9 @@ class Captions:
     ) -> None:
         self.unique = tuple(sorted({text for text in texts if text.strip()}))
         if not self.unique:
-            raise UserError("every recording has an empty caption; set captions=labels to use class prompts.")
+            raise UserError(
+                "every recording has an empty caption; set captions=labels to use class prompts."
+            )
         number = {text: i for i, text in enumerate(self.unique)}
         self.of_row = np.array([number.get(text, NO_TEXT) for text in texts], dtype=np.int64)
         signals = SignalCache(_as_manifest(self.unique), model.tokenizer)
