@@ -138,9 +138,15 @@ def _labels(name: str, runs: list[Result]) -> list[str]:
     differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]
     labels = []
     for each in settings:
-        words = [f"{key.removeprefix('learner.')}={each.get(key, 'default')}" for key in differing]
+        words = [f"{_short(key, differing)}={each.get(key, 'default')}" for key in differing]
         labels.append(f"{name} ({', '.join(words)})" if words else name)
     return labels
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """The last part of a dotted key, if that tells it from the others."""
+    last = key.rpartition(".")[2]
+    return last if sum(k.rpartition(".")[2] == last for k in keys) == 1 else key
 
 
 def _settings(result: Result) -> dict[str, str]:
@@ -155,7 +161,7 @@ def _settings(result: Result) -> dict[str, str]:
             for key, part in value.items():
                 flatten(part, (*path, str(key)))
         else:
-            flat[".".join(path)] = json.dumps(value)
+            flat[".".join(path)] = value if isinstance(value, str) else json.dumps(value)
 
     flatten(config, ())
     for entry in own:

@@ -17,9 +17,9 @@ def start_processes(*, cpu: bool) -> torch.device:
     """
     from accelerate import PartialState
 
-    device = PartialState(cpu=cpu or not torch.cuda.is_available()).device
-    assert device is not None
-    return device
+    wanted = torch.cuda.is_available() and not cpu
+    state = PartialState(cpu=not wanted)  # made once in a process: later calls change nothing
+    return torch.device("cuda", state.local_process_index) if wanted else torch.device("cpu")
 
 
 def is_first() -> bool:

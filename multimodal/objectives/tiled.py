@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import softplus
 
+from multimodal.objectives.blocks import fold, fused, scaled_exp
+
 Block = Callable[[slice, slice], Tensor]
 
 
@@ -166,15 +168,13 @@ class _Side:
             self.expected[rows] += (weights * logits).sum(1)
             self.w_log_w[rows] += _w_log_w(weights).sum(1)
         logits = self._candidates(rows, columns, logits)
-        others = logits
+        taken = fused(fold, logits.device.type)(logits, self.maximum[rows], self.sum[rows])
+        highest, self.maximum[rows], self.sum[rows] = taken
         if len(own):
             others = logits.clone()
             own_pairs(others, rows, columns, targets.first)[1].fill_(_lowest(logits))
-        self.rival[rows] = torch.maximum(self.rival[rows], others.amax(1))
-        maximum = torch.maximum(self.maximum[rows], logits.amax(1))
-        shrink = (self.maximum[rows] - maximum).exp()
-        self.sum[rows] = self.sum[rows] * shrink + (logits - maximum[:, None]).exp_().sum(1)
-        self.maximum[rows] = maximum
+            highest = others.amax(1)
+        self.rival[rows] = torch.maximum(self.rival[rows], highest)
 
     def losses(self) -> Tensor:
         """(R,), after the last tile. The maximum is taken off first: exact for confident rows."""
@@ -186,14 +186,15 @@ class _Side:
     def gradient(self, rows: slice, columns: slice, logits: Tensor, grad: Tensor) -> Tensor:
         """(r, c): (softmax - T) * grad, the gradient of these rows' losses (grad: (R,))."""
         targets = self.targets
-        shifted = self._candidates(rows, columns, logits) - self.maximum[rows, None]
+        softmax = fused(scaled_exp, logits.device.type)
+        logits = self._candidates(rows, columns, logits)
         if targets.weights is None:
-            gradient = shifted.exp_().mul_((grad / self.sum)[rows, None])
+            gradient = softmax(logits, self.maximum[rows], (grad / self.sum)[rows])
             own_rows, own = own_pairs(gradient, rows, columns, targets.first)
             own.sub_(grad[own_rows])
             return gradient
         grad = grad.masked_fill(self.mass == 0, 0.0)
-        gradient = shifted.exp_().mul_((grad / self.sum)[rows, None])
+        gradient = softmax(logits, self.maximum[rows], (grad / self.sum)[rows])
         share = (grad / _divisor(self.mass))[rows, None]
         return gradient.addcmul_(targets.weights(rows, columns), share, value=-1)
 

@@ -33,6 +33,9 @@ class Pair:
     def to(self, device: Any, non_blocking: bool = False) -> Pair:
         return Pair(self.a.to(device), self.b.to(device))
 
+    def pin_memory(self) -> Pair:
+        return Pair(self.a.pin_memory(), self.b.pin_memory())
+
 
 class Toy:
     """Two small towers over random vectors."""

@@ -1,0 +1,34 @@
+"""What is done to every entry of a block of logits, in as few passes as the device allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def fold(logits: Tensor, maximum: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Take a block (r, c) into its rows' running maximum and sum of exp, (r,) each.
+
+    Returns the block's own highest logits, the new maximum and the new sum.
+    """
+    highest = logits.amax(1)
+    above = torch.maximum(maximum, highest)
+    inside = (logits - above[:, None]).exp_().sum(1)
+    return highest, above, total * (maximum - above).exp() + inside
+
+
+def scaled_exp(logits: Tensor, maximum: Tensor, factor: Tensor) -> Tensor:
+    """(r, c): factor * exp(logits - maximum), maximum and factor of each row, (r,)."""
+    return (logits - maximum[:, None]).exp_().mul_(factor[:, None])
+
+
+@cache
+def fused(function: Callable[..., Any], device: str) -> Callable[..., Any]:
+    """The function as one kernel on a GPU, where a pass over a block costs as much as its product;
+    elsewhere as it is.
+    """
+    return torch.compile(function, dynamic=True) if device == "cuda" else function
