@@ -77,6 +77,10 @@ class AlignRun:
             folder=cache_folder(config),
         )
         self.rows = {s: self._rows_of(s) for s in ("train", "validation", "test")}
+        train = self.rows["train"]
+        if config.skip_uncaptioned:
+            self.rows["train"] = train[self.captions.has_text(train)]
+        self.uncaptioned = len(train) - len(self.rows["train"])
         self.captions.refuse_missing(self.rows["train"], self.manifest)
         self.source = self._signal_source()
         self.fit = self._fit()
@@ -186,6 +190,8 @@ class AlignRun:
             self.manifest,
             scores,
             evaluation={
+                "num_train": len(self.rows["train"]),
+                "num_train_without_text": self.uncaptioned,
                 **row_pins(self.manifest, self.rows[split], split),
                 **text_pins(self.prompts, names),
             },

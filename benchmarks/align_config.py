@@ -36,7 +36,8 @@ class AlignConfig(SignalConfig):
 
     objectives: what is trained. text: the text tower. width: of the joint space; None: the text
     encoder's own, without a projection of texts. captions: each recording goes with its own text
-    (caption, report, transcript), or with a prompt of its class ("labels"). classes: train on
+    (caption, report, transcript), or with a prompt of its class ("labels"). skip_uncaptioned: leave
+    recordings without a text out (they are counted) instead of refusing to start. classes: train on
     recordings of these only; None: all. validation_fraction: of the training recordings, held out
     by group for early stopping. quick: one epoch.
     """
@@ -45,6 +46,7 @@ class AlignConfig(SignalConfig):
     text: TextTowerConfig = TextTowerConfig()
     width: int | None = Field(default=None, ge=2)
     captions: Literal["text", "labels"] = "text"
+    skip_uncaptioned: bool = False
     prompts: PromptsConfig = PromptsConfig()
     classes: tuple[str, ...] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -54,16 +54,20 @@ class Captions:
                 device=model.log_scale.device,
             )
 
+    def has_text(self, rows: np.ndarray) -> np.ndarray:
+        """(N,) bool."""
+        return self.of_row[rows] != NO_TEXT
+
     def refuse_missing(self, rows: np.ndarray, manifest: Manifest) -> None:
         """UserError naming the recordings among ``rows`` that have no text."""
-        missing = rows[self.of_row[rows] == NO_TEXT]
+        missing = rows[~self.has_text(rows)]
         if len(missing):
             names = ", ".join(repr(manifest.recordings[i].uid) for i in missing[:5])
             more = ", ..." if len(missing) > 5 else ""
             raise UserError(
                 f"{len(missing)} of {len(rows)} recordings of dataset {manifest.name!r} have an "
-                f"empty caption: {names}{more}; write them, leave the recordings out, or set "
-                "captions=labels."
+                f"empty caption: {names}{more}; write them, set skip_uncaptioned=true to leave the "
+                "recordings out, or captions=labels."
             )
 
     def ensure(self, rows: np.ndarray) -> None:

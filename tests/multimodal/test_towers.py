@@ -184,7 +184,9 @@ class TestTask:
         texts[2] = texts[4] = " "
         captions = self.captions(make(), texts)
         captions.refuse_missing(np.array([0, 1, 3]), manifest)
-        with pytest.raises(UserError, match=r"2 of 4 recordings .*'0/test/002'.*captions=labels"):
+        with pytest.raises(
+            UserError, match=r"2 of 4 recordings .*'0/test/002'.*skip_uncaptioned=true"
+        ):
             captions.refuse_missing(np.array([1, 2, 3, 4]), manifest)
         with pytest.raises(UserError, match="every recording has an empty caption"):
             self.captions(make(), ["", " "])
