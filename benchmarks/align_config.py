@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from benchmarks.config import CommandConfig, SignalConfig, refuse_repeats
+from benchmarks.config import CommandConfig, RunConfig, SignalConfig, refuse_repeats
 from benchmarks.zeroshot_models import MODELS
 from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.fit_config import FitConfig
@@ -42,6 +42,8 @@ class AlignConfig(SignalConfig):
     by group for early stopping. quick: one epoch.
     """
 
+    command: ClassVar[str] = "align"
+
     objectives: tuple[Annotated[Config, OBJECTIVES.choice], ...]
     text: TextTowerConfig = TextTowerConfig()
     width: int | None = Field(default=None, ge=2)
@@ -76,6 +78,8 @@ class ZeroShotConfig(CommandConfig):
     of a protocol's random crops. quick: 200 recordings.
     """
 
+    command: ClassVar[str] = "zeroshot"
+
     model: Annotated[Config, MODELS.choice]
     split: Literal["train", "validation", "test", "all"] = "test"
     classes: tuple[str, ...] | None = None
@@ -88,3 +92,8 @@ class ZeroShotConfig(CommandConfig):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+CONFIGS: dict[str, type[CommandConfig]] = {
+    model.command: model for model in (RunConfig, AlignConfig, ZeroShotConfig)
+}

@@ -211,20 +211,22 @@ def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
 
     Example: `medley config show demo/speech training.epochs=3`
     """
-    from benchmarks.commands import show
+    from benchmarks.config_commands import show
 
     show(config, overrides or [])
 
 
 @config_app.command("schema")
-def config_schema() -> None:
-    """JSON Schema of config files, for editors.
+def config_schema(
+    command: Annotated[str, typer.Argument(help="bench, align or zeroshot.")] = "bench",
+) -> None:
+    """JSON Schema of a command's config files, for editors.
 
-    Example: `medley config schema > medley.schema.json`
+    Examples: `medley config schema > bench.schema.json`, `medley config schema align`
     """
-    from benchmarks.commands import print_schema
+    from benchmarks.config_commands import print_schema
 
-    print_schema()
+    print_schema(command)
 
 
 def main() -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,7 +22,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.config import DATA_VARIABLE, CommandConfig, RunConfig, load_config, validate
+from benchmarks.config import (
+    DATA_VARIABLE,
+    CommandConfig,
+    RunConfig,
+    load_config,
+    validate,
+)
 from benchmarks.result import RESULT_FILE, Result
 from benchmarks.settings import apply_override, find_configs
 from multimodal.datasets import DATASETS, DatasetConfig
@@ -269,18 +272,3 @@ def expected(dataset: Config) -> dict[str, int] | None:
     """Official counts by split, where the reader knows them."""
     counts = getattr(dataset, "expected_counts", None)
     return None if counts is None else counts()
-
-
-def show(path: Path, overrides: Sequence[str]) -> None:
-    """Print the whole config as YAML, and where each run would go."""
-    configs = [load_config(file, overrides) for file in find_configs(path)]
-    dumps = [config.dump() for config in configs]
-    sys.stdout.write(yaml.safe_dump_all(dumps, sort_keys=False, allow_unicode=True))
-    for cell in [cell for config in configs for cell in config.cells()]:
-        name, seed = cell.learners[0].registered_name, cell.seeds[0]
-        print(f"# {cell.dataset.registered_name} {name} seed {seed}: {cell.folder}")
-
-
-def print_schema() -> None:
-    """Print the JSON Schema of a config file."""
-    print(json.dumps(RunConfig.model_json_schema(), indent=1))

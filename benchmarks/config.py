@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
@@ -41,6 +41,8 @@ class CommandConfig(Config):
     memory or on disk (``<output_dir>/cache``). skip_damaged: leave unreadable files out instead of
     refusing to start. quick: a short run for a first try.
     """
+
+    command: ClassVar[str] = ""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     dataset: Annotated[Config, DATASETS.choice]
@@ -116,6 +118,8 @@ class TrainingConfig(Config):
 class RunConfig(SignalConfig):
     """Everything ``medley bench`` needs. quick: two experiences of one epoch."""
 
+    command: ClassVar[str] = "bench"
+
     scenario: Annotated[Config, SCENARIOS.choice]
     learners: tuple[Annotated[Config, LEARNERS.choice], ...]
     training: TrainingConfig = TrainingConfig()
@@ -151,12 +155,22 @@ def load_config(
 ) -> AnyConfig:
     """Read a YAML file, apply ``key.path=value`` overrides and validate all of it.
 
-    Raises UserError with one line a problem.
+    Raises UserError with one line a problem, or naming the command that the file is for.
     """
     data = read_yaml(find_config(path))
+    if command_of(data) != model.command:
+        raise UserError(
+            f"{path}: this is a config of `medley {command_of(data)}`, not of `medley "
+            f"{model.command}`."
+        )
     for override in overrides:
         apply_override(data, override)
     return validate(model, data, source=str(path))
+
+
+def command_of(data: Mapping[str, Any]) -> str:
+    """The command that plain config data is for."""
+    return "align" if "objectives" in data else "zeroshot" if "model" in data else "bench"
 
 
 def validate(model: type[AnyConfig], data: object, *, source: str) -> AnyConfig:

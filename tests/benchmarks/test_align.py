@@ -143,6 +143,25 @@ def test_bad_input_is_refused_before_training(refuse, tones, override: str, word
     refuse(f"align align.yaml '{override}'", *words)
 
 
+def test_configs_of_other_commands_say_so(medley, tones) -> None:
+    for command in ("bench", "zeroshot"):
+        outcome = medley(command, "align.yaml")
+        assert outcome.code == 2
+        assert "this is a config of `medley align`" in outcome.err
+    outcome = medley("align", "tiny.yaml")
+    assert "this is a config of `medley bench`, not of `medley align`" in outcome.err
+
+
+def test_a_shown_config_is_whole(medley, tones) -> None:
+    outcome = medley("config", "show", "align.yaml", "seeds=[1,2]")
+    assert outcome.code == 0
+    assert "warmup: 0.1" in outcome.out
+    assert outcome.out.count("# folder cwcl seed") == 2
+    for command in ("bench", "align", "zeroshot"):
+        assert '"properties"' in medley("config", "schema", command).out
+    assert "did you mean 'align'" in medley("config", "schema", "alin").err
+
+
 def test_templates_without_a_place_for_the_class(refuse, tones) -> None:
     (tones / "bad.yaml").write_text("templates: [a sound]\n")
     refuse("align align.yaml prompts.templates=bad.yaml", "needs one placeholder {}")
