@@ -21,6 +21,8 @@ from multimodal.datasets import DATASETS
 
 COMMANDS = (
     "bench",
+    "align",
+    "zeroshot",
     "report",
     "doctor",
     "datasets list",
@@ -67,16 +69,22 @@ def test_every_command_shows_examples_that_work(medley, monkeypatch, command: st
     found = re.findall(r"medley .*?(?=,? medley |$)", section[1])
     assert found
     called = []
-    names = ("run_bench", "run_report", "print_datasets", "describe", "check", "show")
-    for name in (*names, "get", "print_schema"):
-        monkeypatch.setattr(commands, name, lambda *a, **k: called.append(a))
+    places = {
+        "commands": ("run_bench", "run_report", "print_datasets", "describe", "check", "get"),
+        "align_commands": ("run_align", "run_zeroshot"),
+        "config_commands": ("show", "print_schema"),
+    }
+    for module, names in places.items():
+        for name in names:
+            place = f"benchmarks.{module}.{name}"
+            monkeypatch.setattr(place, lambda *a, **k: called.append(a))
     monkeypatch.setattr("benchmarks.doctor.run_doctor", lambda: called.append(()) or True)
     for example in found:
         words = shlex.split(example.partition(" > ")[0])
         assert words[: 1 + len(command.split())] == ["medley", *command.split()]
         assert medley(*words[1:]).code == 0, example
     assert len(called) == len(found)
-    for path in [a[0] for a in called if command in ("bench", "config show")]:
+    for path in [a[0] for a in called if command in ("bench", "align", "zeroshot", "config show")]:
         assert path.name == "my.yaml" or find_config(path).exists()
 
 
