@@ -18,10 +18,16 @@ import yaml
 
 from benchmarks import machine
 from benchmarks.align_config import AlignConfig
-from benchmarks.align_parts import MODEL_FILE, build_model, caption_texts, chosen_classes
+from benchmarks.align_parts import (
+    MODEL_FILE,
+    build_model,
+    caption_texts,
+    chosen_classes,
+    signal_source,
+)
 from benchmarks.align_result import align_facts, align_result, align_tags, row_pins, text_pins
 from benchmarks.assemble import Data, cache_folder, seed_everything
-from benchmarks.facts import public
+from benchmarks.facts import public, started
 from benchmarks.journal import Journal
 from benchmarks.pictures import draw_pictures
 from benchmarks.report import REPORT_FILE, write_html
@@ -32,14 +38,14 @@ from continual import checkpoint
 from continual.scenarios import hold_out_validation
 from multimodal.aligned_files import save_aligned
 from multimodal.alignment import AlignTask, Captions, embed_rows
-from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
+from multimodal.evaluation.linear_probe import LabelledSet, probe_metrics
 from multimodal.evaluation.scores import Scores, Wanted, score
 from multimodal.objectives.alignment import AlignmentConfig
 from multimodal.processes import is_first, start_processes
-from multimodal.signals import SignalCache
-from multimodal.towers import Tower
 from multimodal.training import Fit
+
+MOST_PROBED = 20_000  # training recordings; a probe of more takes too long
 
 
 class AlignRun:
@@ -82,7 +88,8 @@ class AlignRun:
             self.rows["train"] = train[self.captions.has_text(train)]
         self.uncaptioned = len(train) - len(self.rows["train"])
         self.captions.refuse_missing(self.rows["train"], self.manifest)
-        self.source = self._signal_source()
+        every = np.concatenate(list(self.rows.values()))
+        self.source = signal_source(config, data, self.model, every, device=self.device)
         self.fit = self._fit()
         self.journal = Journal(self.folder / "metrics.jsonl")
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -95,22 +102,8 @@ class AlignRun:
             rows = rows[np.isin(self.manifest.labels[rows], self.classes)]
         return self.data.signals.usable(rows)
 
-    def _signal_source(self) -> SignalCache | EmbeddingCache:
-        """Embeddings, if the signal encoder is frozen and nothing is augmented."""
-        (tower,) = self.model.signals.values()
-        assert isinstance(tower, Tower)
-        if not tower.frozen or self.data.adapter.augment() is not None:
-            return self.data.signals
-        cache = EmbeddingCache(
-            self.data.signals,
-            tower.front_end,
-            tower.encoder,
-            rows=np.concatenate(list(self.rows.values())),
-            settings=[self.config.modality.dump(), self.config.encoder.dump()],
-            folder=cache_folder(self.config),
-            device=self.device,
-        )
-        return self.data.embeddings.setdefault(cache.key, cache)
+    def _distinct_texts(self) -> int:
+        return len(np.unique(self.captions.of_row[self.rows["train"]]))
 
     def _fit(self) -> Fit:
         config, objective = self.config, self.config.objectives[0]
@@ -167,7 +160,8 @@ class AlignRun:
             self.journal.truncate(state["journal"])
             checkpoint.restore_random_state(state["random"])
         facts = align_facts(self.manifest, len(self.data.signals.damaged))
-        self.tracker.start(public(self.config), align_tags(self.config, self.manifest), facts)
+        tags = align_tags(self.config, self.manifest)
+        self.tracker = started(self.tracker, self.config, tags, facts, self.folder)
         self.clock = time.perf_counter()
 
     def _train(self) -> Result:
@@ -192,6 +186,7 @@ class AlignRun:
             evaluation={
                 "num_train": len(self.rows["train"]),
                 "num_train_without_text": self.uncaptioned,
+                "num_train_texts": self._distinct_texts(),
                 **row_pins(self.manifest, self.rows[split], split),
                 **text_pins(self.prompts, names),
             },
@@ -207,7 +202,7 @@ class AlignRun:
 
     def evaluate(self, split: str, *, whole: bool = True) -> Scores:
         """Scores of the recordings of a split; whole: with every part of the report."""
-        rows = self.rows[split]
+        rows, embedded = self.rows[split], self._embed(self.rows[split])
         wanted = Wanted(
             self.classes,
             ensemble=self.config.prompts.ensemble,
@@ -215,8 +210,8 @@ class AlignRun:
             retrieval=self.config.captions == "text",
             diagnostics=whole and self.config.captions == "text",
         )
-        return score(
-            self._embed(rows),
+        scores = score(
+            embedded,
             self.model.embed_texts,
             self.manifest,
             rows,
@@ -224,6 +219,18 @@ class AlignRun:
             wanted=wanted,
             seed=self.seed,
         )
+        if whole and split == "test":
+            scores.metrics |= self._probes(embedded)
+        return scores
+
+    def _probes(self, embedded: torch.Tensor) -> dict[str, float]:
+        """What labels would make of the same test embeddings: the upper reference of a table."""
+        train, labels = self.rows["train"], self.manifest.labels
+        if self.manifest.multi_label or not 2 <= len(train) <= MOST_PROBED:
+            return {}
+        known = LabelledSet(self._embed(train), labels[train])
+        tested = LabelledSet(embedded, labels[self.rows["test"]])
+        return probe_metrics(known, tested, self.manifest.num_classes)
 
     def _embed(self, rows: np.ndarray) -> torch.Tensor:
         self.model.eval()

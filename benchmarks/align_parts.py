@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
 from benchmarks.align_config import AlignConfig
+from benchmarks.assemble import Data, cache_folder
 from multimodal.encoders import EncoderConfig
+from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError, did_you_mean
 from multimodal.modalities import Adapter
 from multimodal.objectives.alignment import AlignmentConfig
 from multimodal.recordings import Manifest
-from multimodal.towers import Aligned, build_aligned
+from multimodal.signals import SignalCache
+from multimodal.towers import Aligned, Tower, build_aligned
 
 MODEL_FILE = "model.safetensors"
 
@@ -49,3 +55,23 @@ def caption_texts(config: AlignConfig, manifest: Manifest) -> list[str]:
         )
     texts = config.prompts.load(config.modality.registered_name).texts(manifest.class_names)
     return [texts[r.label][i % len(texts[r.label])] for i, r in enumerate(manifest)]
+
+
+def signal_source(
+    config: AlignConfig, data: Data, model: Aligned, rows: np.ndarray, *, device: torch.device
+) -> SignalCache | EmbeddingCache:
+    """Where signals come from: embeddings, if the encoder is frozen and nothing is augmented."""
+    (tower,) = model.signals.values()
+    assert isinstance(tower, Tower)
+    if not tower.frozen or data.adapter.augment() is not None:
+        return data.signals
+    cache = EmbeddingCache(
+        data.signals,
+        tower.front_end,
+        tower.encoder,
+        rows=rows,
+        settings=[config.modality.dump(), config.encoder.dump()],
+        folder=cache_folder(config),
+        device=device,
+    )
+    return data.embeddings.setdefault(cache.key, cache)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +12,11 @@ from benchmarks import machine
 from benchmarks.assemble import Data
 from benchmarks.config import CommandConfig, RunConfig
 from benchmarks.result import Result
+from benchmarks.tracking import NullTracker, Tracker
 from benchmarks.tracking_data import shown
 from continual import metrics
 from continual.scenarios import Stream
+from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 
 DATASET_FACTS = (
@@ -57,6 +61,29 @@ def tags(config: RunConfig, manifest: Manifest) -> dict[str, str]:
         "medley.quick": str(config.quick).lower(),
     }
     return {**values, "medley.git_commit": commit} if commit else values
+
+
+def started(
+    tracker: Tracker,
+    config: CommandConfig,
+    labels: dict[str, str],
+    facts: dict[str, Any],
+    folder: Path,
+) -> Tracker:
+    """The tracker, started; one that does nothing if the store was lost since it was checked.
+
+    Stores are checked before a grid begins, and a run is worth more than its tracking.
+    """
+    try:
+        tracker.start(public(config), labels, facts)
+    except UserError as error:
+        print(
+            f"medley: {error} This run goes on untracked; send it later with "
+            f"`medley report --resend {folder}`.",
+            file=sys.stderr,
+        )
+        return NullTracker()
+    return tracker
 
 
 def score_name(manifest: Manifest) -> str:

@@ -11,8 +11,8 @@ import yaml
 from benchmarks.alignment_figures import maps, similarities, wordings
 from benchmarks.charts import escape, head, scroll
 from benchmarks.html_figures import confusions, curves, forgetting, matrices, per_class
+from benchmarks.metric_names import METRICS
 from benchmarks.report import (
-    METRICS,
     by_learner,
     columns,
     comparable,

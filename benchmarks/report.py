@@ -13,59 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.metric_names import MAIN_METRICS, METRICS, RANKS, STREAM_METRICS
 from benchmarks.result import Result, write_atomically
 from continual.metrics import confidence_interval
 from multimodal.errors import UserError
 
-# Metric key -> column heading. Optional ones have a column only where some row has a value.
-METRICS = {
-    "average_accuracy": "average accuracy",
-    "last_accuracy": "last accuracy",
-    "macro_auroc": "macro AUROC",
-    "mean_average_precision": "mean average precision",
-    "forgetting": "forgetting",
-    "backward_transfer": "backward transfer",
-    "forward_transfer": "forward transfer",
-    "learning_accuracy": "learning accuracy",
-    "future_zero_shot_accuracy": "future zero-shot",
-    "held_out_zero_shot_accuracy": "held-out zero-shot",
-    "zero_shot_top1": "zero-shot top-1",
-    "zero_shot_top5": "zero-shot top-5",
-    "zero_shot_mean_per_class_recall": "mean recall",
-    "zero_shot_chance": "chance",
-    "zero_shot_majority": "majority class",
-    "zero_shot_top1_mechanical": "top-1 without phrases",
-    "zero_shot_top1_ensemble": "ensemble",
-    "zero_shot_top1_bare_label": "bare label",
-    "zero_shot_top1_template_mean": "template mean",
-    "zero_shot_top1_template_min": "template min",
-    "zero_shot_top1_template_max": "template max",
-    "zero_shot_top1_template_std": "template std",
-    "zero_shot_template_changes": "changed by template",
-    "recall_at_1": "text to signal R@1",
-    "recall_at_5": "R@5",
-    "recall_at_10": "R@10",
-    "median_rank": "median rank",
-    "map_at_10": "mAP@10",
-    "signal_to_text_recall_at_1": "signal to text R@1",
-    "signal_to_text_recall_at_10": "signal to text R@10",
-}
-# Columns that the table of a stream always has; all others only where some row has a value.
-STREAM_METRICS = ("forgetting", "backward_transfer", "forward_transfer")
-RANKS = ("median_rank",)  # no fractions
-MAIN_METRICS = (
-    "average_accuracy",
-    "last_accuracy",
-    "macro_auroc",
-    "mean_average_precision",
-    "forgetting",
-    "future_zero_shot_accuracy",
-    "zero_shot_top1",
-    "zero_shot_chance",
-    "zero_shot_majority",
-    "recall_at_1",
-    "recall_at_10",
-)
 WIDE_CONSOLE = 150
 # Config keys that do not change what a seed's numbers are an example of.
 REPORT_FILE = "report.html"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationError
 
-from benchmarks.report import METRICS
+from benchmarks.metric_names import METRICS
 from benchmarks.result import RESULT_FILE, Result
 from multimodal.errors import UserError
 

@@ -7,7 +7,6 @@ its result if it is done.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from benchmarks.assemble import (
     seed_everything,
 )
 from benchmarks.config import RunConfig
-from benchmarks.facts import dataset_facts, make_result, public, score_name, tags
+from benchmarks.facts import dataset_facts, make_result, public, score_name, started, tags
 from benchmarks.journal import Journal
 from benchmarks.report import REPORT_FILE, write_html
 from benchmarks.result import Result, write_atomically
@@ -147,17 +146,7 @@ class Run:
     def _start_tracking(self) -> None:
         facts = dataset_facts(self.data, self.stream)
         labels = tags(self.config, self.data.manifest)
-        try:
-            self.tracker.start(public(self.config), labels, facts)
-        except UserError as error:
-            # Stores are checked before a grid begins: this one was lost since, and a run is
-            # worth more than its tracking.
-            print(
-                f"medley: {error} This run goes on untracked; send it later with "
-                f"`medley report --resend {self.folder}`.",
-                file=sys.stderr,
-            )
-            self.tracker = NullTracker()
+        self.tracker = started(self.tracker, self.config, labels, facts, self.folder)
 
     def _train(self) -> Result:
         assert self.journal is not None

@@ -95,6 +95,20 @@ def linear_probe(
     return Probe(metrics, intervals, predictions, {"strength": strength}, warnings)
 
 
+def probe_metrics(train: LabelledSet, test: LabelledSet, num_classes: int) -> dict[str, float]:
+    """The point estimates of ``linear_probe`` and, with 20 neighbours at most, ``knn``; none if
+    there is a single training class.
+    """
+    if len(np.unique(train.labels)) < 2:
+        return {}
+    fewer = min(20, len(train.labels))
+    probes = (
+        linear_probe(train, test, num_classes, replicates=0),
+        knn(train, test, num_classes, neighbours=fewer, replicates=0),
+    )
+    return {key: value for probe in probes for key, value in probe.metrics.items()}
+
+
 def knn(
     train: LabelledSet,
     test: LabelledSet,

@@ -52,6 +52,8 @@ def test_a_run_leaves_everything(medley, tones) -> None:
         pins = {"templates", "label_text", "prompts_hash", "split", "recordings_hash", "intervals"}
         assert pins <= set(result.evaluation)
         assert 0 <= result.metrics["data_wait_share"] <= 1
+        assert 0 <= result.metrics["linear_probe_accuracy"] <= 1
+        assert result.evaluation["num_train_texts"] == 6  # two classes, templates in turn
         page = (folder / "report.html").read_text()
         assert "Embedding map" in page
         assert "Similarity" in page
