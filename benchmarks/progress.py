@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.2
 
 
-class FitObserver:
-    """A progress bar of an alignment run on standard error, and a line when it is done."""
+class _Observer:
+    """A progress bar of the run in hand on standard error, and lines for what is done.
+
+    Without a terminal (a log file, CI) only the lines are printed.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console, self.title = console, ""
@@ -32,7 +35,7 @@ class FitObserver:
         self._progress = _bar(console)
         self._task = self._progress.add_task("", total=None, note="")
 
-    def __enter__(self) -> FitObserver:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -46,11 +49,21 @@ class FitObserver:
         if done_steps:
             self.console.print(f"{self.title}: resumed at step {done_steps} of {total_steps}")
 
-    def step(self, fit: Fit) -> None:
+    def due(self) -> bool:
+        """It is time to draw again."""
         now = time.monotonic()
         if now < self._next:
-            return
+            return False
         self._next = now + REFRESH_SECONDS
+        return True
+
+
+class FitObserver(_Observer):
+    """Of alignment: a line when a run is done."""
+
+    def step(self, fit: Fit) -> None:
+        if not self.due():
+            return
         note = (
             f"epoch {fit.epoch + 1}  loss {float(fit.loss):.3f}  {fit.throughput:.0f} recordings/s"
             f"  waits for data {fit.data_wait:.0%}"
@@ -72,38 +85,12 @@ class FitObserver:
         self.console.print(words, soft_wrap=True, highlight=False)
 
 
-class TerminalObserver:
-    """A progress bar of the run in hand on standard error, and a line for each experience done.
-
-    Without a terminal (a log file, CI) only the lines are printed.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.title = ""
-        self._next = 0.0
-        self._progress = _bar(console)
-        self._task = self._progress.add_task("", total=None, note="")
-
-    def __enter__(self) -> TerminalObserver:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def begin(self, total_steps: int, done_steps: int) -> None:
-        self._progress.reset(
-            self._task, total=total_steps, completed=done_steps, description=self.title, note=""
-        )
-        if done_steps:
-            self.console.print(f"{self.title}: resumed at step {done_steps} of {total_steps}")
+class TerminalObserver(_Observer):
+    """Of streams: a line for each experience done."""
 
     def step(self, strategy: LearnerStrategy) -> None:
-        now = time.monotonic()
-        if now < self._next:
+        if not self.due():
             return
-        self._next = now + REFRESH_SECONDS
         at, count = strategy.position, len(strategy.rows)
         loss = float(strategy.loss.detach())
         note = f"experience {min(at.experience + 1, count)}/{count}  loss {loss:.3f}"
