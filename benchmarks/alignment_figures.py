@@ -69,7 +69,7 @@ def similarities(learners: dict[str, list[Result]]) -> str:
 
 
 def maps(learners: dict[str, list[Result]]) -> str:
-    """Recordings and class prompts in two principal components, of the first seed."""
+    """Recordings and class prompts in one plane, of the first seed."""
     cards = []
     for label, runs in learners.items():
         data = runs[0].evaluation.get("map")
@@ -78,8 +78,9 @@ def maps(learners: dict[str, list[Result]]) -> str:
     if not cards:
         return ""
     return (
-        '<h3>Embedding maps</h3><p class="soft">Two principal components of recordings (small '
-        "marks, by class) and class prompts (names), each side centred by itself; first seed.</p>"
+        '<h3>Embedding maps</h3><p class="soft">The plane in which the classes differ most: '
+        "recordings (small marks, by class) and class prompts (names), each side centred by "
+        "itself; first seed.</p>"
         f'<div class="grid">{"".join(cards)}</div>'
     )
 
@@ -94,7 +95,14 @@ def _scatter(data: dict[str, Any]) -> str:
         return EDGE + (x - low[0]) * scale[0], SIDE - EDGE - (y - low[1]) * scale[1]
 
     explained = " and ".join(percent(v) for v in data["explained"])
-    parts = [open_svg(SIDE, SIDE, "Embedding map", f"The axes hold {explained} % of the variance.")]
+    parts = [
+        open_svg(
+            SIDE,
+            SIDE,
+            "Embedding map",
+            f"The axes hold {explained} % of the variance between classes.",
+        )
+    ]
     for x, y, label in points:
         parts.append(marker(label, *at(x, y), names[label]))
     for label, (x, y) in enumerate(data["classes"]):

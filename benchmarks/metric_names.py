@@ -40,6 +40,7 @@ METRICS = {
 # Columns that the table of a stream always has; all others only where some row has a value.
 STREAM_METRICS = ("forgetting", "backward_transfer", "forward_transfer")
 RANKS = ("median_rank",)  # no fractions
+FACTS = ("zero_shot_chance", "zero_shot_majority")  # of the data: without an interval
 MAIN_METRICS = (
     "average_accuracy",
     "last_accuracy",

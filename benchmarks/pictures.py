@@ -37,7 +37,10 @@ def _map(evaluation: dict[str, Any]) -> Any:
     if len(prompts) <= MOST_NAMES:
         for name, (x, y) in zip(data["class_names"], prompts, strict=True):
             axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    shares = [f"component {i + 1}: {v:.0%} of variance" for i, v in enumerate(data["explained"])]
+    shares = [
+        f"component {i + 1}: {v:.0%} of the variance between classes"
+        for i, v in enumerate(data["explained"])
+    ]
     axes.set(xlabel=shares[0], ylabel=shares[1], title="recordings (dots), class prompts (crosses)")
     return figure
 

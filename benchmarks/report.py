@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.metric_names import MAIN_METRICS, METRICS, RANKS, STREAM_METRICS
+from benchmarks.metric_names import FACTS, MAIN_METRICS, METRICS, RANKS, STREAM_METRICS
 from benchmarks.result import Result, write_atomically
 from continual.metrics import confidence_interval
 from multimodal.errors import UserError
@@ -164,7 +164,8 @@ def interval_text(value: Interval | None, seeds: int, *, key: str = "") -> str:
     if value is None:
         return "–"
     shown = (lambda x: f"{x:.1f}") if key in RANKS else percent
-    width = "" if value.half_width is None else f" ± {shown(value.half_width)}"
+    exact = value.half_width is None or key in FACTS
+    width = "" if exact else f" ± {shown(value.half_width or 0.0)}"
     missing = "" if value.seeds == seeds else f" ({value.seeds} of {seeds} seeds)"
     return shown(value.mean) + width + missing
 

@@ -155,22 +155,28 @@ def class_similarity(signals: Tensor, labels: np.ndarray, classes: ClassVectors)
 
 
 def embedding_map(signals: Tensor, labels: np.ndarray, classes: ClassVectors) -> dict[str, Any]:
-    """Two principal components of recordings and class prompts, each side centred by itself, so
-    that the gap between the modalities does not take up the first one.
+    """Recordings and class prompts in the plane in which the classes differ most.
 
-    At most MAP_POINTS recordings, evenly spaced. ``signals``: [x, y, class]; ``classes``: [x, y].
-    ``explained``: shares of the variance.
+    The plane: the first two principal components of the class means of the recordings and of the
+    class prompts together, each side centred by itself (else the gap between the modalities would
+    take up the first one) and scaled to the same total variance. At most MAP_POINTS recordings,
+    evenly spaced. ``signals``: [x, y, class]; ``classes``: [x, y]; both sides centred, not scaled.
+    ``explained``: shares of the variance of the two sides together.
     """
-    chosen = np.linspace(0, len(signals) - 1, min(MAP_POINTS, len(signals))).round().astype(int)
-    points, texts = signals[torch.from_numpy(chosen)], classes.vectors
-    sides = [side - side.mean(dim=0) for side in (points, texts)]
+    present = np.unique(labels)
+    means = torch.stack([signals[torch.from_numpy(labels == c)].mean(0) for c in present])
+    sides = [side - side.mean(0) for side in (means, classes.vectors)]
+    sides = [side / side.norm().clamp_min(1e-12) for side in sides]
     _, values, axes = torch.linalg.svd(torch.cat(sides), full_matrices=False)
     axes = axes[:2] * axes[:2].gather(1, axes[:2].abs().argmax(1, keepdim=True)).sign()
-    at = [(side @ axes.T).numpy().round(4).tolist() for side in sides]
-    variances = values.square() / values.square().sum().clamp_min(1e-300)
+    chosen = np.linspace(0, len(signals) - 1, min(MAP_POINTS, len(signals))).round().astype(int)
+    points = (signals[torch.from_numpy(chosen)] - signals.mean(0)) @ axes.T
+    prompts = (classes.vectors - classes.vectors.mean(0)) @ axes.T
+    shares = values.square() / values.square().sum().clamp_min(1e-300)
+    where = zip(points.numpy().round(4).tolist(), chosen, strict=True)
     return {
-        "signals": [[*xy, int(labels[i])] for xy, i in zip(at[0], chosen, strict=True)],
-        "classes": at[1],
+        "signals": [[*xy, int(labels[i])] for xy, i in where],
+        "classes": prompts.numpy().round(4).tolist(),
         "class_names": list(classes.class_names),
-        "explained": variances[:2].numpy().round(4).tolist(),
+        "explained": shares[:2].numpy().round(4).tolist(),
     }
