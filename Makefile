@@ -35,6 +35,7 @@ speed: install
 	$(BIN)/python -m benchmarks.speed.loader
 	$(BIN)/python -m benchmarks.speed.embedding_cache
 	$(BIN)/python -m benchmarks.speed.manifest_memory
+	$(BIN)/python -m benchmarks.speed.objectives
 
 # Pins for every platform and Python that we support; run after changing dependencies.
 constraints: install
