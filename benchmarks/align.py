@@ -24,6 +24,7 @@ from benchmarks.align_parts import (
     caption_texts,
     chosen_classes,
     signal_source,
+    text_notes,
 )
 from benchmarks.align_result import align_facts, align_result, align_tags, row_pins, text_pins
 from benchmarks.assemble import Data, cache_folder, seed_everything
@@ -199,6 +200,13 @@ class AlignRun:
         page = write_html([result], self.folder / REPORT_FILE)
         self.tracker.finish(result, [page, *pictures])
         return result
+
+    def notes(self) -> list[str]:
+        """What a user should know of the texts: cut ones, shared ones."""
+        objective = self.config.objectives[0]
+        assert isinstance(objective, AlignmentConfig)
+        count = len(self.rows["train"])
+        return text_notes(self.model.tokenizer, count, self._distinct_texts(), objective)
 
     def evaluate(self, split: str, *, whole: bool = True) -> Scores:
         """Scores of the recordings of a split; whole: with every part of the report."""

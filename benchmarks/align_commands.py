@@ -54,14 +54,14 @@ def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
         data = _checked(config)
         for cell in cells if fresh and is_first() else ():
             clear(cell.folder)
-    results = []
+    results, told = [], set[str]()
     with FitObserver(console) as observer:
         for number, cell in enumerate(cells):
             observer.title = (
                 f"[{number + 1}/{len(cells)}] {cell.objectives[0].registered_name} "
                 f"seed {cell.seeds[0]}"
             )
-            results.append(_run_cell(cell, data, observer, console))
+            results.append(_run_cell(cell, data, observer, console, told))
     if is_first():
         print_table(results, out)
         print_wordings(results, out)
@@ -82,7 +82,10 @@ def _checked(config: AlignConfig) -> Data:
     return data
 
 
-def _run_cell(cell: AlignConfig, data: Data, observer: FitObserver, console: Console) -> Result:
+def _run_cell(
+    cell: AlignConfig, data: Data, observer: FitObserver, console: Console, told: set[str]
+) -> Result:
+    """told: notes that were printed before."""
     if (cell.folder / RESULT_FILE).exists():
         result = load_result(cell.folder / RESULT_FILE)
         hashes = {
@@ -98,8 +101,12 @@ def _run_cell(cell: AlignConfig, data: Data, observer: FitObserver, console: Con
         folder=cell.folder,
         output_dir=Path(cell.output_dir),
     )
-    result = AlignRun(cell, data, tracker=tracker, observer=observer).execute()
+    run = AlignRun(cell, data, tracker=tracker, observer=observer)
+    result = run.execute()
     observer.done(result)
+    for note in set(run.notes()) - told:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    told.update(run.notes())
     return result
 
 

@@ -11,6 +11,7 @@ from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError, did_you_mean
 from multimodal.modalities import Adapter
+from multimodal.modalities.text import TextAdapter
 from multimodal.objectives.alignment import AlignmentConfig
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
@@ -75,3 +76,18 @@ def signal_source(
         device=device,
     )
     return data.embeddings.setdefault(cache.key, cache)
+
+
+def text_notes(
+    tokenizer: TextAdapter, count: int, distinct: int, objective: AlignmentConfig
+) -> list[str]:
+    """Of cut texts, and of texts that several of ``count`` recordings share."""
+    notes = []
+    if tokenizer.truncated:
+        notes.append(tokenizer.truncation_report("text.max_length"))
+    if distinct < count and not objective.mask_duplicates:
+        notes.append(
+            f"{count} training recordings share {distinct} texts; recordings of equal text are "
+            "each other's negatives unless the objective has mask_duplicates: true"
+        )
+    return notes

@@ -92,13 +92,16 @@ class TextAdapter:
             row[: len(values)] = torch.tensor(values)
         return ids, lengths
 
-    def truncation_report(self) -> str:
-        """One line: how many texts were cut so far, and how long the longest was."""
+    def truncation_report(self, setting: str = "modality.max_length") -> str:
+        """One line: how many texts were cut so far, and how long the longest was.
+
+        setting: what to raise.
+        """
         if not self.truncated:
             return f"none of {self.seen} texts was cut to {self.config.max_length} tokens"
         return (
             f"{self.truncated} of {self.seen} texts were cut to {self.config.max_length} tokens "
-            f"(the longest has {self.longest}); raise modality.max_length if the ends matter"
+            f"(the longest has {self.longest}); raise {setting} if the ends matter"
         )
 
     def front_end(self) -> nn.Module:

@@ -164,6 +164,16 @@ def test_a_shown_config_is_whole(medley, tones) -> None:
     assert "did you mean 'align'" in medley("config", "schema", "alin").err
 
 
+def test_shared_texts_are_told_once(medley, tones) -> None:
+    (tones / "one.yaml").write_text('templates: ["a {}"]\n')
+    words = ["align", "align.yaml", "prompts.templates=one.yaml"]
+    outcome = medley(*words, "objectives=[clip,siglip]")
+    assert outcome.err.count("training recordings share 2 texts") == 1
+    masked = medley(*words, "objectives=[{name: clip, mask_duplicates: true}]")
+    assert masked.code == 0
+    assert "share" not in masked.err
+
+
 def test_templates_without_a_place_for_the_class(refuse, tones) -> None:
     (tones / "bad.yaml").write_text("templates: [a sound]\n")
     refuse("align align.yaml prompts.templates=bad.yaml", "needs one placeholder {}")
