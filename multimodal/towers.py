@@ -55,29 +55,21 @@ class TextTowerConfig(Config):
         return config.build()
 
 
-class Tower(nn.Module):
-    """``forward(batch) -> (N, D)`` embeddings, not normalised.
-
-    width: D. A frozen front end and encoder stay in evaluation mode, whatever the tower's is.
+class Reader(nn.Module):
+    """Front end and encoder. Where both are frozen they stay in evaluation mode (deterministic,
+    without dropout), whatever the mode of the whole is.
     """
 
-    def __init__(
-        self, front_end: nn.Module, encoder: Encoder, projection: nn.Module, *, width: int
-    ) -> None:
+    def __init__(self, front_end: nn.Module, encoder: Encoder) -> None:
         super().__init__()
         assert isinstance(encoder, nn.Module)
-        self.front_end, self.encoder, self.projection = front_end, encoder, projection
-        self.width = width
+        self.front_end, self.encoder = front_end, encoder
 
     @property
     def frozen(self) -> bool:
-        """Nothing but the projection is trained, so ``encode`` may be cached."""
+        """Nothing of front end and encoder is trained, so ``encode`` may be cached."""
         parameters = [*self.front_end.parameters(), *self.encoder.parameters()]
         return not any(p.requires_grad for p in parameters)
-
-    @property
-    def projects(self) -> bool:
-        return any(True for _ in self.projection.parameters())
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -92,6 +84,16 @@ class Tower(nn.Module):
             return batch.embeddings
         features = self.front_end(batch)
         return self.encoder(features.values, features.lengths).pooled
+
+
+class Tower(Reader):
+    """``forward(batch) -> (N, D)`` embeddings, not normalised. width: D."""
+
+    def __init__(
+        self, front_end: nn.Module, encoder: Encoder, projection: nn.Module, *, width: int
+    ) -> None:
+        super().__init__(front_end, encoder)
+        self.projection, self.width = projection, width
 
     def forward(self, batch: Batch) -> Tensor:
         return self.projection(self.encode(batch))
