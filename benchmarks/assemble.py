@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from benchmarks.config import CommandConfig, RunConfig, SignalConfig, TrainingConfig
 from benchmarks.workspace import check_writable
 from continual.classifier import Classifier
 from continual.learners import Learner, LearnerContext
 from continual.learners.cwcl import AlignedClassifier
+from continual.prompting import PromptModel
 from continual.scenarios import Stream
+from multimodal.batch import Batch
 from multimodal.datasets import DatasetConfig
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import EmbeddingCache
@@ -31,12 +34,14 @@ class Data:
     """What the cells of a grid share: the dataset, its adapter and the decoded signals.
 
     embeddings: the caches of frozen towers by their key; cells with the same tower share one.
+    warmed: weights of front end and encoder that a warm-up made, if there was one.
     """
 
     manifest: Manifest
     adapter: Adapter
     signals: SignalCache
     embeddings: dict[str, EmbeddingCache] = field(default_factory=dict)
+    warmed: dict[str, Tensor] = field(default_factory=dict)
 
 
 def read_manifest(config: SignalConfig) -> Manifest:
@@ -80,6 +85,8 @@ def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learne
     front_end, encoder = config.encoder.front_end(data.adapter), config.encoder.build(data.adapter)
     classes, multi_label = data.manifest.num_classes, data.manifest.multi_label
     model = Classifier(front_end, encoder, classes, multi_label=multi_label).to(device)
+    if data.warmed:
+        model.load_state_dict({**model.state_dict(), **data.warmed})
     context = LearnerContext(
         model=model,
         seed=config.seeds[0],
@@ -107,27 +114,46 @@ def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.A
 
 def batch_source(
     config: RunConfig, data: Data, stream: Stream, learner: Learner, device: torch.device
-) -> SignalCache | EmbeddingCache:
+) -> SignalCache | EmbeddingCache | WithQueries:
     """Where the learner's batches come from: embeddings, if its tower is frozen.
+
+    Prompts change what a frozen encoder makes of a signal, but not what they are chosen by.
 
     With augmentation there is nothing to cache: every epoch sees other signals.
     """
-    model = learner.model
-    known = isinstance(model, Classifier | AlignedClassifier)
-    frozen = learner.trains and known and model.frozen
-    if not frozen or data.adapter.augment() is not None:
+    model, tower = learner.model, None
+    if isinstance(model, PromptModel):
+        tower = model.classifier.front_end, model.query_encoder
+    elif isinstance(model, Classifier | AlignedClassifier) and model.frozen:
+        tower = model.front_end, model.encoder
+    if not learner.reads or tower is None or data.adapter.augment() is not None:
         return data.signals
-    assert isinstance(model, Classifier | AlignedClassifier)
     cache = EmbeddingCache(
         data.signals,
-        model.front_end,
-        model.encoder,
+        *tower,
         rows=stream.rows,
         settings=[config.modality.dump(), config.encoder.dump()],
         folder=cache_folder(config),
         device=device,
     )
-    return data.embeddings.setdefault(cache.key, cache)
+    cache = data.embeddings.setdefault(cache.key, cache)
+    return WithQueries(data.signals, cache) if isinstance(model, PromptModel) else cache
+
+
+@dataclass(frozen=True)
+class WithQueries:
+    """Signals, with what a frozen encoder's prompts are chosen by as their ``embeddings``."""
+
+    signals: SignalCache
+    queries: EmbeddingCache
+
+    def ensure(self, indices: ArrayLike) -> None:
+        self.signals.ensure(indices)
+        self.queries.ensure(indices)
+
+    def gather(self, indices: ArrayLike) -> Batch:
+        batch = self.signals.gather(indices)
+        return replace(batch, embeddings=self.queries.gather(indices).embeddings)
 
 
 def seed_everything(seed: int) -> None:

@@ -239,6 +239,7 @@ def _band(series: Series, at) -> str:
 
 def _line(series: Series, at) -> str:
     path, pen, marks = "", "M", []
+    every = math.ceil(len(series.points) / MOST_PRINTED)
     for point in series.points:
         if not math.isfinite(point.mean):
             pen = "M"
@@ -246,8 +247,9 @@ def _line(series: Series, at) -> str:
         x, y = at(point.x, point.mean)
         path += f"{pen}{x:.1f} {y:.1f}"
         pen = "L"
-        tip = f"{series.label}, {point.x}: {point_text(point.mean, point.half_width)}"
-        marks.append(marker(series.style, x, y, tip))
+        if (point.x - series.points[0].x) % every == 0:
+            tip = f"{series.label}, {point.x}: {point_text(point.mean, point.half_width)}"
+            marks.append(marker(series.style, x, y, tip))
     dash = DASHES[series.style // COLOURS % len(DASHES)]
     style = f"line s{series.style % COLOURS}"
     return f'<path class="{style}" stroke-dasharray="{dash or "none"}" d="{path}"/>' + "".join(

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from benchmarks.settings import apply_override, find_config, read_yaml
 from benchmarks.tracking import TrackingConfig
+from benchmarks.warm_up import WarmUpConfig
 from continual.learners import LEARNERS
 from continual.scenarios import SCENARIOS
 from multimodal.datasets import DATASETS
@@ -116,13 +117,18 @@ class TrainingConfig(Config):
 
 
 class RunConfig(SignalConfig):
-    """Everything ``medley bench`` needs. quick: two experiences of one epoch."""
+    """Everything ``medley bench`` needs. quick: two experiences of one epoch.
+
+    warm_up: train the encoder on another dataset first; None: it starts as it was initialised, or
+    loaded.
+    """
 
     command: ClassVar[str] = "bench"
 
     scenario: Annotated[Config, SCENARIOS.choice]
     learners: tuple[Annotated[Config, LEARNERS.choice], ...]
     training: TrainingConfig = TrainingConfig()
+    warm_up: WarmUpConfig | None = None
 
     @field_validator("learners", "seeds")
     @classmethod

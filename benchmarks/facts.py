@@ -14,8 +14,9 @@ from benchmarks.config import CommandConfig, RunConfig
 from benchmarks.result import Result
 from benchmarks.tracking import NullTracker, Tracker
 from benchmarks.tracking_data import shown
-from continual import metrics
+from continual.metrics import summary
 from continual.scenarios import Stream
+from continual.scenarios.si_blurry import realised
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 
@@ -91,16 +92,23 @@ def score_name(manifest: Manifest) -> str:
     return "macro_auroc" if manifest.multi_label else "accuracy"
 
 
-def result_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
-    """The ``metrics`` of a result; those of the matrix are of AUROCs in multi-label streams."""
-    matrix, baseline, details = records["matrix"], records["baseline"], dict(records["details"])
+def by_class_name(details: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """What an evaluation tells of classes, with their names as keys."""
+    details = dict(details)
     for key in ("per_class_accuracy", "per_class_auroc"):
         if key in details:
-            details[key] = dict(zip(stream.manifest.class_names, details[key], strict=True))
+            details[key] = dict(zip(names, details[key], strict=True))
+    return details
+
+
+def result_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
+    """The ``metrics`` of a result; those of the matrix are of AUROCs in multi-label streams."""
+    matrix, baseline = records["matrix"], records["baseline"]
+    details = by_class_name(records["details"], stream.manifest.class_names)
     multi_label = stream.manifest.multi_label
     # The same recordings are scored once for each experience's classes: equal weights.
     sizes = None if multi_label else [len(e.test) for e in stream.experiences]
-    values = metrics.summary(matrix, sizes, baseline)
+    values = summary(matrix, sizes, baseline)
     if multi_label:
         averages = ("average_accuracy", "last_accuracy", "learning_accuracy")
         values = {key: value for key, value in values.items() if key not in averages}
@@ -135,12 +143,12 @@ def make_result(
     data: Data,
     stream: Stream,
     *,
-    records: dict[str, Any],
+    metrics: dict[str, Any],
     device: torch.device,
     started: str,
     seconds: float,
 ) -> Result:
-    """records: ``matrix`` (rows of test scores), ``details``, ``validation``, ``baseline``."""
+    """metrics: of the result."""
     names = list(data.manifest.class_names)
     experiences = [
         {
@@ -163,7 +171,8 @@ def make_result(
         dataset=dataset_facts(data, stream),
         class_names=names,
         experiences=experiences,
-        metrics=result_metrics(records, stream),
+        metrics=metrics,
+        stream=realised(stream) if stream.online else {},
         config=public(config),
         hardware=machine.hardware(device),
         packages=machine.packages(),

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.assemble import build_learner, open_data, read_manifest
+from benchmarks.cell_run import CellRun, Observer
 from benchmarks.config import RunConfig
 from benchmarks.machine import pick_device
+from benchmarks.online_run import AtOnceRun, OnlineRun, refuse_misfits
 from benchmarks.report import REPORT_FILE, write_html
 from benchmarks.result import RESULT_FILE, Result
 from benchmarks.result_files import load_result
-from benchmarks.run import Observer, Run
+from benchmarks.run import Run
 from benchmarks.tracking import check_store, make_tracker, resend
 from benchmarks.tracking_data import State
+from benchmarks.warm_up import warm_up_config, warmed_weights
 from benchmarks.workspace import check_same_run, check_writable, clear
 from continual.scenarios import Stream
 from multimodal.errors import UserError
@@ -44,9 +47,10 @@ class Grid:
             self.streams = [shorten(stream) for stream in self.streams]
         self.data = open_data(config, self.manifest)
         self.done = [None if fresh else self._finished(cell) for cell in self.cells]
-        for cell, done in zip(self.cells, self.done, strict=True):
-            if done is None:
-                build_learner(cell, self.data, pick_device("cpu"))
+        self.warm_up: Grid | None = None
+        if config.warm_up is not None and None in self.done:
+            self.warm_up = Grid(warm_up_config(config))
+        self.kinds = [self._kind(i) if done is None else None for i, done in enumerate(self.done)]
         check_store(config.tracking, Path(config.output_dir))
         self._decode()
 
@@ -61,6 +65,8 @@ class Grid:
         if done is not None:
             complete(cell.folder, done)
             return done
+        if self.warm_up is not None and not self.data.warmed:
+            self.data.warmed.update(warmed_weights(self.warm_up, observer))
         tracker = make_tracker(
             cell.tracking,
             experiment=cell.experiment,
@@ -68,7 +74,18 @@ class Grid:
             output_dir=Path(cell.output_dir),
         )
         stream = self.streams[number]
-        return Run(cell, self.data, stream, tracker=tracker, observer=observer).execute()
+        kind = self.kinds[number]
+        assert kind is not None
+        return kind(cell, self.data, stream, tracker=tracker, observer=observer).execute()
+
+    def _kind(self, number: int) -> type[CellRun]:
+        """What runs a cell; UserError if its learner does not fit its encoder or its stream."""
+        cell, stream = self.cells[number], self.streams[number]
+        learner = build_learner(cell, self.data, pick_device("cpu"))
+        refuse_misfits(cell, stream, learner)
+        if stream.online is None:
+            return Run
+        return AtOnceRun if learner.online == "at_once" else OnlineRun
 
     def _finished(self, cell: RunConfig) -> Result | None:
         if not (cell.folder / RESULT_FILE).exists():

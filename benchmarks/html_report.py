@@ -12,6 +12,7 @@ from benchmarks.alignment_figures import maps, similarities, wordings
 from benchmarks.charts import escape, head, scroll
 from benchmarks.html_figures import confusions, curves, forgetting, matrices, per_class
 from benchmarks.metric_names import METRICS
+from benchmarks.online_figures import anytime, draws
 from benchmarks.report import (
     by_learner,
     columns,
@@ -99,6 +100,7 @@ def _section(group: list[Result]) -> str:
         _facts(group),
         _results_table(group),
         curves(learners),
+        anytime(learners),
         matrices(learners),
         forgetting(learners),
         per_class(learners),
@@ -106,6 +108,7 @@ def _section(group: list[Result]) -> str:
         wordings(learners),
         similarities(learners),
         maps(learners),
+        draws(group),
         _stream(group),
         _repeat(learners),
     ]

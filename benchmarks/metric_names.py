@@ -6,6 +6,15 @@ from __future__ import annotations
 METRICS = {
     "average_accuracy": "average accuracy",
     "last_accuracy": "last accuracy",
+    "a_auc": "A_AUC",
+    "a_auc_trapezoid": "A_AUC trapezoid",
+    "a_avg": "A_avg",
+    "a_last": "A_last",
+    "f_last": "F_last",
+    "a_auc_balanced": "balanced A_AUC",
+    "a_auc_trapezoid_balanced": "balanced A_AUC trapezoid",
+    "a_avg_balanced": "balanced A_avg",
+    "a_last_balanced": "balanced A_last",
     "macro_auroc": "macro AUROC",
     "mean_average_precision": "mean average precision",
     "forgetting": "forgetting",
@@ -37,13 +46,16 @@ METRICS = {
     "signal_to_text_recall_at_1": "signal to text R@1",
     "signal_to_text_recall_at_10": "signal to text R@10",
 }
-# Columns that the table of a stream always has; all others only where some row has a value.
+# Columns that a table of accuracy matrices always has; all others only where some row has a value.
 STREAM_METRICS = ("forgetting", "backward_transfer", "forward_transfer")
 RANKS = ("median_rank",)  # no fractions
 FACTS = ("zero_shot_chance", "zero_shot_majority")  # of the data: without an interval
 MAIN_METRICS = (
     "average_accuracy",
     "last_accuracy",
+    "a_auc",
+    "a_last",
+    "f_last",
     "macro_auroc",
     "mean_average_precision",
     "forgetting",

@@ -139,7 +139,7 @@ def summarise(results: Sequence[Result]) -> list[Row]:
     rows = []
     for label, runs in by_learner(results).items():
         values = {key: interval([run.metrics.get(key) for run in runs]) for key in METRICS}
-        always = STREAM_METRICS if runs[0].experiences else ()
+        always = STREAM_METRICS if runs[0].matrix else ()
         values = {k: v for k, v in values.items() if v is not None or k in always}
         seconds = sum(run.seconds for run in runs) / len(runs)
         rows.append(Row(label, len(runs), seconds, values))

@@ -24,7 +24,8 @@ class Result:
     experience. Multi-label streams have ``auroc_matrix``, ``per_class_auroc``, ``macro_auroc``,
     ``mean_average_precision`` and ``num_scored_classes`` instead, and ``forgetting`` and the
     transfers are of AUROCs. evaluation: of alignment and zero-shot runs, all that their scores
-    depend on (texts, recordings, crops, numerics) and what a page shows of them. seconds: training
+    depend on (texts, recordings, crops, numerics) and what a page shows of them. stream: of online
+    ones, what was drawn (``scenarios.si_blurry.realised``). seconds: training
     and evaluation of this run, over all resumptions.
     peak_memory_bytes: "process", the highest resident size of this process so far (earlier cells
     of a grid count), and, on a GPU, "device", the highest allocation of this run.
@@ -43,6 +44,7 @@ class Result:
     metrics: dict[str, Any]
     config: dict[str, Any]
     evaluation: dict[str, Any] = field(default_factory=dict)
+    stream: dict[str, Any] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None

@@ -1,160 +1,29 @@
-"""run(cell) -> Result: one learner on one stream with one seed, resumable at any step.
+"""Runs of streams whose experiences are trained on for several epochs, one learner and seed each.
 
-A run folder holds ``config.yaml``, ``metrics.jsonl``, ``checkpoint/``, ``models/`` and, when the
-run is done, ``result.json``. The same cell run again continues from its checkpoint, or returns
-its result if it is done.
+``records``: the matrix of test scores (a row after each experience), validation scores, what the
+last evaluation tells of classes, scores of the untrained model, and zero-shot scores.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import safetensors.torch
-import torch
-import yaml
-
-from benchmarks import machine
-from benchmarks.assemble import (
-    Data,
-    batch_source,
-    build_learner,
-    build_optimizer,
-    seed_everything,
-)
-from benchmarks.config import RunConfig
-from benchmarks.facts import dataset_facts, make_result, public, score_name, started, tags
-from benchmarks.journal import Journal
-from benchmarks.report import REPORT_FILE, write_html
-from benchmarks.result import Result, write_atomically
-from benchmarks.tracking import NullTracker, Tracker
-from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
-from continual import checkpoint
-from continual.evaluation import Evaluator
-from continual.scenarios import Stream
-from continual.scenarios.avalanche_benchmark import as_benchmark
+from benchmarks.cell_run import CellRun
+from benchmarks.facts import result_metrics, score_name
 from continual.strategy import LearnerStrategy, Position
-from multimodal.errors import UserError
 
 
-class Observer(Protocol):
-    """Hears how a run goes; the command line's progress bar is one."""
+class Run(CellRun):
+    """A cell whose stream is met experience by experience."""
 
-    def begin(self, total_steps: int, done_steps: int) -> None: ...
-    def step(self, strategy: LearnerStrategy) -> None: ...
-    def experience_done(
-        self, index: int, count: int, measure: str, scores: list[float]
-    ) -> None: ...
+    def first_records(self) -> dict[str, Any]:
+        return {"matrix": [], "validation": [], "details": {}, "baseline": None, "zero_shot": []}
 
+    def make_strategy(self, **parts: Any) -> LearnerStrategy:
+        return LearnerStrategy(train_epochs=self.epochs, **parts)
 
-class Run:
-    """One cell in progress. ``stream``: as drawn for the cell, of usable recordings only."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        data: Data,
-        stream: Stream,
-        *,
-        tracker: Tracker | None = None,
-        observer: Observer | None = None,
-    ) -> None:
-        assert len(config.learners) == len(config.seeds) == 1
-        self.config, self.data, self.stream = config, data, stream
-        self.tracker, self.observer = tracker or NullTracker(), observer
-        self.seed, self.folder = config.seeds[0], config.folder
-        self.device = machine.pick_device(config.training.device)
-        if config.training.threads is not None:
-            torch.set_num_threads(config.training.threads)
-        seed_everything(self.seed)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        self.learner = build_learner(config, data, self.device)
-        self.source = batch_source(config, data, stream, self.learner, self.device)
-        self.strategy = self._strategy()
-        self.evaluator = Evaluator(self.learner, stream, self.strategy.batches)
-        train_rows = self.strategy.rows
-        self.benchmark = as_benchmark(stream, self.source.gather, train_rows=train_rows)
-        self.journal: Journal | None = None
-        self.records: dict[str, Any] = {
-            "matrix": [],
-            "validation": [],
-            "details": {},
-            "baseline": None,
-            "zero_shot": [],
-        }
-        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.seconds_before, self.clock = 0.0, time.perf_counter()
-        self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
-        self.interrupted = False
-
-    def _strategy(self) -> LearnerStrategy:
-        training = self.config.training
-        own_epochs = getattr(self.config.learners[0], "epochs", None)
-        epochs = 1 if self.config.quick else own_epochs or training.epochs
-        return LearnerStrategy(
-            learner=self.learner,
-            stream=self.stream,
-            gather=self.source.gather,
-            augment=self.data.adapter.augment(),
-            optimizer=build_optimizer(self.learner.model, training),
-            seed=self.seed,
-            train_mb_size=training.batch_size,
-            train_epochs=epochs,
-            eval_mb_size=training.eval_batch_size,
-            device=self.device,
-            after_step=self._after_step,
-        )
-
-    # ---- the run ------------------------------------------------------------------------
-
-    def execute(self) -> Result:
-        """Train and evaluate to the end; UserError if the folder belongs to other data."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with run_lock(self.folder), on_stop_signal(self._interrupt):
-            self._open()
-            try:
-                result = self._train()
-            except BaseException:
-                self.tracker.fail()
-                raise
-            finally:
-                if self.journal is not None:
-                    self.journal.close()
-            if self.interrupted:
-                raise KeyboardInterrupt
-            return result
-
-    def _open(self) -> None:
-        """Check the folder, resume from its checkpoint if there is one, start tracking."""
-        state = checkpoint.load(self.folder / "checkpoint")
-        manifest = self.data.manifest
-        check_same_run(self.folder, self.config, manifest.content_hash, state)
-        config_text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
-        write_atomically(self.folder / "config.yaml", config_text)
-        self.journal = Journal(self.folder / "metrics.jsonl")
-        if state is None:
-            self.journal.truncate(0)
-        else:
-            self._restore(state)
-        self._start_tracking()
-        self.clock = time.perf_counter()
-
-    def _start_tracking(self) -> None:
-        facts = dataset_facts(self.data, self.stream)
-        labels = tags(self.config, self.data.manifest)
-        self.tracker = started(self.tracker, self.config, labels, facts, self.folder)
-
-    def _train(self) -> Result:
-        assert self.journal is not None
+    def train(self) -> None:
         strategy, total = self.strategy, len(self.strategy.rows)
-        if self.learner.trains:
-            self.source.ensure(self.stream.rows)
-        if self.observer is not None:
-            self.observer.begin(self._total_steps(), strategy.position.total_steps)
         if strategy.position == Position() and total > 1:
             self.records["baseline"] = self.evaluator.baseline()
         if strategy.position == Position():
@@ -162,22 +31,11 @@ class Run:
         for index in range(strategy.position.experience, total):
             strategy.train(self.benchmark.train_stream[index], eval_streams=[])
             self._experience_done(index, total)
-        result = make_result(
-            self.config,
-            self.data,
-            self.stream,
-            records=self.records,
-            device=self.device,
-            started=self.started,
-            seconds=self._seconds(),
-        )
-        result.save(self.folder)
-        self.tracker.finish(result, [write_html([result], self.folder / REPORT_FILE)])
-        return result
+
+    def metrics(self) -> dict[str, Any]:
+        return result_metrics(self.records, self.stream)
 
     def _experience_done(self, index: int, total: int) -> None:
-        assert self.journal is not None
-        self._log_loss()
         scores, self.records["details"] = self.evaluator.test()
         self.records["matrix"].append(scores)
         # Joint training has met every experience after its only one.
@@ -189,101 +47,10 @@ class Run:
         if validation is not None:
             values[f"validation_{measure}"] = validation
         values |= {f"zero_shot_{k}": v for k, v in (unseen or {}).items() if v is not None}
-        self.journal.write(values, self.strategy.position.total_steps)
-        self._save_model(index)
-        self._save_checkpoint()
-        if self.interrupted:
-            raise KeyboardInterrupt
-        if self.observer is not None:
-            self.observer.experience_done(index, total, measure, scores)
+        self.experience_done(index, total, values, scores)
 
     def _score_unseen(self, exposed: int) -> dict[str, float | None] | None:
         found = self.evaluator.zero_shot(exposed)
         if found is not None:
             self.records["zero_shot"].append(found)
         return found
-
-    def _after_step(self, strategy: LearnerStrategy) -> None:
-        assert self.journal is not None
-        self.loss_sum += strategy.loss.detach()
-        self.loss_count += 1
-        steps, training = strategy.position.total_steps, self.config.training
-        if steps % training.log_every == 0:
-            self._log_loss()
-        if self.observer is not None:
-            self.observer.step(strategy)
-        if self.interrupted:
-            self._save_checkpoint()
-            raise KeyboardInterrupt
-        if steps % training.checkpoint_every == 0:
-            self._save_checkpoint()
-
-    def _log_loss(self) -> None:
-        """The mean loss since the last line; UserError if it is no number any more."""
-        if self.loss_count == 0:
-            return
-        assert self.journal is not None
-        mean, steps = float(self.loss_sum) / self.loss_count, self.strategy.position.total_steps
-        terms = {name: float(value) for name, value in self.strategy.terms.items()}
-        self.journal.write({"loss": mean, **terms}, steps)
-        self.tracker.grow(self.journal)
-        self.loss_sum.zero_()
-        self.loss_count = 0
-        if not np.isfinite(mean):
-            raise UserError(
-                f"the loss became {mean} at step {steps}: lower training.learning_rate "
-                f"({self.config.training.learning_rate})."
-            )
-
-    # ---- state --------------------------------------------------------------------------
-
-    def _save_checkpoint(self) -> None:
-        assert self.journal is not None
-        state = {
-            "config_hash": self.config.hash,
-            "content_hash": self.data.manifest.content_hash,
-            "learner": self.learner.state_dict(),
-            "optimizer": self.strategy.optimizer.state_dict(),
-            "position": asdict(self.strategy.position),
-            "records": self.records,
-            "loss": (self.loss_sum, self.loss_count),
-            "journal": self.journal.flush(),
-            "started": self.started,
-            "seconds": self._seconds(),
-        }
-        checkpoint.save(self.folder / "checkpoint", state)
-        self.tracker.grow(self.journal)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        assert self.journal is not None
-        self.learner.load_state_dict(state["learner"])
-        self.strategy.resume(Position(**state["position"]), state["optimizer"])
-        self.records, self.started = state["records"], state["started"]
-        self.loss_sum = state["loss"][0].to(self.device)
-        self.loss_count = state["loss"][1]
-        self.seconds_before = state["seconds"]
-        self.journal.truncate(state["journal"])
-        checkpoint.restore_random_state(state["random"])
-
-    def _save_model(self, index: int) -> None:
-        if not self.config.tracking.log_models:
-            return
-        folder = self.folder / "models"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"experience_{index + 1:02d}.safetensors"
-        # Copies, because safetensors refuses weights that two modules share.
-        tensors = {k: v.clone() for k, v in self.learner.weights().items()}
-        safetensors.torch.save_file(tensors, path)
-        key = f"mean_test_{score_name(self.data.manifest)}"
-        self.tracker.log_model(path.stem, path, {key: float(np.mean(self.records["matrix"][-1]))})
-
-    def _seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self.clock
-
-    def _total_steps(self) -> int:
-        strategy = self.strategy
-        batches = sum(-(-len(rows) // strategy.train_mb_size) for rows in strategy.rows)
-        return batches * strategy.train_epochs if self.learner.trains else 0
-
-    def _interrupt(self) -> None:
-        self.interrupted = True

@@ -25,13 +25,12 @@ from benchmarks.tracking_data import (
     artifact_place,
     batches,
     default_uri,
-    experience_names,
     final_points,
     first_line,
     flat_params,
-    heat_map,
-    matrix_table,
+    matrix_tables,
     metric_name,
+    plots,
     run_title,
     shown,
 )
@@ -280,18 +279,19 @@ class MLflowRun:
         return monitor.finish
 
     def send_result(self, result: Result, files: Sequence[Path]) -> None:
-        """Final metrics, the accuracy matrix as table and plot, ``result.json`` and ``files``."""
+        """Final metrics, the accuracy matrix as table, plots, ``result.json`` and ``files``."""
         run_id, path = self.state.run_id, self.folder / RESULT_FILE
         step = max(self.state.last_step, len(self.state.models))  # later than all others
         at = path.stat().st_mtime_ns // 1_000_000  # the same whenever it is sent
         send_points(self.client, run_id, final_points(result, step=step, time=at))
-        rows, names = result.matrix, experience_names(result)
-        name = "accuracy_matrix" if result.score == "accuracy" else "auroc_matrix"
-        if rows:
-            there = [file.path for file in self.client.list_artifacts(run_id)]
-            if f"{name}.json" not in there:  # log_table would append to it
-                self.client.log_table(run_id, matrix_table(rows, names), f"{name}.json")
-            self.client.log_figure(run_id, heat_map(rows, result.score), f"{name}.png")
+        there = [file.path for file in self.client.list_artifacts(run_id)]
+        for file, table in matrix_tables(result):
+            if file not in there:  # log_table would append to it
+                self.client.log_table(run_id, table, file)
+        if result.stream:
+            self.client.log_dict(run_id, result.stream, "stream.json")
+        for name, figure in plots(result):
+            self.client.log_figure(run_id, figure, name)
         for file in (path, *(f for f in files if f.is_file())):
             self.client.log_artifact(run_id, str(file))
 

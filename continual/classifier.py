@@ -40,11 +40,22 @@ class Classifier(Reader):
         """From now on these classes are scored too."""
         self.exposed[list(classes)] = True
 
+    def meet(self, labels: Tensor) -> None:
+        """Expose the classes of labels (N,), or those with a positive in targets (N, C)."""
+        if self.multi_label:
+            self.exposed |= (labels == 1).any(0)
+        else:
+            self.exposed[labels] = True
+
     def embed(self, batch: Batch) -> Tensor:
         """(N, D) pooled embeddings: the batch's own, if it brings those of the frozen tower."""
         return self.encode(batch)
 
+    def raw(self, batch: Batch) -> Tensor:
+        """(N, C) outputs of the head, of classes not exposed too."""
+        return self.head(self.embed(batch))
+
     def forward(self, batch: Batch) -> Tensor:
-        logits = self.head(self.embed(batch))
+        logits = self.raw(batch)
         unseen = ~self.exposed & self.exposed.any()
         return logits.masked_fill(unseen, float("-inf"))

@@ -39,6 +39,11 @@ class Evaluator:
         assert len(defined) == len(scores), "check_stream lets no such experience through"
         return defined, self._details(predicted, rows)
 
+    def details(self) -> dict[str, Any]:
+        """What ``test`` tells beside the scores, of all test recordings together."""
+        rows = np.unique(np.concatenate([e.test for e in self.stream.experiences]))
+        return self._details(predict(self.learner, self.batches(rows)), rows)
+
     def zero_shot(self, exposed: int) -> dict[str, float | None] | None:
         """Accuracy on classes never trained on, named by their texts; None if the learner cannot.
 
@@ -103,7 +108,7 @@ class Evaluator:
         at, manifest = np.searchsorted(rows, part), self.stream.manifest
         if not manifest.multi_label:
             return float(np.mean(predicted.labels.numpy()[at] == manifest.labels[part]))
-        scores, columns = _scores(predicted), list(classes)
+        scores, columns = scores_of(predicted), list(classes)
         targets = manifest.targets[part][:, columns]
         return multi_label.macro(multi_label.auroc(scores[at][:, columns], targets))
 
@@ -119,7 +124,7 @@ class Evaluator:
             counts = confusion_matrix(labels, predicted.labels.numpy(), manifest.num_classes)
             recalls = per_class_accuracy(counts).tolist()
             return {"per_class_accuracy": _defined(recalls), "confusion_matrix": counts.tolist()}
-        scores, targets = _scores(predicted), manifest.targets[rows]
+        scores, targets = scores_of(predicted), manifest.targets[rows]
         streamed = np.isin(
             np.arange(manifest.num_classes), [c for e in self.stream.experiences for c in e.classes]
         )
@@ -133,7 +138,8 @@ class Evaluator:
         }
 
 
-def _scores(predicted: Prediction) -> np.ndarray:
+def scores_of(predicted: Prediction) -> np.ndarray:
+    """(N, C) scores; UserError if there are none, or one is no number."""
     if predicted.scores is None:
         raise UserError("this learner gives no class scores, which multi-label data needs.")
     if predicted.scores.isnan().any():

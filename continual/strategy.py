@@ -96,6 +96,7 @@ class LearnerStrategy(SupervisedTemplate):
         self.rows = learner.plan([e.train for e in stream.experiences])
         self.classes = [stream.classes_of(rows) for rows in self.rows]
         self.gather, self.augment = gather, augment
+        learner.read, learner.augment = (lambda rows: self._to_device(self.gather(rows))), augment
         self.seed, self.after_step = seed, after_step
         self.position = Position()
         self.terms: dict[str, Tensor] = {}
@@ -111,6 +112,12 @@ class LearnerStrategy(SupervisedTemplate):
     def steps_per_epoch(self) -> int:
         """Batches an epoch of the current training experience."""
         return -(-len(self.rows[self.position.experience]) // self.train_mb_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run, 0 if there is nothing to train."""
+        batches = sum(-(-len(rows) // self.train_mb_size) for rows in self.rows)
+        return batches * self.train_epochs if self.learner.trains else 0
 
     def info(self) -> ExperienceInfo:
         """What the learner may know of the current training experience."""
@@ -181,35 +188,44 @@ class LearnerStrategy(SupervisedTemplate):
 
         UserError if a plugin has put another loader in the place of ours.
         """
-        if not isinstance(self.dataloader, _Remaining):
-            raise UserError(
-                "an Avalanche plugin replaced the training data (ReplayPlugin and its like do): "
-                "use one of Medley's learners with a memory instead, such as replay."
-            )
+        self._refuse_other_loader()
         for batch, memory_batch in self.dataloader:  # pyright: ignore[reportGeneralTypeIssues]
             if self._stop_training:
                 return
-            zeros = torch.zeros(len(batch), dtype=torch.int64, device=self.device)
-            self.mbatch = [batch, batch.labels, zeros]
-            self._before_training_iteration(**kwargs)
-            self.optimizer.zero_grad()
-            self._before_forward(**kwargs)
-            loss = self.learner.loss(batch, memory_batch)
-            self.mb_output, self.terms = loss.outputs, loss.terms
-            self._after_forward(**kwargs)
-            self.loss = loss.value
-            self._before_backward(**kwargs)
-            self.backward()
-            self._after_backward(**kwargs)
-            self._before_update(**kwargs)
-            self.optimizer_step()
-            self._after_update(**kwargs)
+            self._take_step(batch, memory_batch, **kwargs)
             if self.position.epoch == 0:
                 self.learner.observe(batch)
             self._advance()
             self._after_training_iteration(**kwargs)
             if self.after_step is not None:
                 self.after_step(self)
+
+    def _refuse_other_loader(self) -> None:
+        if not isinstance(self.dataloader, _Remaining):
+            raise UserError(
+                "an Avalanche plugin replaced the training data (ReplayPlugin and its like do): "
+                "use one of Medley's learners with a memory instead, such as replay."
+            )
+
+    def _take_step(self, batch: Batch, memory_batch: Batch | None, **kwargs: Any) -> None:
+        """One optimiser step, with Avalanche's hooks in Avalanche's order."""
+        zeros = torch.zeros(len(batch), dtype=torch.int64, device=self.device)
+        self.mbatch = [batch, batch.labels, zeros]
+        self._before_training_iteration(**kwargs)
+        self.optimizer.zero_grad()
+        self._before_forward(**kwargs)
+        loss = self.learner.loss(batch, memory_batch)
+        self.mb_output, self.terms = loss.outputs, loss.terms
+        self._after_forward(**kwargs)
+        self.loss = loss.value
+        self._before_backward(**kwargs)
+        self.backward()
+        self.learner.after_backward()
+        self._after_backward(**kwargs)
+        self._before_update(**kwargs)
+        self.optimizer_step()
+        self.learner.after_step()
+        self._after_update(**kwargs)
 
     # ---- loading ------------------------------------------------------------------------
 
@@ -231,7 +247,7 @@ class LearnerStrategy(SupervisedTemplate):
         memory = self.learner.memory
         if memory is None or len(memory) == 0:
             return self._training_batch(rows), None
-        drawn = torch.as_tensor(memory.sample(self.learner.memory_batch_size))
+        drawn = torch.as_tensor(self.learner.draw())
         both = self._training_batch(torch.cat([rows, drawn]))
         return both.rows(0, len(rows)), both.rows(len(rows), len(both))
 

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
+from continual.learners import LEARNERS, ClassifierLearner, LearnerContext, SoftmaxConfig
 
 
 @LEARNERS.register("cumulative")
-class CumulativeConfig(LearnerConfig):
-    """No options of its own. The model is carried on, not trained anew."""
+class CumulativeConfig(SoftmaxConfig):
+    """The model is carried on, not trained anew."""
 
     def build(self, context: LearnerContext) -> CumulativeLearner:
-        return CumulativeLearner(context.model)
+        return CumulativeLearner(context.model, batch_class_mask=self.batch_class_mask)
 
 
 class CumulativeLearner(ClassifierLearner):
+    online = "no"
+
     def plan(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [np.concatenate(rows[: i + 1]) for i in range(len(rows))]

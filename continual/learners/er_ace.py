@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy
 
-from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
+from continual.learners import (
+    LEARNERS,
+    LearnerConfig,
+    LearnerContext,
+    RehearsalLearner,
+    mask_absent,
+)
 from continual.rehearsal import make_memory
 from multimodal.batch import Batch
 from multimodal.errors import UserError
@@ -37,18 +42,12 @@ class ErAceConfig(LearnerConfig):
         return ErAceLearner(context.model, memory=memory, memory_batch_size=self.memory_batch_size)
 
 
-class ErAceLearner(ClassifierLearner):
+class ErAceLearner(RehearsalLearner):
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
         logits = self.model(both)
         stream = logits[: len(batch)]
-        absent = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
-        absent[batch.labels] = False
-        value = cross_entropy(stream.masked_fill(absent, float("-inf")), batch.labels)
+        value = cross_entropy(mask_absent(stream, batch.labels), batch.labels)
         if memory_batch is not None:
             value = value + cross_entropy(logits[len(batch) :], memory_batch.labels)
         return Loss(value, {}, outputs=stream)
-
-    def observe(self, batch: Batch) -> None:
-        assert self.memory is not None
-        self.memory.update(batch.indices.cpu().numpy(), batch.labels.cpu().numpy())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
+from continual.learners import LEARNERS, ClassifierLearner, LearnerContext, SoftmaxConfig
 
 
 @LEARNERS.register("finetune")
-class FinetuneConfig(LearnerConfig):
-    """No options of its own."""
+class FinetuneConfig(SoftmaxConfig):
+    """train_encoder: train the encoder too where ``encoder.train`` leaves it as it is."""
+
+    train_encoder: bool = False
 
     def build(self, context: LearnerContext) -> ClassifierLearner:
-        return ClassifierLearner(context.model)
+        if self.train_encoder:
+            context.model.requires_grad_(True)
+        return ClassifierLearner(context.model, batch_class_mask=self.batch_class_mask)

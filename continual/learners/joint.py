@@ -6,17 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
+from continual.learners import LEARNERS, ClassifierLearner, LearnerContext, SoftmaxConfig
 
 
 @LEARNERS.register("joint")
-class JointConfig(LearnerConfig):
-    """No options of its own; its accuracy matrix has a single row."""
+class JointConfig(SoftmaxConfig):
+    """Its accuracy matrix has a single row. train_encoder: as of ``finetune``."""
+
+    train_encoder: bool = False
 
     def build(self, context: LearnerContext) -> JointLearner:
-        return JointLearner(context.model)
+        if self.train_encoder:
+            context.model.requires_grad_(True)
+        return JointLearner(context.model, batch_class_mask=self.batch_class_mask)
 
 
 class JointLearner(ClassifierLearner):
+    online = "at_once"
+
     def plan(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [np.concatenate(rows)]

@@ -6,20 +6,19 @@ reached without learning any representation.
 
 from __future__ import annotations
 
-from continual.classifier import Classifier
-from continual.learners import LEARNERS, ClassifierLearner, LearnerConfig, LearnerContext
+from continual.learners import (
+    LEARNERS,
+    ClassifierLearner,
+    LearnerContext,
+    SoftmaxConfig,
+    freeze_encoder,
+)
 
 
 @LEARNERS.register("linear_probe")
-class LinearProbeConfig(LearnerConfig):
-    """No options of its own."""
+class LinearProbeConfig(SoftmaxConfig):
+    """No options but ``batch_class_mask``."""
 
-    def build(self, context: LearnerContext) -> LinearProbeLearner:
-        return LinearProbeLearner(context.model)
-
-
-class LinearProbeLearner(ClassifierLearner):
-    def __init__(self, model: Classifier) -> None:
-        super().__init__(model)
-        model.front_end.requires_grad_(False)
-        model.encoder.requires_grad_(False)
+    def build(self, context: LearnerContext) -> ClassifierLearner:
+        freeze_encoder(context.model)
+        return ClassifierLearner(context.model, batch_class_mask=self.batch_class_mask)

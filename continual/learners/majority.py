@@ -30,6 +30,7 @@ class MajorityConfig(LearnerConfig):
 
 class MajorityLearner(Learner):
     trains = False
+    reads = False
 
     def __init__(self, context: LearnerContext) -> None:
         super().__init__(context.model)
@@ -39,12 +40,22 @@ class MajorityLearner(Learner):
 
     def end_experience(self, info: ExperienceInfo) -> None:
         if info.targets is None:
-            labels = torch.as_tensor(info.labels)
-            self.counts[0] += torch.bincount(labels, minlength=self.counts.shape[1])
+            self._count(torch.as_tensor(info.labels))
             return
         targets = torch.as_tensor(info.targets)[:, list(info.exposed)]
         self.counts[0, list(info.exposed)] += (targets == 1).sum(0)
         self.counts[1, list(info.exposed)] += (~targets.isnan()).sum(0)
+
+    def observe(self, batch: Batch) -> None:
+        labels = batch.labels.cpu()
+        if not self.multi_label:
+            self._count(labels)
+            return
+        self.counts[0] += (labels == 1).sum(0)
+        self.counts[1] += (~labels.isnan()).sum(0)
+
+    def _count(self, labels: torch.Tensor) -> None:
+        self.counts[0] += torch.bincount(labels, minlength=self.counts.shape[1])
 
     def predict(self, batch: Batch) -> Prediction:
         if self.multi_label:

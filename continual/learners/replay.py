@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from continual.learners import (
     LEARNERS,
     ClassifierLearner,
     ExperienceInfo,
-    LearnerConfig,
     LearnerContext,
+    SoftmaxConfig,
     embed,
 )
 from continual.rehearsal import Memory, make_memory
@@ -22,7 +22,7 @@ from multimodal.errors import UserError
 
 
 @LEARNERS.register("replay")
-class ReplayConfig(LearnerConfig):
+class ReplayConfig(SoftmaxConfig):
     """memory_size: recordings. memory_batch_size: drawn beside every stream batch."""
 
     memory_size: Annotated[int, Field(ge=1)] = 200
@@ -42,6 +42,7 @@ class ReplayConfig(LearnerConfig):
             context.model,
             memory=memory,
             memory_batch_size=self.memory_batch_size,
+            batch_class_mask=self.batch_class_mask,
             seed=context.seed,
         )
 
@@ -53,10 +54,10 @@ class ReplayLearner(ClassifierLearner):
     own order a class-balanced memory would keep the last speaker of each class.
     """
 
-    def __init__(
-        self, model: Classifier, *, memory: Memory, memory_batch_size: int, seed: int
-    ) -> None:
-        super().__init__(model, memory=memory, memory_batch_size=memory_batch_size)
+    online = "no"
+
+    def __init__(self, model: Classifier, *, memory: Memory, seed: int, **options: Any) -> None:
+        super().__init__(model, memory=memory, **options)
         self.seed = seed
 
     def end_experience(self, info: ExperienceInfo) -> None:

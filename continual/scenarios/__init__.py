@@ -34,15 +34,39 @@ class Experience:
 
 
 @dataclass(frozen=True)
+class Online:
+    """What makes a stream online: recordings are met once, in the order of ``Experience.train``.
+
+    Its experiences are tasks that learners are not told of, ``classes`` are those present in a
+    task, and ``test`` holds the recordings of all classes met up to its end.
+
+    iterations: optimiser steps a stream batch. eval_period: recordings between evaluations.
+    disjoint, blurry: names of the classes that each task owns. leaked: rows that were re-dealt.
+    redraws: draws that were thrown away. seed: of the draw. notes: what a user should know of it.
+    """
+
+    iterations: int
+    eval_period: int
+    disjoint: tuple[tuple[str, ...], ...]
+    blurry: tuple[tuple[str, ...], ...]
+    leaked: np.ndarray
+    redraws: int
+    seed: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Stream:
     """Experiences in the order in which learners meet them.
 
     held_out: classes that no experience shows, with their test recordings: a zero-shot task.
+    online: None where experiences may be trained on for several epochs.
     """
 
     manifest: Manifest
     experiences: tuple[Experience, ...]
     held_out: Experience | None = None
+    online: Online | None = None
 
     def __post_init__(self) -> None:
         check_stream(self)
@@ -106,7 +130,7 @@ def check_stream(stream: Stream) -> None:
     """
     manifest, names = stream.manifest, stream.manifest.class_names
     for experience in stream.experiences:
-        if not experience.classes:
+        if not experience.classes and stream.online is None:
             raise UserError(
                 f"dataset {manifest.name!r}, experience {experience.name!r}: none of its training "
                 "recordings has a label; leave it out or use another scenario."
@@ -137,7 +161,7 @@ def _met(manifest: Manifest, rows: np.ndarray, *, both: bool) -> set[int]:
 def _refuse_repeats(stream: Stream) -> None:
     train = np.concatenate([e.train for e in stream.experiences])
     held = [r for e in stream.experiences for r in (e.validation, e.test)]
-    if stream.manifest.multi_label:
+    if stream.manifest.multi_label or stream.online is not None:
         held = [np.unique(np.concatenate(held))]
     rows = np.concatenate([train, *held])
     assert len(np.unique(rows)) == len(rows), "a recording stands in two places of the stream"

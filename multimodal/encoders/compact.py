@@ -29,13 +29,16 @@ _CONVOLUTIONS = {1: (nn.Conv1d, 5), 2: (nn.Conv2d, 3), 3: (nn.Conv3d, 3)}
 
 @ENCODERS.register("compact")
 class CompactConfig(EncoderConfig):
-    """width: D, a multiple of 2 x heads. patch: steps a token along each axis, a power of two."""
+    """width: D, a multiple of 2 x heads. patch: steps a token along each axis, a power of two.
+    train: all of it, or none (it stays as it was initialised, or as a warm-up left it).
+    """
 
     width: Annotated[int, Field(ge=8)] = 96
     depth: Annotated[int, Field(ge=1)] = 3
     heads: Annotated[int, Field(ge=1)] = 4
     patch: Literal[2, 4, 8, 16, 32] = 4
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    train: Literal["all", "none"] = "all"
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> CompactConfig:
@@ -44,7 +47,7 @@ class CompactConfig(EncoderConfig):
         return self
 
     def build(self, adapter: Adapter) -> CompactEncoder:
-        return CompactEncoder(
+        encoder = CompactEncoder(
             adapter.channels,
             axes=adapter.axes,
             width=self.width,
@@ -53,6 +56,7 @@ class CompactConfig(EncoderConfig):
             patch=self.patch,
             dropout=self.dropout,
         )
+        return encoder.requires_grad_(self.train == "all")
 
 
 class CompactEncoder(nn.Module):

@@ -47,7 +47,9 @@ class LoraConfig(EncoderConfig):
     def _frozen_base(self) -> Self:
         if isinstance(self.base, LoraConfig):
             raise ValueError("base: lora around lora; give the inner encoder")
-        if getattr(self.base, "train", "none") != "none":
+        # The default of compact, all, says nothing of what a user wants trained here.
+        field = type(self.base).model_fields.get("train")
+        if field is not None and self.base.train not in ("none", field.default):  # pyright: ignore
             raise ValueError("base.train must be none: only the LoRA weights are trained")
         return self
 

@@ -99,6 +99,11 @@ class PretrainedEncoder(nn.Module):
     def layers(self) -> list[nn.Module]:
         return self._family.layers(self.model)
 
+    @property
+    def tail(self) -> list[nn.Module]:
+        """What comes behind the last block."""
+        return self._family.tail(self.model)
+
     def train(self, mode: bool = True) -> PretrainedEncoder:
         super().train(False)
         self.training = mode
@@ -118,7 +123,7 @@ class PretrainedEncoder(nn.Module):
     def _trained(self) -> list[nn.Module]:
         if not isinstance(self._train, int):
             return [self.model] if self._train == "all" else []
-        return self.layers[-self._train :] + self._family.tail(self.model)
+        return self.layers[-self._train :] + self.tail
 
 
 def read_config(checkpoint: str, folder: Path) -> tuple[Family, Any]:

@@ -17,6 +17,13 @@ def classification_loss(logits: Tensor, labels: Tensor, exposed: Tensor) -> Tens
     return masked_binary_loss(logits, labels, exposed)
 
 
+def recording_losses(logits: Tensor, labels: Tensor, exposed: Tensor) -> Tensor:
+    """(N,) cross-entropy of each recording; with targets (N, C), the sum over its known cells."""
+    if labels.dim() == 1:
+        return cross_entropy(logits, labels, reduction="none")
+    return _cells(logits, labels, exposed)[0].sum(1)
+
+
 def masked_binary_loss(logits: Tensor, targets: Tensor, exposed: Tensor) -> Tensor:
     """Binary cross-entropy, the mean over the cells (recording, class) whose target is known.
 
@@ -24,9 +31,17 @@ def masked_binary_loss(logits: Tensor, targets: Tensor, exposed: Tensor) -> Tens
     that the stream has not shown yet a recording is unlabelled, not negative, so those cells count
     nothing and get no gradient, whatever their logits. 0 if no cell counts.
     """
+    cells, counts = _cells(logits, targets, exposed)
+    return cells.sum() / counts.sum().clamp(min=1)
+
+
+def _cells(logits: Tensor, targets: Tensor, exposed: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C) binary cross-entropies, 0 where a cell does not count, and which ones do."""
     counts = exposed & ~targets.isnan()
     # Both are filled before the loss: masked afterwards, infinities would give NaN gradients.
     cells = binary_cross_entropy_with_logits(
-        logits.masked_fill(~counts, 0.0), targets.masked_fill(~counts, 0.0), reduction="none"
+        logits.masked_fill(~counts, 0.0),
+        targets.masked_fill(~counts, 0.0).to(logits.dtype),
+        reduction="none",
     )
-    return torch.where(counts, cells, 0.0).sum() / counts.sum().clamp(min=1)
+    return torch.where(counts, cells, 0.0), counts

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import run as run_module
+from benchmarks import cell_run as run_module
 from benchmarks.assemble import batch_source, build_learner
 from benchmarks.config import RunConfig
 from benchmarks.grid import Grid

@@ -28,9 +28,7 @@ def test_all_problems_are_reported_at_once_with_valid_choices() -> None:
     text = str(caught.value)
     lines = text.splitlines()
     assert len(lines) == 7, text
-    assert (
-        "learners.0: unknown learner 'finetun'; did you mean 'finetune'? Valid: cumulative" in text
-    )
+    assert "learners.0: unknown learner 'finetun'; did you mean 'finetune'? Valid: clib" in text
     assert "learners.1.memory_sice: unknown key; did you mean 'memory_size'?" in text
     assert "learners.1.policy: Input should be 'reservoir', 'class_balanced' or 'herding'" in text
     assert "training.epochs: Input should be a valid integer (got 'five')" in text

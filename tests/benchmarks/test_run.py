@@ -144,14 +144,14 @@ def test_kill_9_in_the_third_experience_then_the_same_command(tmp_path) -> None:
         from benchmarks.cli import main
 
         stop = int(sys.argv.pop(1))
-        after_step = run.Run._after_step
+        after_step = run.Run.after_step
 
         def kill(self, strategy):
             after_step(self, strategy)
             if strategy.position.total_steps == stop:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        run.Run._after_step = kill
+        run.Run.after_step = kill
         main()
     """)
 

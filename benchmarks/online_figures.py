@@ -1,0 +1,102 @@
+"""Figures of online streams on the report's page: accuracy at any time, and what was drawn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from benchmarks.charts import Point, Series, escape, heat_table, line_chart
+from benchmarks.report import interval
+from benchmarks.result import Result
+from continual.online_metrics import AnytimePoint, AurocPoint
+
+
+def anytime(learners: dict[str, list[Result]]) -> str:
+    """Curves over the periodic evaluations, overall and, where it differs, balanced."""
+    charts = []
+    for which, balanced in (("overall", False), ("balanced over classes", True)):
+        series = [
+            Series(label, _points(runs, balanced), style)
+            for style, (label, runs) in enumerate(learners.items())
+        ]
+        if not any(s.points for s in series):
+            return ""
+        if balanced and _multi_label(learners):
+            continue
+        steps = max(p.x for s in series for p in s.points)
+        what = "Macro AUROC" if _multi_label(learners) else f"Accuracy, {which},"
+        title = f"{what} on the classes exposed so far"
+        period = _periods(learners)
+        chart = line_chart(
+            series, steps=steps, title=title, x_label=f"evaluation (every {period} recordings)"
+        )
+        charts.append(f'<div class="card"><strong>{title}</strong>{chart}</div>')
+    return (
+        '<h3>At any time</h3><p class="soft">Percent on all test recordings of the classes met so '
+        "far; mean over seeds, shaded: 95 % interval. The mean height of a curve is A_AUC.</p>"
+        f"{''.join(charts)}"
+    )
+
+
+def draws(group: list[Result]) -> str:
+    """For each seed, how the recordings of each class are dealt to the tasks."""
+    seeds = {result.seed: result.stream for result in group if result.stream}
+    boxes = []
+    for number, (seed, stream) in enumerate(sorted(seeds.items())):
+        counts = np.array(stream["matrix"])
+        owned = [
+            [name in (*task["disjoint"], *task["blurry"]) for task in stream["tasks"]]
+            for name in stream["classes"]
+        ]
+        tips = [
+            [f"{n} recordings{', owned' if own else ''}" for n, own in zip(row, mine, strict=True)]
+            for row, mine in zip(counts.tolist(), owned, strict=True)
+        ]
+        disjoint = {name for task in stream["tasks"] for name in task["disjoint"]}
+        names = [f"{n} (disjoint)" if n in disjoint else n for n in stream["classes"]]
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        shares = np.where(counts.sum(axis=1, keepdims=True) > 0, shares, math.nan)
+        table = heat_table(
+            shares.tolist(),
+            rows=names,
+            columns=[f"task {i + 1} ({t['num_train']})" for i, t in enumerate(stream["tasks"])],
+            corner="class",
+            caption="Percent of a class's recordings in each task (its recordings)",
+            digits=0,
+            tips=tips,
+        )
+        leak = f"{100 * stream['leak_share']:.1f}"
+        words = f"seed {seed}: {leak} % of the recordings leaked, {stream['redraws']} redraws"
+        notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in stream["notes"])
+        boxes.append(
+            f"<details{' open' if number == 0 else ''}><summary>{escape(words)}</summary>"
+            f"{table}{notes}</details>"
+        )
+    return f"<h3>Draws</h3>{''.join(boxes)}" if boxes else ""
+
+
+def _points(runs: list[Result], balanced: bool) -> list[Point]:
+    """The k-th periodic evaluation of all seeds at place k, from 1."""
+    curves = [_curve(run, balanced) for run in runs]
+    points = []
+    for k in range(max(map(len, curves), default=0)):
+        found = interval([curve[k] for curve in curves if k < len(curve)])
+        if found is not None:
+            points.append(Point(k + 1, found.mean, found.half_width))
+    return points
+
+
+def _curve(run: Result, balanced: bool) -> list[float | None]:
+    records = run.metrics.get("anytime", {}).get("periodic", [])
+    points = [AurocPoint(**r) if "auroc" in r else AnytimePoint(**r) for r in records]
+    return [p.balanced if balanced else p.overall for p in points]
+
+
+def _multi_label(learners: dict[str, list[Result]]) -> bool:
+    return any("per_class_auroc" in run.metrics for runs in learners.values() for run in runs)
+
+
+def _periods(learners: dict[str, list[Result]]) -> str:
+    found = {run.metrics["anytime"]["eval_period"] for runs in learners.values() for run in runs}
+    return " or ".join(map(str, sorted(found)))

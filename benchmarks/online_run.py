@@ -1,0 +1,137 @@
+"""Runs of online streams: each recording is met once, and accuracy is taken at any time.
+
+``records``: raw counts of every anytime evaluation (``periodic`` at each multiple of the period,
+``at_end`` after the last recording, ``tasks`` after each task), and what the last evaluation tells
+of classes. They are kept in checkpoints, so a resumed run has the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.cell_run import CellRun
+from benchmarks.config import RunConfig
+from benchmarks.facts import by_class_name
+from benchmarks.result import write_atomically
+from continual.anytime import Anytime
+from continual.learners import Learner
+from continual.online import OnlineStrategy
+from continual.online_metrics import AnytimePoint, AurocPoint, online_summary
+from continual.scenarios import Stream
+from continual.scenarios.si_blurry import realised
+from continual.strategy import LearnerStrategy
+from multimodal.errors import UserError
+
+STREAM_FILE = "stream.json"
+
+
+class OnlineRun(CellRun):
+    """A cell whose stream is met once, in stream batches of ``training.batch_size``."""
+
+    def first_records(self) -> dict[str, Any]:
+        return {"periodic": [], "at_end": None, "tasks": [], "details": {}}
+
+    def make_strategy(self, **parts: Any) -> LearnerStrategy:
+        assert self.stream.online is not None
+        return OnlineStrategy(iterations=self.stream.online.iterations, **parts)
+
+    def train(self) -> None:
+        strategy, total = self.strategy, len(self.strategy.rows)
+        drawn = json.dumps(realised(self.stream), indent=1) + "\n"
+        write_atomically(self.folder / STREAM_FILE, drawn)
+        for index in range(strategy.position.experience, total):
+            strategy.train(self.benchmark.train_stream[index], eval_streams=[])
+            if index == total - 1:
+                self.records["details"] = self.evaluator.details()
+            point = self._point()
+            self.records["tasks"].append(asdict(point))
+            overall = point.overall
+            scores = [] if overall is None else [overall]
+            self.experience_done(index, total, self._values(point), scores)
+
+    def metrics(self) -> dict[str, Any]:
+        return online_metrics(self.records, self.stream)
+
+    def after_step(self, strategy: LearnerStrategy) -> None:
+        assert isinstance(strategy, OnlineStrategy)
+        due = self.anytime.counts
+        done, seen = self.records["periodic"], strategy.samples_seen
+        if len(done) < len(due) and seen >= due[len(done)]:
+            point = self._point()
+            while len(done) < len(due) and seen >= due[len(done)]:
+                done.append(asdict(point))
+            self._write(point)
+        if seen == self.anytime.length and self.records["at_end"] is None:
+            point = self._point()
+            self.records["at_end"] = asdict(point)
+            self._write(point)
+        super().after_step(strategy)
+
+    @property
+    def anytime(self) -> Anytime:
+        if self._anytime is None:
+            self._anytime = Anytime(self.learner, self.stream, self.strategy.batches)
+        return self._anytime
+
+    _anytime: Anytime | None = None
+
+    def _point(self) -> AnytimePoint | AurocPoint:
+        assert isinstance(self.strategy, OnlineStrategy)
+        return self.anytime.point(self.strategy.samples_seen)
+
+    def _write(self, point: AnytimePoint | AurocPoint) -> None:
+        assert self.journal is not None
+        self.journal.write(self._values(point), self.strategy.position.total_steps)
+
+    def _values(self, point: AnytimePoint | AurocPoint) -> dict[str, float]:
+        values = {"samples_seen": float(point.count)}
+        if point.overall is not None and point.balanced is not None:
+            values |= {"anytime": point.overall, "anytime_balanced": point.balanced}
+        return values
+
+
+class AtOnceRun(OnlineRun):
+    """The upper bound of an online stream: all of it trained on offline, then tested once."""
+
+    def make_strategy(self, **parts: Any) -> LearnerStrategy:
+        return LearnerStrategy(train_epochs=self.epochs, **parts)
+
+    def after_step(self, strategy: LearnerStrategy) -> None:
+        CellRun.after_step(self, strategy)
+
+    def _point(self) -> AnytimePoint | AurocPoint:
+        return self.anytime.point(self.anytime.length)
+
+
+def online_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
+    """The metrics of an online run; ``anytime`` holds the raw counts that they are made of."""
+    kind = AurocPoint if stream.manifest.multi_label else AnytimePoint
+    periodic = [kind(**point) for point in records["periodic"]]
+    at_end = None if records["at_end"] is None else kind(**records["at_end"])
+    tasks = [kind(**point) for point in records["tasks"]]
+    values = online_summary(periodic, at_end, tasks)
+    if at_end is None:  # tested once only: there is no average to speak of
+        values |= {key: None for key in values if key.startswith("a_avg")}
+    assert stream.online is not None
+    raw = {key: records[key] for key in ("periodic", "at_end", "tasks")}
+    details = by_class_name(records["details"], stream.manifest.class_names)
+    return {**values, **details, "anytime": {"eval_period": stream.online.eval_period, **raw}}
+
+
+def refuse_misfits(config: RunConfig, stream: Stream, learner: Learner) -> None:
+    """UserError if a cell's learner cannot be used on an online stream as configured."""
+    if stream.online is None:
+        return
+    name = config.learners[0].registered_name
+    if learner.online == "no":
+        raise UserError(
+            f"learner {name!r} comes back to recordings after an experience, but an online stream "
+            "shows each of them once; use er, finetune or another online learner."
+        )
+    if learner.online == "yes" and getattr(config.learners[0], "epochs", None) is not None:
+        raise UserError(
+            f"learner {name!r}: epochs has no meaning in an online stream, which is read once; "
+            "set scenario.online_iter, the optimiser steps of a stream batch."
+        )

@@ -1,0 +1,89 @@
+"""A frozen encoder from other data: it is trained on a dataset first, once, and then kept.
+
+Prompt methods, analytic heads and linear probes need an encoder that knows something. Where no
+checkpoint is at hand, ``warm_up`` trains the config's own encoder on another dataset of the same
+modality (a synthetic one needs no download), jointly on all of its classes. That is a run like any
+other, with its folder, report and checkpoints below ``<output_dir>/warm_up``; runs that share
+modality, encoder and warm-up settings share it. Only the encoder's weights are taken from it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import safetensors.torch
+from pydantic import Field
+from torch import Tensor
+
+from multimodal.datasets import DATASETS
+from multimodal.errors import UserError
+from multimodal.registry import Config
+
+if TYPE_CHECKING:
+    from benchmarks.config import RunConfig
+    from benchmarks.grid import Grid
+
+EXPERIMENT = "warm_up"
+PARTS = ("front_end.", "encoder.")
+
+
+class WarmUpConfig(Config):
+    """dataset: to train on first. epochs, batch_size, learning_rate: of that training. seed: of
+    its encoder, the same for all seeds of the experiment.
+    """
+
+    dataset: Annotated[Config, DATASETS.choice]
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def warm_up_config(config: RunConfig) -> RunConfig:
+    """The run that makes the encoder's weights."""
+    from benchmarks.config import RunConfig
+
+    settings = config.warm_up
+    assert settings is not None
+    encoder = config.encoder.dump()
+    if "train" in encoder:
+        encoder["train"] = "all"
+    training = {
+        **config.training.dump(),
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": 0.01,
+    }
+    data: dict[str, Any] = {
+        "experiment": EXPERIMENT,
+        "dataset": settings.dataset.dump(),
+        "modality": config.modality.dump(),
+        "encoder": encoder,
+        "scenario": {"name": "class_incremental", "num_experiences": 1},
+        "learners": ["joint"],
+        "seeds": [settings.seed],
+        "training": training,
+        "tracking": {"store": "none", "log_models": True},
+    }
+    shared = ("data_root", "output_dir", "cache", "skip_damaged", "quick")
+    return RunConfig.parse({**data, **{name: getattr(config, name) for name in shared}})
+
+
+def warmed_weights(grid: Grid, observer: Any = None) -> dict[str, Tensor]:
+    """Weights of front end and encoder, from the grid of ``warm_up_config``.
+
+    They are trained now if that was not done before.
+    """
+    title = getattr(observer, "title", "")
+    if observer is not None:
+        observer.title = f"{title}, warm-up on {grid.manifest.name}"
+    grid.run_cell(0, observer)
+    if observer is not None:
+        observer.title = title
+    folder = grid.cells[0].folder
+    files = sorted((folder / "models").glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder}/models: the encoder's weights are gone; delete {folder}.")
+    weights = safetensors.torch.load_file(files[-1])
+    return {name: value for name, value in weights.items() if name.startswith(PARTS)}

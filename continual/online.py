@@ -1,0 +1,161 @@
+"""Online training: one pass over a stream, several optimiser steps a stream batch.
+
+The loop of Si-Blurry (Moon et al., ICCV 2023), as an Avalanche strategy: batches are cut from
+each task in the drawn order and never cross a border; each is met once, trained on
+``iterations`` times beside fresh draws from the memory, and gone. Learners are not told of tasks,
+unless they declare ``uses_borders``; no object is made for a batch but the Batch itself. The
+optimiser's state lives through the whole stream.
+"""
+
+# pyright: reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from continual.strategy import LearnerStrategy, Position
+from multimodal.batch import Batch
+from multimodal.errors import UserError
+
+
+class OnlineStrategy(LearnerStrategy):
+    """Trains ``learner`` on an online Stream, one ``train`` call a task; resumable at any batch.
+
+    Arguments as ``LearnerStrategy``; ``iterations`` replaces ``train_epochs``. ``after_step`` is
+    called once a stream batch, after all of its optimiser steps, and after every step of a review.
+    ``position``: epoch 0 is the stream itself, epochs 1 to ``learner.memory_epochs`` are reviews
+    of the memory at a task's end, whose batches are drawn from (seed, task, epoch) and the memory.
+    ``inner_step``: 0 .. iterations - 1 of the batch in hand, for plugins.
+
+    UserError: a learner that must come back to recordings.
+    """
+
+    def __init__(self, *, iterations: int = 1, **parts: Any) -> None:
+        super().__init__(train_epochs=1, **parts)
+        if self.learner.online != "yes":
+            raise UserError(
+                f"{type(self.learner).__name__} trains several times on the same recordings; an "
+                "online stream shows each of them once."
+            )
+        self.iterations, self.inner_step = iterations, 0
+        self._factor: float | None = None
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    @property
+    def samples_seen(self) -> int:
+        """Stream recordings met so far."""
+        at = self.position
+        before = sum(map(len, self.rows[: at.experience]))
+        if at.experience == len(self.rows):
+            return before
+        here = len(self.rows[at.experience])
+        return before + (here if at.epoch else min(at.step * self.train_mb_size, here))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of the task in hand, or of its memory in a review."""
+        if self.position.epoch == 0:
+            return super().steps_per_epoch
+        assert self.learner.memory is not None
+        return -(-len(self.learner.memory) // self.train_mb_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Stream batches and, at most, steps of reviews in the whole run."""
+        batches = sum(-(-len(rows) // self.train_mb_size) for rows in self.rows)
+        memory, reviews = self.learner.memory, self.learner.memory_epochs * len(self.rows)
+        return batches + (reviews * -(-memory.capacity // self.train_mb_size) if memory else 0)
+
+    # ---- what Avalanche calls -----------------------------------------------------------
+
+    def _before_training_exp(self, **kwargs: Any) -> None:
+        self._resumed = False
+        # The base class of our base class: ours would start the optimiser afresh.
+        super(LearnerStrategy, self)._before_training_exp(**kwargs)
+
+    def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
+        if self.position.epoch == 0:
+            self._epoch(**kwargs)
+        if self.learner.uses_borders and self.position == self._at(1):
+            self.learner.end_experience(self.info())
+        while self.position.epoch <= self.learner.memory_epochs and not self._stop_training:
+            self._epoch(**kwargs)
+
+    def _after_training_exp(self, **kwargs: Any) -> None:
+        super(LearnerStrategy, self)._after_training_exp(**kwargs)
+        steps = self.position.total_steps
+        self.position = Position(self.position.experience + 1, total_steps=steps)
+
+    def _epoch(self, **kwargs: Any) -> None:
+        self._before_training_epoch(**kwargs)
+        self.training_epoch(**kwargs)
+        self._after_training_epoch(**kwargs)
+
+    def training_epoch(self, **kwargs: Any) -> None:
+        """What is left of the stream pass, or of one epoch of a review."""
+        self._refuse_other_loader()
+        for rows in self._epoch_order().split(self.train_mb_size)[self.position.step :]:
+            if self._stop_training:
+                return
+            if self.position.epoch == 0:
+                self._stream_batch(rows, **kwargs)
+            else:
+                self._review(rows, **kwargs)
+            self._advance()
+            if self.after_step is not None:
+                self.after_step(self)
+
+    def _stream_batch(self, rows: Tensor, **kwargs: Any) -> None:
+        learner = self.learner
+        if not learner.trains:
+            batch = self._to_device(self.gather(rows))
+            learner.meet(batch)
+            learner.observe(batch)
+            return
+        batch = self._labels(rows)
+        learner.meet(batch)
+        for step in range(self.iterations):
+            self.inner_step = step
+            batch, memory_batch = self._load(rows)
+            self._set_rate(learner.rate)
+            self._take_step(batch, memory_batch, **kwargs)
+            self._after_training_iteration(**kwargs)
+        learner.observe(batch)
+
+    def _review(self, rows: Tensor, **kwargs: Any) -> None:
+        self._set_rate(self.learner.review_rate(self.position.epoch - 1))
+        self._take_step(self._training_batch(rows), None, **kwargs)
+        self._after_training_iteration(**kwargs)
+
+    def _set_rate(self, factor: float) -> None:
+        if factor != self._factor:
+            self._factor = factor
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * factor
+
+    # ---- loading ------------------------------------------------------------------------
+
+    def _labels(self, rows: Tensor) -> Batch:
+        """The rows' annotations without signals, on the device."""
+        labels = self.manifest.targets if self.manifest.multi_label else self.manifest.labels
+        known = torch.as_tensor(labels[rows.numpy()])
+        lengths = torch.zeros(len(rows), dtype=torch.int64)
+        return Batch(torch.empty(len(rows), 0), lengths, known, rows).to(self.device)
+
+    def _epoch_order(self) -> Tensor:
+        at = self.position
+        if at.epoch == 0:
+            return torch.as_tensor(self.rows[at.experience])
+        assert self.learner.memory is not None
+        rows = self.learner.memory.indices
+        key = np.random.SeedSequence([self.seed, at.experience, at.epoch]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(key[0]))
+        return rows[torch.randperm(len(rows), generator=generator)]
+
+    def _at(self, epoch: int) -> Position:
+        """The start of an epoch of the task in hand."""
+        return Position(self.position.experience, epoch, 0, self.position.total_steps)

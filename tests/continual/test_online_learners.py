@@ -1,0 +1,294 @@
+"""Each online method against an identity of its paper."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, log_softmax, softmax
+
+from continual.learners import ExperienceInfo, main_labels
+from continual.learners.clib import ImportanceMemory
+from continual.learners.rm import choose
+from continual.prompting import prompted_blocks
+from multimodal.batch import Batch
+from multimodal.errors import UserError
+
+
+@pytest.fixture
+def batches(data) -> tuple[Batch, Batch]:
+    """Six recordings of classes 0 and 1, and six of classes 2 and 3."""
+    train = data.manifest.indices("train")
+    labels = data.manifest.labels[train]
+    parts = [train[np.isin(labels, pair)][::3][:6] for pair in ((0, 1), (2, 3))]
+    both = data.signals.gather(torch.as_tensor(np.concatenate(parts)))
+    return both.rows(0, 6), both.rows(6, 12)
+
+
+def ended(learner) -> None:
+    empty = np.empty(0, dtype=np.int64)
+    info = ExperienceInfo(0, 1, (), (), empty, empty, None, lambda: iter(()))
+    learner.end_experience(info)
+
+
+def eval_mode(learner, *batches: Batch):
+    learner.model.eval()
+    for batch in batches:
+        learner.meet(batch)
+    return learner
+
+
+def step(learner, batch: Batch, memory: Batch | None = None, rate: float = 0.05) -> None:
+    learner.model.zero_grad()
+    learner.loss(batch, memory).value.backward()
+    learner.after_backward()
+    with torch.no_grad():
+        for p in learner.model.parameters():
+            if p.grad is not None:
+                p -= rate * p.grad
+    learner.after_step()
+
+
+def test_batch_class_mask_is_a_softmax_over_the_classes_of_the_batch(make_learner, batches) -> None:
+    learner = eval_mode(make_learner("er", batch_class_mask=True), *batches)
+    loss = learner.loss(batches[0], None)
+    logits = learner.model(batches[0])
+    torch.testing.assert_close(loss.value, cross_entropy(logits[:, :2], batches[0].labels))
+    assert float(loss.terms["classes_in_batch"]) == 2
+    loss.value.backward()
+    assert torch.equal(learner.classifier.head.weight.grad[2:], torch.zeros(2, 16))
+    one = batches[0].rows(0, 1)
+    assert float(learner.loss(one, None).value) == 0.0
+
+
+def test_er_ace_moves_no_absent_class(make_learner, batches) -> None:
+    learner = eval_mode(make_learner("er_ace"), *batches)
+    learner.loss(batches[0], None).value.backward()
+    assert torch.equal(learner.classifier.head.weight.grad[2:], torch.zeros(2, 16))
+
+
+def test_derpp_keeps_the_logits_before_the_mask_of_its_slots(make_learner, batches) -> None:
+    learner = eval_mode(make_learner("derpp", memory_size=4), batches[0])
+    first = learner.classifier.raw(batches[0]).detach()
+    learner.loss(batches[0], None)
+    learner.observe(batches[0])
+    place = {row: i for i, row in enumerate(batches[0].indices.tolist())}
+    for row, past in zip(learner.memory.indices.tolist(), learner.past, strict=True):
+        torch.testing.assert_close(past[:2], first[place[row], :2])
+        assert past[2:].isnan().all()  # not exposed when the recording came
+    eval_mode(learner, batches[1])
+    drawn = learner.draw()
+    assert len(drawn) == 8
+    rows = [place[row] for row in drawn.tolist()]
+    memory = Batch(
+        *(getattr(batches[0], n)[rows] for n in ("inputs", "lengths", "labels", "indices"))
+    )
+    step(learner, batches[1])
+    loss, now = learner.loss(batches[1], memory), learner.classifier.raw(memory)
+    error = (now[:4, :2] - first[rows[:4], :2]).square().mean()
+    plain = cross_entropy(learner.model(batches[1]), batches[1].labels)
+    again = cross_entropy(now[4:], memory.labels[4:])
+    torch.testing.assert_close(loss.value, plain + 0.2 * error + 0.5 * again)
+
+
+def test_ewcpp_has_the_penalty_and_the_fisher_of_its_paper(make_learner, batches) -> None:
+    learner = eval_mode(make_learner("ewcpp", strength=10.0), *batches)
+    head = learner.classifier.head
+    step(learner, batches[0])
+    first = learner.fisher["head.weight"].clone()
+    ended(learner)
+    assert torch.equal(learner.kept["head.weight"], first)
+    anchor = head.weight.detach().clone()
+    step(learner, batches[1])
+    names = dict(learner.model.named_parameters())
+    gradients = torch.autograd.grad(learner.loss(batches[0], None).value, list(names.values()))
+    plain = torch.autograd.grad(
+        cross_entropy(learner.model(batches[0]), batches[0].labels), list(names.values())
+    )
+    penalty = sum(
+        float((learner.kept[n] * (p - learner.anchor[n]).square()).sum()) for n, p in names.items()
+    )
+    assert penalty > 0
+    assert float(learner.loss(batches[0], None).terms["penalty"]) == pytest.approx(penalty)
+    at = list(names).index("head.weight")
+    torch.testing.assert_close(
+        gradients[at] - plain[at], 20 * first * (head.weight - anchor), rtol=1e-4, atol=1e-6
+    )
+    before = learner.fisher["head.weight"].clone()
+    learner.model.zero_grad()
+    learner.loss(batches[0], None).value.backward()
+    learner.after_backward()
+    torch.testing.assert_close(
+        learner.fisher["head.weight"], 0.5 * before + 0.5 * plain[at].square(), rtol=1e-3, atol=1e-8
+    )
+
+
+def test_ewcpp_anchors_no_class_that_was_not_exposed(make_learner, batches) -> None:
+    learner = eval_mode(make_learner("ewcpp"), batches[0])
+    step(learner, batches[0])
+    ended(learner)
+    assert (learner.kept["head.weight"][:2] > 0).any()
+    assert torch.equal(learner.kept["head.weight"][2:], torch.zeros(2, 16))
+
+
+def test_lwf_distils_the_classes_its_teacher_knew(make_learner, batches) -> None:
+    learner = eval_mode(make_learner("lwf", weight=2.0), batches[0])
+    past = learner.model(batches[1]).detach()
+    ended(learner)
+    eval_mode(learner, batches[1])
+    step(learner, batches[1])
+    step(learner, batches[1])  # the teacher stays as it was
+    loss, now = learner.loss(batches[1], None), learner.model(batches[1])
+    soft = softmax(past[:, :2] / 2, 1)
+    kept = -(soft * log_softmax(now[:, :2] / 2, 1)).sum(1).mean()
+    torch.testing.assert_close(loss.value, cross_entropy(now, batches[1].labels) + 2.0 * kept)
+
+
+@pytest.mark.parametrize("teacher", ["ema", 6])
+def test_teachers_without_borders(teacher, make_learner, batches) -> None:
+    learner = eval_mode(make_learner("lwf", teacher=teacher), batches[0])
+    ended(learner)
+    assert not learner.old
+    step(learner, batches[0])
+    learner.observe(batches[0])
+    assert learner.old
+    now = learner.classifier.head.weight.detach()
+    assert torch.allclose(learner.old["head.weight"], now, atol=1e-3)
+
+
+def test_rm_takes_sure_and_unsure_recordings_of_every_class() -> None:
+    labels = torch.tensor([0] * 8 + [1] * 2)
+    uncertainty = torch.tensor([0.7, 0.1, 0.2, 0.3, 0.6, 0.5, 0.4, 0.0, 0.9, 0.1])
+    chosen = choose(uncertainty, labels, 8)
+    assert len(set(chosen.tolist())) == 8
+    assert {8, 9} <= set(chosen.tolist())
+    assert chosen[:4].tolist() == [7, 2, 6, 4]  # every second one in the order of uncertainty
+    assert sorted(choose(uncertainty, labels, 99).tolist()) == list(range(10))
+
+
+def test_rm_rate_restarts_after_1_2_4_epochs(make_learner) -> None:
+    rate = make_learner("rm").review_rate
+    assert [rate(e) for e in (0, 1, 2, 4, 8)] == [0.1, 1.0, 1.0, 1.0, 1.0]
+    assert rate(3) == pytest.approx(0.505)
+    assert rate(7) == pytest.approx(0.01 + 0.99 * (1 + math.cos(math.pi * 0.75)) / 2)
+
+
+def test_clib_replaces_the_least_important_of_the_largest_class() -> None:
+    memory = ImportanceMemory(4, seed=0)
+    memory.update([0, 1, 2, 3], [0, 0, 0, 1])
+    assert memory.importance.tolist() == [0.0] * 4
+    memory.importance.copy_(torch.tensor([0.5, 0.1, 0.3, 0.9]))
+    memory.update([4], [1])
+    assert memory.indices.tolist() == [0, 4, 2, 3]
+    assert memory.importance[1] == pytest.approx(0.9)  # the mean of its class
+    memory.update([5], [2])
+    assert memory.indices.tolist() == [0, 4, 5, 3]
+    assert memory.importance[2] == pytest.approx((0.5 + 0.9 + 0.3 + 0.9) / 4)
+
+
+def test_clib_credits_recordings_for_the_fall_of_the_loss(data, make_learner, batches) -> None:
+    learner = eval_mode(make_learner("clib", memory_size=6, memory_batch_size=3), batches[0])
+    learner.read = data.signals.gather
+    before = learner._all_losses()
+    learner.losses[:6], learner.memory.fresh[:6] = before, False
+    used = learner.draw()
+    step(learner, batches[1], data.signals.gather(used))
+    after = learner._all_losses()
+    change = float((after - before).mean())
+    slots = torch.isin(learner.memory.indices, used)
+    expected = torch.where(slots, -0.1 * change, 0.0)
+    torch.testing.assert_close(learner.memory.importance, expected)
+    assert change != 0.0
+
+
+def test_clib_lowers_its_rate_where_lower_is_better(make_learner) -> None:
+    learner = make_learner("clib")
+    for rate in ([0.0] * 10, [1.0] * 10):
+        for i, fall in enumerate(rate):
+            learner._adapt_rate(fall + 1e-3 * i)
+    assert learner.high == pytest.approx(0.95)
+    assert learner.rate == pytest.approx(0.95)
+    assert learner.falls == [[], []]
+
+
+@pytest.mark.parametrize("name", ["l2p", "dual_prompt", "mvp"])
+def test_only_prompts_keys_masks_and_head_are_trained(name, make_learner, batches) -> None:
+    learner = make_learner(name)
+    learner.meet(batches[0])
+    frozen = {k: v.clone() for k, v in learner.classifier.encoder.state_dict().items()}
+    learner.loss(batches[0], None).value.backward()
+    with_gradient = {n for n, p in learner.model.named_parameters() if p.grad is not None}
+    expected = {"prompts", "pool.keys", "classifier.head.weight", "classifier.head.bias"}
+    expected |= {"shared"} if name != "l2p" else set()
+    expected |= {"masks"} if name == "mvp" else set()
+    assert with_gradient == expected
+    for parameter in (learner.model.prompts, learner.model.pool.keys):
+        assert parameter.grad.abs().sum() > 0
+    after = learner.classifier.encoder.state_dict()
+    assert all(torch.equal(frozen[k], after[k]) for k in frozen)
+    assert not any(key.startswith("classifier.encoder") for key in learner.weights())
+
+
+def test_published_numbers_of_parameters_for_12_blocks() -> None:
+    assert prompted_blocks(12) == ([0, 1], [2, 3, 4])
+    width, (shared, chosen) = 768, map(len, prompted_blocks(12))
+    assert 10 * chosen * 20 * width == 460_800
+    assert shared * 5 * width == 7_680
+    assert prompted_blocks(3) == ([0], [1])
+    assert prompted_blocks(1) == ([0], [0])
+
+
+def test_mvp_masks_logits_and_counts_its_choices(make_learner, batches) -> None:
+    learner = eval_mode(make_learner("mvp"), batches[0])
+    model = learner.model
+    seen = model.see(batches[0])
+    logits = model(batches[0])
+    raw = model.classifier.head(seen.features)
+    start = 2 / (1 + math.e)
+    torch.testing.assert_close(logits[:, :2], raw[:, :2] * start)
+    assert torch.isinf(logits[:, 2:]).all()
+    learner.loss(batches[0], None)
+    assert model.pool.counts.sum() == 0  # evaluation mode
+    model.train()
+    learner.loss(batches[0], None)
+    learner.loss(batches[0], None)
+    assert model.pool.counts.sum() == 12
+    one = batches[0].rows(0, 1)
+    assert torch.isfinite(learner.loss(one, None).value)
+
+
+def test_mvp_without_its_parts_is_cross_entropy_and_a_key_loss(make_learner, batches) -> None:
+    off: dict[str, Any] = dict.fromkeys(
+        ("use_mask", "use_contrastive", "use_gsf", "use_afs"), False
+    )
+    learner = eval_mode(make_learner("mvp", **off), batches[0])
+    loss, model = learner.loss(batches[0], None), learner.model
+    seen = model.see(batches[0])
+    cosines = torch.cosine_similarity(seen.queries, model.pool.keys[seen.chosen])
+    plain = cross_entropy(model(batches[0]), batches[0].labels)
+    torch.testing.assert_close(loss.value, plain + (1 - cosines).mean())
+
+
+def test_mvp_r_keeps_raw_labels(data, make_learner, batches) -> None:
+    learner = eval_mode(make_learner("mvp_r", memory_size=12), *batches)
+    for batch in reversed(batches):
+        learner.observe(batch)
+    labels = data.manifest.labels[learner.memory.indices.numpy()]
+    assert learner.memory.labels.tolist() == labels.tolist()
+
+
+def test_keys_of_l2p_move(make_learner, batches) -> None:
+    learner = eval_mode(make_learner("l2p"), batches[0])
+    before = learner.model.pool.keys.detach().clone()
+    step(learner, batches[0])
+    assert not torch.equal(before, learner.model.pool.keys)
+    with pytest.raises(UserError, match="selection=11 of a pool of 10"):
+        make_learner("l2p", selection=11)
+
+
+def test_main_labels_of_several() -> None:
+    targets = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, torch.nan]])
+    assert main_labels(targets).tolist() == [1, 3]
