@@ -32,7 +32,7 @@ class Classifier(Reader):
         multi_label: bool = False,
     ) -> None:
         super().__init__(front_end, encoder)
-        self.multi_label = multi_label
+        self.multi_label, self._shown = multi_label, False
         self.head = nn.Linear(encoder.width, num_classes)
         self.register_buffer("exposed", torch.zeros(num_classes, dtype=torch.bool))
 
@@ -56,6 +56,9 @@ class Classifier(Reader):
         return self.head(self.embed(batch))
 
     def forward(self, batch: Batch) -> Tensor:
-        logits = self.raw(batch)
-        unseen = ~self.exposed & self.exposed.any()
-        return logits.masked_fill(unseen, float("-inf"))
+        return self.mask(self.raw(batch))
+
+    def mask(self, logits: Tensor) -> Tensor:
+        """Logits (N, C) with -inf for classes that are not exposed, once some are."""
+        self._shown = self._shown or bool(self.exposed.any())  # never hidden again
+        return logits.masked_fill(~self.exposed, float("-inf")) if self._shown else logits

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from continual.strategy import LearnerStrategy, Position
-from multimodal.batch import Batch
 from multimodal.errors import UserError
 
 
@@ -42,6 +41,8 @@ class OnlineStrategy(LearnerStrategy):
                 "online stream shows each of them once."
             )
         self.iterations, self.inner_step = iterations, 0
+        several = self.manifest.multi_label
+        self._known = torch.as_tensor(self.manifest.targets if several else self.manifest.labels)
         self._factor: float | None = None
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
 
@@ -113,17 +114,18 @@ class OnlineStrategy(LearnerStrategy):
         learner = self.learner
         if not learner.trains:
             batch = self._to_device(self.gather(rows))
-            learner.meet(batch)
+            learner.meet(rows, batch.labels)
             learner.observe(batch)
             return
-        batch = self._labels(rows)
-        learner.meet(batch)
+        learner.meet(rows, self._known[rows].to(self.device))
+        batch = None
         for step in range(self.iterations):
             self.inner_step = step
             batch, memory_batch = self._load(rows)
             self._set_rate(learner.rate)
             self._take_step(batch, memory_batch, **kwargs)
             self._after_training_iteration(**kwargs)
+        assert batch is not None
         learner.observe(batch)
 
     def _review(self, rows: Tensor, **kwargs: Any) -> None:
@@ -138,13 +140,6 @@ class OnlineStrategy(LearnerStrategy):
                 group["lr"] = rate * factor
 
     # ---- loading ------------------------------------------------------------------------
-
-    def _labels(self, rows: Tensor) -> Batch:
-        """The rows' annotations without signals, on the device."""
-        labels = self.manifest.targets if self.manifest.multi_label else self.manifest.labels
-        known = torch.as_tensor(labels[rows.numpy()])
-        lengths = torch.zeros(len(rows), dtype=torch.int64)
-        return Batch(torch.empty(len(rows), 0), lengths, known, rows).to(self.device)
 
     def _epoch_order(self) -> Tensor:
         at = self.position

@@ -29,8 +29,12 @@ def prompted_blocks(depth: int) -> tuple[list[int], list[int]]:
 
 
 def default_std(access: TokenAccess) -> float:
-    """Of prompts' initial values: 1 as published for ViT, 0.02 for encoders of smaller tokens."""
-    return 1.0 if access.kind in ("vit", "deit") else 0.02
+    """Of prompts' initial values: 1, as published for ViT, where blocks begin with a norm.
+
+    Such a norm undoes any other scale but leaves small prompts with huge steps. 0.02 for encoders
+    whose blocks end with their norm (wav2vec 2.0, HuBERT), or have much smaller tokens (Whisper).
+    """
+    return 0.02 if access.kind in ("wav2vec2", "hubert", "whisper") else 1.0
 
 
 class PromptModel(nn.Module):
@@ -60,11 +64,6 @@ class PromptModel(nn.Module):
         if batch.embeddings is not None:
             return batch.embeddings
         return self.access.query(features, use_last_layer=self.use_last_layer)
-
-    def mask(self, logits: Tensor) -> Tensor:
-        """Logits (N, C) with -inf for classes that are not exposed."""
-        exposed = self.classifier.exposed
-        return logits.masked_fill(~exposed & exposed.any(), float("-inf"))
 
 
 class PromptPool(nn.Module):

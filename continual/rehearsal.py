@@ -59,7 +59,7 @@ class Memory:
         rows, classes = _int_vector("indices", indices), _int_vector("labels", labels)
         if len(rows) != len(classes):
             raise ValueError(f"{len(rows)} indices but {len(classes)} labels.")
-        if len(rows) and int(rows.min()) < 0:
+        if len(rows) and rows.numpy().min() < 0:
             raise ValueError(f"indices contain {int(rows.min())}; rows of a Manifest are >= 0.")
         self._write(rows, classes, features)
 
@@ -119,17 +119,21 @@ class ReservoirMemory(Memory):
     seen = 0
 
     def _write(self, indices: Tensor, labels: Tensor, features: Tensor | None) -> None:
-        count = len(indices)
-        fill = min(count, self.capacity - self._size)
-        seen = torch.arange(self.seen + fill + 1, self.seen + count + 1)
-        drawn = (self._uniform(count - fill) * seen).long()
-        taken = (drawn < self.capacity).nonzero().squeeze(1)
-        slots = torch.cat([torch.arange(self._size, self._size + fill), drawn[taken]]).numpy()
-        items = torch.cat([torch.arange(fill), taken + fill])
-        # NumPy writes in order, so of two items for one slot the later wins; torch promises none.
-        self._indices.numpy()[slots] = indices[items].numpy()
-        self._labels.numpy()[slots] = labels[items].numpy()
-        self._size, self.seen = self._size + fill, self.seen + count
+        count, start = indices.shape[0], self._size
+        fill = min(count, self.capacity - start)
+        if fill:
+            self._indices[start : start + fill] = indices[:fill]
+            self._labels[start : start + fill] = labels[:fill]
+            indices, labels = indices[fill:], labels[fill:]
+        if fill < count:
+            seen = np.arange(self.seen + fill + 1, self.seen + count + 1)
+            slots = self._uniform(count - fill).numpy() * seen
+            taken = (slots < self.capacity).nonzero()[0]
+            slots = slots[taken].astype(np.int64)
+            # NumPy writes in order: of two items for one slot the later wins; torch promises none.
+            self._indices.numpy()[slots] = indices.numpy()[taken]
+            self._labels.numpy()[slots] = labels.numpy()[taken]
+        self._size, self.seen = start + fill, self.seen + count
 
     def _extra(self) -> dict[str, Any]:
         return {"seen": self.seen}
@@ -292,6 +296,8 @@ def make_memory(policy: str, capacity: int, seed: int) -> Memory:
 
 
 def _int_vector(name: str, values: IntVector) -> Tensor:
+    if isinstance(values, Tensor) and values.dtype == torch.int64 and values.dim() == 1:
+        return values.cpu()
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(f"{name} must be a vector of integers, got {array.shape}, {array.dtype}.")

@@ -92,6 +92,9 @@ class LearnerStrategy(SupervisedTemplate):
                 plugins=list(plugins),
                 evaluator=evaluator,
             )
+        if evaluator is None and not plugins:
+            # Avalanche's own plugins copy the experience at every hook, even with nothing to do.
+            self.plugins = []
         self.learner, self.manifest = learner, stream.manifest
         self.rows = learner.plan([e.train for e in stream.experiences])
         self.classes = [stream.classes_of(rows) for rows in self.rows]
@@ -249,7 +252,7 @@ class LearnerStrategy(SupervisedTemplate):
             return self._training_batch(rows), None
         drawn = torch.as_tensor(self.learner.draw())
         both = self._training_batch(torch.cat([rows, drawn]))
-        return both.rows(0, len(rows)), both.rows(len(rows), len(both))
+        return both.split(len(rows))
 
     def _training_batch(self, rows: Tensor) -> Batch:
         batch = self._to_device(self.gather(rows))

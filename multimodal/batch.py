@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+TENSORS = ("inputs", "lengths", "labels", "indices", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Batch:
     embeddings: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.lengths.shape[0]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """A copy whose tensors live on ``device``; this batch itself if they already do."""
@@ -45,28 +47,40 @@ class Batch:
 
     def rows(self, start: int, stop: int) -> Self:
         """Rows [start, stop) as views, with the same padding."""
-        texts = None if self.texts is None else self.texts[start:stop]
-        return replace(self._map(lambda t: t[start:stop]), texts=texts)
+        part = self._map(lambda t: t[start:stop])
+        return part if self.texts is None else replace(part, texts=self.texts[start:stop])
+
+    def split(self, size: int) -> tuple[Self, Self]:
+        """The first ``size`` rows and the others, as views; ``join`` gives this batch back."""
+        first, second = self.rows(0, size), self.rows(size, len(self))
+        object.__setattr__(second, "_split", (first, self))
+        return first, second
 
     @classmethod
     def join(cls, first: Batch, second: Batch) -> Batch:
-        """The rows of both, which must be padded alike (``rows`` of one gathered batch are)."""
+        """The rows of both, which must be padded alike (parts of one gathered batch are).
+
+        Without a copy where the two are a ``split`` batch.
+        """
+        parts = second.__dict__.get("_split")
+        if parts is not None and parts[0] is first:
+            return parts[1]
         texts = None
         if first.texts is not None and second.texts is not None:
             texts = first.texts + second.texts
-        names = [f.name for f in fields(cls) if isinstance(getattr(first, f.name), Tensor)]
+        names = [n for n in TENSORS if getattr(first, n) is not None]
         tensors: dict[str, Any] = {
             n: torch.cat([getattr(first, n), getattr(second, n)]) for n in names
         }
         return cls(**tensors, texts=texts)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        changed = {
-            f.name: function(getattr(self, f.name))
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), Tensor)
+        changed: dict[str, Any] = {
+            name: function(tensor)
+            for name in TENSORS
+            if (tensor := getattr(self, name)) is not None
         }
-        return replace(self, **changed)
+        return type(self)(**changed, texts=self.texts)
 
 
 class Features(NamedTuple):

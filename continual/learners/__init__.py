@@ -132,8 +132,8 @@ class Learner:
     def begin_experience(self, info: ExperienceInfo) -> None:
         """Before the first step on an experience (never in an online stream)."""
 
-    def meet(self, batch: Batch) -> None:
-        """Online: before the first step on a stream batch."""
+    def meet(self, rows: Tensor, labels: Tensor) -> None:
+        """Online: before the first step on a stream batch, of these manifest rows and labels."""
 
     def draw(self) -> Tensor:
         """Memory rows for the next step."""
@@ -215,8 +215,8 @@ class ClassifierLearner(Learner):
     def begin_experience(self, info: ExperienceInfo) -> None:
         self.classifier.expose(info.exposed)
 
-    def meet(self, batch: Batch) -> None:
-        self.classifier.meet(batch.labels)
+    def meet(self, rows: Tensor, labels: Tensor) -> None:
+        self.classifier.meet(labels)
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         """``classification_loss``, the mean over stream and memory recordings alike."""
@@ -225,7 +225,11 @@ class ClassifierLearner(Learner):
         value = classification_loss(
             self.training_logits(logits, both.labels), both.labels, self.classifier.exposed
         )
-        return Loss(value, self.terms(both.labels), outputs=logits[: len(batch)])
+        return Loss(
+            value,
+            self.terms(both.labels),
+            outputs=logits if memory_batch is None else logits[: len(batch)],
+        )
 
     def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Logits (N, C) of the training softmax for labels (N,) of stream and memory together."""

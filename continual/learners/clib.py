@@ -102,11 +102,11 @@ class ClibLearner(ClassifierLearner):
         self.high, self.low_turn = 1.0, False
         self.falls: list[list[float]] = [[], []]  # of the high and of the low rate
 
-    def meet(self, batch: Batch) -> None:
-        super().meet(batch)
+    def meet(self, rows: Tensor, labels: Tensor) -> None:
+        super().meet(rows, labels)
         assert self.memory is not None
         several = self.classifier.multi_label
-        self.memory.update(batch.indices, main_labels(batch.labels) if several else batch.labels)
+        self.memory.update(rows, main_labels(labels) if several else labels)
 
     def draw(self) -> Tensor:
         self.used = super().draw()

@@ -56,7 +56,7 @@ class DerppLearner(RehearsalLearner):
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
         raw, exposed, size = self.classifier.raw(both), self.classifier.exposed, len(batch)
-        logits = self.training_logits(raw.masked_fill(~exposed, float("-inf")), both.labels)
+        logits = self.training_logits(self.classifier.mask(raw), both.labels)
         value = classification_loss(logits[:size], batch.labels, exposed)
         terms = self.terms(both.labels)
         if memory_batch is not None:

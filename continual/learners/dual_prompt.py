@@ -70,7 +70,7 @@ class DualPromptModel(PromptModel):
         return self.classifier.head(pooled), distance
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.mask(self.scored(batch)[0])
+        return self.classifier.mask(self.scored(batch)[0])
 
 
 class DualPromptLearner(PromptLearner):

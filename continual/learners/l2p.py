@@ -66,7 +66,7 @@ class L2pModel(PromptModel):
         return self.classifier.head(outputs.mean(1)), distance
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.mask(self.scored(batch)[0])
+        return self.classifier.mask(self.scored(batch)[0])
 
 
 class L2pLearner(PromptLearner):
@@ -83,7 +83,7 @@ def prompt_loss(
     both = batch if memory_batch is None else Batch.join(batch, memory_batch)
     model: Any = learner.model
     raw, distance = model.scored(both)
-    logits = model.mask(raw)
+    logits = model.classifier.mask(raw)
     masked = learner.training_logits(logits, both.labels)
     value = classification_loss(masked, both.labels, learner.classifier.exposed)
     terms = {**learner.terms(both.labels), "key_distance": distance}

@@ -52,8 +52,9 @@ Size = Annotated[int, Field(ge=1)]
 class MvpConfig(SoftmaxConfig):
     """pool_size: entries. length: tokens of an entry in each of its blocks; shared_length: of the
     prompt that all share. use_mask, use_contrastive, use_gsf, use_afs: the four parts. alpha,
-    gamma: of the focal loss; margin: of feature scaling. init_std: of prompts; None: 1 for ViT,
-    else 0.02. use_last_layer: query after the last block instead of before it.
+    gamma: of the focal loss; margin: of feature scaling. init_std: of
+    prompts; None: 1, or 0.02 for wav2vec 2.0, HuBERT and Whisper. use_last_layer: query after the
+    last block instead of before it.
     """
 
     pool_size: Size = 10
@@ -132,7 +133,7 @@ class MvpModel(PromptModel):
 
     def logits(self, features: Tensor, factor: Tensor) -> Tensor:
         """z: (N, C)."""
-        return self.mask(self.classifier.head(features) * factor)
+        return self.classifier.mask(self.classifier.head(features) * factor)
 
     def forward(self, batch: Batch) -> Tensor:
         seen = self.see(batch)

@@ -79,18 +79,18 @@ def gradient_similarity(
     """
     f, m = features.float(), factor.float()
     if labels.dim() == 1:
+        place = torch.arange(len(labels), device=labels.device)
         residual = logits.float().softmax(1)
-        residual[torch.arange(len(labels)), labels] -= 1
-        own = torch.zeros_like(residual, dtype=torch.bool)
-        own[torch.arange(len(labels)), labels] = True
-    else:
-        counts = ~labels.isnan() if exposed is None else ~labels.isnan() & exposed
-        targets = labels.nan_to_num(0.0).float()
-        residual = torch.where(counts, logits.float().sigmoid() - targets, 0.0)
-        own = counts & (labels == 1)
-    residual = residual * m
-    mean = residual.T @ f / len(f)
-    cosines = normalize(f, dim=1) @ normalize(mean, dim=1).T
+        residual[place, labels] -= 1
+        # Column i is that of class y_i; the 1 / N of a mean is no part of a direction.
+        columns = (residual * m)[:, labels]
+        cosine = cosine_similarity(f, columns.T @ f, dim=1)
+        return torch.where(columns[place, place] < 0, 1 + cosine, 1.0)
+    counts = ~labels.isnan() if exposed is None else ~labels.isnan() & exposed
+    targets = labels.nan_to_num(0.0).float()
+    residual = torch.where(counts, logits.float().sigmoid() - targets, 0.0) * m
+    own = counts & (labels == 1)
+    cosines = normalize(f, dim=1) @ normalize(residual.T @ f, dim=1).T
     similarity = torch.where(residual < 0, 1 + cosines, 1.0)
     number = own.sum(1)
     average = torch.where(own, similarity, 0.0).sum(1) / number.clamp(min=1)

@@ -37,7 +37,7 @@ def ended(learner) -> None:
 def eval_mode(learner, *batches: Batch):
     learner.model.eval()
     for batch in batches:
-        learner.meet(batch)
+        learner.meet(batch.indices, batch.labels)
     return learner
 
 
@@ -217,7 +217,7 @@ def test_clib_lowers_its_rate_where_lower_is_better(make_learner) -> None:
 @pytest.mark.parametrize("name", ["l2p", "dual_prompt", "mvp"])
 def test_only_prompts_keys_masks_and_head_are_trained(name, make_learner, batches) -> None:
     learner = make_learner(name)
-    learner.meet(batches[0])
+    learner.meet(batches[0].indices, batches[0].labels)
     frozen = {k: v.clone() for k, v in learner.classifier.encoder.state_dict().items()}
     learner.loss(batches[0], None).value.backward()
     with_gradient = {n for n, p in learner.model.named_parameters() if p.grad is not None}

@@ -25,6 +25,18 @@ def test_rows_then_join_gives_the_batch_back(batch: Batch) -> None:
     assert len(batch.rows(1, 3)) == 2
 
 
+def test_a_split_batch_is_joined_without_a_copy(batch: Batch) -> None:
+    from dataclasses import replace
+
+    first, second = batch.split(1)
+    assert second.indices.tolist() == [8, 9]
+    assert second.texts == ("b", "c")
+    assert Batch.join(first, second) is batch
+    changed = replace(second, labels=second.labels + 5)
+    assert Batch.join(first, changed).labels.tolist() == [0, 6, 5]
+    assert Batch.join(second, first).indices.tolist() == [8, 9, 7]
+
+
 def test_join_without_texts_on_one_side_has_none(batch: Batch) -> None:
     from dataclasses import replace
 
