@@ -95,7 +95,9 @@ def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learne
         texts=data.manifest.texts,
         cache_folder=cache_folder(config),
     )
-    return config.learners[0].build(context)  # pyright: ignore[reportAttributeAccessIssue]
+    learner = config.learners[0].build(context)  # pyright: ignore[reportAttributeAccessIssue]
+    learner.model.to(device)  # also what the learner has added to it
+    return learner
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:

@@ -52,6 +52,8 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
         if fresh:
             grid.clear()
         _print_damaged(grid.data.signals.damaged, console)
+        for note in grid.notes:
+            console.print(f"{grid.manifest.name}: {note}", markup=False, soft_wrap=True)
         if isinstance(grid.data.adapter, TextAdapter):
             console.print(f"{grid.manifest.name}: {grid.data.adapter.truncation_report()}")
     total, results = sum(len(grid.cells) for grid in grids), []

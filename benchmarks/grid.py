@@ -54,6 +54,12 @@ class Grid:
         check_store(config.tracking, Path(config.output_dir))
         self._decode()
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the streams that were drawn, each once."""
+        online = [stream.online for stream in self.streams]
+        return list(dict.fromkeys(note for o in online if o is not None for note in o.notes))
+
     def clear(self) -> None:
         """Delete what earlier runs of the cells left; call it after all checks, of all grids."""
         for cell in self.cells:

@@ -46,6 +46,7 @@ class ClibConfig(RehearsalConfig):
     importance_period: Annotated[int, Field(ge=1)] = 1
 
     def build(self, context: LearnerContext) -> ClibLearner:
+        self.refuse_small_memory(context.model.head.out_features)
         return ClibLearner(
             context.model,
             memory=ImportanceMemory(self.memory_size, context.seed),

@@ -184,6 +184,7 @@ class CwclLearner(Learner):
     The memory is filled when an experience ends, in a random order, as that of ``replay``.
     """
 
+    online = "no"
     model: AlignedClassifier
 
     def __init__(

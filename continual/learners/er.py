@@ -12,6 +12,7 @@ from pydantic import Field
 
 from continual.learners import LEARNERS, LearnerContext, RehearsalLearner, SoftmaxConfig
 from continual.rehearsal import Memory, make_memory
+from multimodal.errors import UserError
 
 
 class RehearsalConfig(SoftmaxConfig):
@@ -23,6 +24,14 @@ class RehearsalConfig(SoftmaxConfig):
     def memory(self, seed: int, policy: str = "reservoir") -> Memory:
         return make_memory(policy, self.memory_size, seed)
 
+    def refuse_small_memory(self, classes: int) -> None:
+        """UserError unless the memory has room for a recording of every class."""
+        if self.memory_size < classes:
+            raise UserError(
+                f"learner {self.registered_name}, memory_size={self.memory_size}: it keeps at "
+                f"least one recording of each of the {classes} classes; give {classes} or more."
+            )
+
 
 @LEARNERS.register("er")
 class ErConfig(RehearsalConfig):
@@ -31,6 +40,8 @@ class ErConfig(RehearsalConfig):
     policy: Literal["reservoir", "class_balanced"] = "reservoir"
 
     def build(self, context: LearnerContext) -> RehearsalLearner:
+        if self.policy == "class_balanced":
+            self.refuse_small_memory(context.model.head.out_features)
         return RehearsalLearner(
             context.model,
             memory=self.memory(context.seed, self.policy),

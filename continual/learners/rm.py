@@ -43,6 +43,7 @@ class RmConfig(RehearsalConfig):
     candidates: Literal["memory", "task"] = "memory"
 
     def build(self, context: LearnerContext) -> RmLearner:
+        self.refuse_small_memory(context.model.head.out_features)
         return RmLearner(
             context.model,
             self,

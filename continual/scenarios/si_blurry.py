@@ -12,13 +12,17 @@ label are drawn as a class of their own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from continual.scenarios import SCENARIOS, Experience, Online, Stream
 from continual.scenarios.si_blurry_draw import Draw, draw_stream
+from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 from multimodal.registry import Config
@@ -134,6 +138,24 @@ def classes_in(manifest: Manifest, rows: np.ndarray) -> tuple[int, ...]:
     if manifest.multi_label:
         return tuple(np.flatnonzero((manifest.targets[rows] == 1).any(0)).tolist())
     return tuple(np.unique(manifest.labels[rows]).tolist())
+
+
+def online_batches(
+    stream: Stream, gather: Callable[[Tensor], Batch], batch_size: int, *, start: int = 0
+) -> Iterator[Batch]:
+    """The stream as it is met, for a loop of your own: batches that cross no border of a task.
+
+    gather: manifest rows -> Batch (``SignalCache.gather``). start: recordings met before, the end
+    of one of these batches, to go on from there; ValueError if it is none.
+    """
+    met = 0
+    for experience in stream.experiences:
+        for rows in torch.as_tensor(experience.train).split(batch_size):
+            if met >= start:
+                yield gather(rows)
+            met += len(rows)
+            if met - len(rows) < start < met:
+                raise ValueError(f"start={start} is within a batch, which ends at {met}.")
 
 
 def realised(stream: Stream) -> dict[str, Any]:

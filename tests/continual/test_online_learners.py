@@ -289,6 +289,13 @@ def test_keys_of_l2p_move(make_learner, batches) -> None:
         make_learner("l2p", selection=11)
 
 
+@pytest.mark.parametrize("name", ["rm", "clib", "er"])
+def test_a_memory_without_room_for_every_class_is_refused(name, make_learner) -> None:
+    fields = {"policy": "class_balanced"} if name == "er" else {}
+    with pytest.raises(UserError, match=f"learner {name}, memory_size=3.*give 4 or more"):
+        make_learner(name, memory_size=3, **fields)
+
+
 def test_main_labels_of_several() -> None:
     targets = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, torch.nan]])
     assert main_labels(targets).tolist() == [1, 3]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from continual.scenarios import SCENARIOS, Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
-from continual.scenarios.si_blurry import realised, stream_labels
+from continual.scenarios.si_blurry import online_batches, realised, stream_labels
 from continual.scenarios.si_blurry_draw import draw
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
@@ -159,6 +159,21 @@ def test_avalanche_sees_tasks_in_order_and_no_task_labels() -> None:
         assert set(experience.dataset.targets_task_labels) == {0}
         assert not hasattr(experience, "task_labels")
         assert sorted(experience.classes_in_this_experience) == list(ours.classes)
+
+
+def test_a_loop_of_ones_own_meets_it_in_order_and_goes_on_anywhere(data) -> None:
+    stream, gather = build(data.manifest, num_tasks=2), data.signals.gather
+    batches = [b.indices.tolist() for b in online_batches(stream, gather, 5)]
+    order = [row for e in stream.experiences for row in e.train.tolist()]
+    assert [row for batch in batches for row in batch] == order
+    first = len(stream.experiences[0].train)
+    assert first in np.cumsum([len(b) for b in batches])
+    for k in range(len(batches)):
+        start = sum(map(len, batches[:k]))
+        rest = online_batches(stream, gather, 5, start=start)
+        assert [b.indices.tolist() for b in rest] == batches[k:]
+    with pytest.raises(ValueError, match="within a batch"):
+        list(online_batches(stream, gather, 5, start=1))
 
 
 def test_global_random_state_is_untouched() -> None:
