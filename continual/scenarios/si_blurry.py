@@ -40,7 +40,7 @@ class SiBlurryConfig(Config):
     the other classes' recordings that are dealt to any task. stochastic: random numbers of classes
     and of leaked recordings a task; false: equal quotas (i-Blurry). legacy: index for index the
     published sampler. min_task_samples: a draw with a smaller task is drawn again; None: 2 % of
-    the stream, at least 1 (legacy mode never draws again). stream_seed: None follows the run's
+    the stream, but 32 recordings where those are no tenth of it (legacy mode never draws again). stream_seed: None follows the run's
     seed. online_iter: optimiser steps a stream batch (published: 3). eval_period: recordings
     between two anytime evaluations; None: about 50 evaluations a stream.
     """
@@ -71,7 +71,7 @@ class SiBlurryConfig(Config):
             seed=seed if self.stream_seed is None else self.stream_seed,
             stochastic=self.stochastic,
             legacy=self.legacy,
-            min_task_samples=max(1, len(rows) // 50) if least is None else least,
+            min_task_samples=fewest(len(rows)) if least is None else least,
         )
         names = [*manifest.class_names, NO_LABEL]
         known = [names[c] for c in classes]
@@ -105,6 +105,11 @@ class SiBlurryConfig(Config):
         if lost:
             notes.append(f"scenario.legacy: the published sampler drops {', '.join(lost)}.")
         return tuple(notes)
+
+
+def fewest(count: int) -> int:
+    """Recordings that each task of a stream of so many should have."""
+    return max(1, count // 50, min(32, count // 10))
 
 
 def stream_labels(manifest: Manifest) -> np.ndarray:
