@@ -40,9 +40,10 @@ class SiBlurryConfig(Config):
     the other classes' recordings that are dealt to any task. stochastic: random numbers of classes
     and of leaked recordings a task; false: equal quotas (i-Blurry). legacy: index for index the
     published sampler. min_task_samples: a draw with a smaller task is drawn again; None: 2 % of
-    the stream, but 32 recordings where those are no tenth of it (legacy mode never draws again). stream_seed: None follows the run's
-    seed. online_iter: optimiser steps a stream batch (published: 3). eval_period: recordings
-    between two anytime evaluations; None: about 50 evaluations a stream.
+    the stream, at least 32 recordings or a tenth of it (legacy mode never draws again).
+    stream_seed: None follows the run's seed. online_iter: optimiser steps a stream batch
+    (published: 3). eval_period: recordings between two anytime evaluations; None: about 50
+    evaluations a stream.
     """
 
     num_tasks: Annotated[int, Field(ge=1)] | None = None
