@@ -11,12 +11,15 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from benchmarks.cell_run import CellRun
 from benchmarks.config import RunConfig
 from benchmarks.facts import by_class_name
 from benchmarks.result import write_atomically
 from continual.anytime import Anytime
 from continual.learners import Learner
+from continual.learners.slda import AnalyticLearner
 from continual.online import OnlineStrategy
 from continual.online_metrics import AnytimePoint, AurocPoint, online_summary
 from continual.scenarios import Stream
@@ -121,10 +124,17 @@ def online_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
 
 
 def refuse_misfits(config: RunConfig, stream: Stream, learner: Learner) -> None:
-    """UserError if a cell's learner cannot be used on an online stream as configured."""
+    """UserError if a cell's learner cannot be used on a stream, an online one above all."""
+    name, manifest = config.learners[0].registered_name, stream.manifest
+    rows = np.concatenate([e.train for e in stream.experiences])
+    analytic = isinstance(learner, AnalyticLearner) and manifest.multi_label
+    if analytic and np.isnan(manifest.targets[rows]).any():
+        raise UserError(
+            f"learner {name!r}: some labels of dataset {manifest.name!r} are unknown, and a "
+            "regression needs all of them; leave it out, or use er or linear_probe."
+        )
     if stream.online is None:
         return
-    name = config.learners[0].registered_name
     if learner.online == "no":
         raise UserError(
             f"learner {name!r} comes back to recordings after an experience, but an online stream "

@@ -164,3 +164,20 @@ def test_the_encoder_is_warmed_up_once_and_frozen(tmp_path) -> None:
 def test_a_warm_up_of_another_modality_is_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="holds ecg recordings"):
         make(tmp_path, warm_up={"dataset": "synthetic_ecg"})
+
+
+def test_a_regression_on_unknown_labels_is_refused_before_it_runs(tmp_path, monkeypatch) -> None:
+    from dataclasses import replace
+
+    from tests import toy
+
+    whole = toy.toy_chords()
+    rows = tuple(
+        replace(r, unknown=(3,)) if r.uid.startswith("train") and 3 not in r.labels else r
+        for r in whole
+    )
+    monkeypatch.setattr(toy, "toy_chords", lambda: replace(whole, recordings=rows))
+    with pytest.raises(UserError, match="some labels of dataset 'chords' are unknown"):
+        make(tmp_path, dataset="toy_chords", learners=["rls"])
+    result = make(tmp_path, dataset="toy_chords", learners=["mvp_r"]).run_cell(0)
+    assert 0 <= result.metrics["a_last"] <= 1
