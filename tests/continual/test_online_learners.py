@@ -109,7 +109,8 @@ def test_ewcpp_has_the_penalty_and_the_fisher_of_its_paper(make_learner, batches
         cross_entropy(learner.model(batches[0]), batches[0].labels), list(names.values())
     )
     penalty = sum(
-        float((learner.kept[n] * (p - learner.anchor[n]).square()).sum()) for n, p in names.items()
+        float((learner.kept[n] * (p.detach() - learner.anchor[n]).square()).sum())
+        for n, p in names.items()
     )
     assert penalty > 0
     assert float(learner.loss(batches[0], None).terms["penalty"]) == pytest.approx(penalty)
