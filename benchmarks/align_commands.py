@@ -16,13 +16,14 @@ from benchmarks.align_config import AlignConfig, ZeroShotConfig
 from benchmarks.align_parts import build_model
 from benchmarks.assemble import Data, open_data, read_manifest
 from benchmarks.commands import print_places
-from benchmarks.config import load_config
+from benchmarks.config.base import TrackingConfig
+from benchmarks.config.loading import load_config
 from benchmarks.machine import pick_device
 from benchmarks.progress import FitObserver
 from benchmarks.report import by_learner, interval, percent, print_table
-from benchmarks.result import RESULT_FILE, Result
-from benchmarks.result_files import load_result
-from benchmarks.tracking import TrackingConfig, check_store, make_tracker
+from benchmarks.results.files import load_result
+from benchmarks.results.result import RESULT_FILE, Result
+from benchmarks.tracking import check_store, make_tracker
 from benchmarks.workspace import check_same_run, check_writable, clear
 from benchmarks.zeroshot import ZeroShotGrid
 from multimodal.processes import is_first, start_processes

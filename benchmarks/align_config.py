@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from benchmarks.config import CommandConfig, RunConfig, SignalConfig, refuse_repeats
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.base import CommandConfig, SignalConfig, refuse_repeats
 from benchmarks.zeroshot_models import MODELS
 from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.fit_config import FitConfig

@@ -12,7 +12,7 @@ from benchmarks import machine
 from benchmarks.align_config import AlignConfig
 from benchmarks.assemble import Data
 from benchmarks.facts import DATASET_FACTS, public
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from multimodal.evaluation.prompts import PLACEHOLDER, Prompts
 from multimodal.evaluation.scores import Scores
 from multimodal.recordings import Manifest

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.charts import COLOURS, escape, head, heat_table, marker, open_svg, scroll
 from benchmarks.report import percent
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 
 SIDE, EDGE = 360, 14
 

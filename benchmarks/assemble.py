@@ -12,7 +12,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from benchmarks.config import CommandConfig, RunConfig, SignalConfig, TrainingConfig
+from benchmarks.bench_config import RunConfig, TrainingConfig
+from benchmarks.config.base import CommandConfig, SignalConfig
 from benchmarks.workspace import check_writable
 from continual.classifier import Classifier
 from continual.learners import Learner, LearnerContext

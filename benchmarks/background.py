@@ -8,30 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from benchmarks.journal import JOURNAL_FILE, Journal
-from benchmarks.result import RESULT_FILE, Result
+from benchmarks.results.journal import JOURNAL_FILE, Journal
+from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.tracking_data import State, first_line, shown
-from multimodal.registry import Config
 
 INTERVAL = 2.0  # seconds between two shipments
 REMEDY = "fix tracking.uri (or MLFLOW_TRACKING_URI), or set tracking.store=none"
 PATIENCE = 30.0  # seconds before a lost store is tried again
-
-
-class TrackingConfig(Config):
-    """Where runs are tracked.
-
-    store: "none" switches tracking off. uri: of the store; None means MLFLOW_TRACKING_URI, else
-    ``mlflow.db`` in ``output_dir``. system_metrics: processor, memory and network load every
-    10 s. log_models: keep one model for each experience.
-    """
-
-    store: Literal["mlflow", "none"] = "mlflow"
-    uri: str | None = None
-    system_metrics: bool = False
-    log_models: bool = True
 
 
 class Tracker(Protocol):

@@ -25,12 +25,12 @@ from benchmarks.assemble import (
     build_optimizer,
     seed_everything,
 )
-from benchmarks.config import RunConfig
+from benchmarks.background import NullTracker, Tracker
+from benchmarks.bench_config import RunConfig
 from benchmarks.facts import dataset_facts, make_result, public, score_name, started, tags
-from benchmarks.journal import Journal
 from benchmarks.report import REPORT_FILE, write_html
-from benchmarks.result import Result, write_atomically
-from benchmarks.tracking import NullTracker, Tracker
+from benchmarks.results.journal import Journal
+from benchmarks.results.result import Result, write_atomically
 from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
 from continual import checkpoint
 from continual.evaluation import Evaluator

@@ -22,15 +22,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.config import (
-    DATA_VARIABLE,
-    CommandConfig,
-    RunConfig,
-    load_config,
-    validate,
-)
-from benchmarks.result import RESULT_FILE, Result
-from benchmarks.settings import apply_override, find_configs
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.base import DATA_VARIABLE, CommandConfig
+from benchmarks.config.loading import load_config, validate
+from benchmarks.config.settings import apply_override, find_configs
+from benchmarks.results.result import RESULT_FILE, Result
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.downloads import Download
 from multimodal.errors import UserError, did_you_mean
@@ -46,7 +42,7 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
     from multimodal.modalities.text import TextAdapter
 
     console, out = Console(stderr=True), Console()
-    configs = [load_config(file, overrides) for file in find_configs(path)]
+    configs = [load_config(file, overrides, model=RunConfig) for file in find_configs(path)]
     grids = [Grid(config, fresh=fresh) for config in configs]  # all checks come first
     for grid in grids:
         if fresh:
@@ -80,7 +76,7 @@ def _print_damaged(damaged: dict[int, str], console: Console) -> None:
 def print_places(config: CommandConfig, out: Console) -> None:
     """Where an experiment's report is, and how to look at it in MLflow."""
     from benchmarks.report import write_html
-    from benchmarks.result_files import find_results
+    from benchmarks.results.files import find_results
     from benchmarks.tracking_data import default_uri, shown
 
     # The page shows every run of the experiment, also those of other seeds and settings.
@@ -99,7 +95,7 @@ def print_places(config: CommandConfig, out: Console) -> None:
 def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None) -> None:
     """Tables and pages of what is found below ``path``, one of each an experiment."""
     from benchmarks.report import print_table, write_html
-    from benchmarks.result_files import find_results
+    from benchmarks.results.files import find_results
     from benchmarks.tracking import resend
 
     out = Console()

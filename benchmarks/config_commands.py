@@ -10,8 +10,9 @@ from pathlib import Path
 import yaml
 
 from benchmarks.align_config import CONFIGS, AlignConfig
-from benchmarks.config import RunConfig, command_of, load_config
-from benchmarks.settings import find_configs, read_yaml
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import command_of, load_config
+from benchmarks.config.settings import find_configs, read_yaml
 from multimodal.errors import UserError, did_you_mean
 
 

@@ -10,9 +10,10 @@ import torch
 
 from benchmarks import machine
 from benchmarks.assemble import Data
-from benchmarks.config import CommandConfig, RunConfig
-from benchmarks.result import Result
-from benchmarks.tracking import NullTracker, Tracker
+from benchmarks.background import NullTracker, Tracker
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.base import CommandConfig
+from benchmarks.results.result import Result
 from benchmarks.tracking_data import shown
 from continual.metrics import summary
 from continual.scenarios import Stream

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.assemble import build_learner, open_data, read_manifest
+from benchmarks.bench_config import RunConfig
 from benchmarks.cell_run import CellRun, Observer
-from benchmarks.config import RunConfig
 from benchmarks.machine import pick_device
 from benchmarks.online_run import AtOnceRun, OnlineRun, refuse_misfits
 from benchmarks.report import REPORT_FILE, write_html
-from benchmarks.result import RESULT_FILE, Result
-from benchmarks.result_files import load_result
+from benchmarks.results.files import load_result
+from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.run import Run
 from benchmarks.tracking import check_store, make_tracker, resend
 from benchmarks.tracking_data import State

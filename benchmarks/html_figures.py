@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.charts import Point, Series, bar_chart, escape, heat_table, line_chart
 from benchmarks.report import interval
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from continual.metrics import forgetting_per_experience
 
 FEW_CLASSES = 15

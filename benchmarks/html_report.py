@@ -11,7 +11,6 @@ import yaml
 from benchmarks.alignment_figures import maps, similarities, wordings
 from benchmarks.charts import escape, head, scroll
 from benchmarks.html_figures import confusions, curves, forgetting, matrices, per_class
-from benchmarks.metric_names import METRICS
 from benchmarks.online_figures import anytime, draws
 from benchmarks.report import (
     by_learner,
@@ -21,7 +20,8 @@ from benchmarks.report import (
     interval_text,
     summarise,
 )
-from benchmarks.result import Result
+from benchmarks.results.metric_names import METRICS
+from benchmarks.results.result import Result
 
 MEDICAL = ("ecg", "xray")
 RESEARCH_ONLY = "For research, not for clinical use."

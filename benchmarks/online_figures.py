@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.charts import Point, Series, escape, heat_table, line_chart
 from benchmarks.report import interval
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from continual.online_metrics import AnytimePoint, AurocPoint
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bench_config import RunConfig
 from benchmarks.cell_run import CellRun
-from benchmarks.config import RunConfig
 from benchmarks.facts import by_class_name
-from benchmarks.result import write_atomically
+from benchmarks.results.result import write_atomically
 from continual.anytime import Anytime
 from continual.learners import Learner
 from continual.learners.slda import AnalyticLearner

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 
 MOST_NAMES = 40
 

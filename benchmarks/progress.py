@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from benchmarks.result import Result
+    from benchmarks.results.result import Result
     from continual.strategy import LearnerStrategy
     from multimodal.training import Fit
 

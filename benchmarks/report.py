@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.metric_names import FACTS, MAIN_METRICS, METRICS, RANKS, STREAM_METRICS
-from benchmarks.result import Result, write_atomically
+from benchmarks.results.metric_names import FACTS, MAIN_METRICS, METRICS, RANKS, STREAM_METRICS
+from benchmarks.results.result import Result, write_atomically
 from continual.metrics import confidence_interval
 from multimodal.errors import UserError
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.background import MLflowTracker, NullTracker, Tracker, TrackingConfig, send_missing
-from benchmarks.journal import Journal
-from benchmarks.result import RESULT_FILE, Result
+from benchmarks.background import MLflowTracker, NullTracker, Tracker, send_missing
+from benchmarks.config.base import TrackingConfig
+from benchmarks.results.journal import Journal
+from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.tracking_data import (
     MAX_METRICS,
     TRACKING_FILE,

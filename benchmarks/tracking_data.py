@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.journal import Line
-from benchmarks.result import Result, write_atomically
+from benchmarks.results.journal import Line
+from benchmarks.results.result import Result, write_atomically
 
 TRACKING_FILE = "tracking.json"
 MOST_NAMES = 60

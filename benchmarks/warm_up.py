@@ -9,39 +9,24 @@ modality, encoder and warm-up settings share it. Only the encoder's weights are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
-from pydantic import Field
 from torch import Tensor
 
-from multimodal.datasets import DATASETS
 from multimodal.errors import UserError
-from multimodal.registry import Config
 
 if TYPE_CHECKING:
-    from benchmarks.config import RunConfig
+    from benchmarks.bench_config import RunConfig
     from benchmarks.grid import Grid
 
 EXPERIMENT = "warm_up"
 PARTS = ("front_end.", "encoder.")
 
 
-class WarmUpConfig(Config):
-    """dataset: to train on first. epochs, batch_size, learning_rate: of that training. seed: of
-    its encoder, the same for all seeds of the experiment.
-    """
-
-    dataset: Annotated[Config, DATASETS.choice]
-    epochs: Annotated[int, Field(ge=1)] = 10
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
 def warm_up_config(config: RunConfig) -> RunConfig:
     """The run that makes the encoder's weights."""
-    from benchmarks.config import RunConfig
+    from benchmarks.bench_config import RunConfig
 
     settings = config.warm_up
     assert settings is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.config import CommandConfig
+from benchmarks.config.base import CommandConfig
 from multimodal.errors import UserError
 from multimodal.locks import held
 

@@ -24,8 +24,8 @@ from benchmarks.assemble import cache_folder
 from benchmarks.facts import public
 from benchmarks.pictures import draw_pictures
 from benchmarks.report import REPORT_FILE, write_html
-from benchmarks.result import RESULT_FILE, Result, write_atomically
-from benchmarks.result_files import load_result
+from benchmarks.results.files import load_result
+from benchmarks.results.result import RESULT_FILE, Result, write_atomically
 from benchmarks.tracking import check_store, make_tracker
 from benchmarks.workspace import check_same_run, check_writable, clear, run_lock
 from benchmarks.zeroshot_models import ModelConfig, OpenModel

@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field
 from torch import Tensor
 
-from benchmarks.result import RESULT_FILE, Result
+from benchmarks.results.result import RESULT_FILE, Result
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.evaluation.prompts import Prompts

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.assemble import Data
-from benchmarks.config import RunConfig, validate
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import validate
 from benchmarks.run import Run
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
 from benchmarks.tracking import make_tracker

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from continual import metrics
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tracking
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from multimodal.training import Fit
 
 ALIGN = """\

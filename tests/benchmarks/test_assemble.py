@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import cell_run as run_module
 from benchmarks.assemble import batch_source, build_learner
-from benchmarks.config import RunConfig
+from benchmarks.bench_config import RunConfig
 from benchmarks.grid import Grid
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError

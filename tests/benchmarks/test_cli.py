@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from benchmarks import commands
-from benchmarks.config import RunConfig, load_config
-from benchmarks.settings import find_config
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import load_config
+from benchmarks.config.settings import find_config
 from continual.learners import LEARNERS
 from multimodal.datasets import DATASETS
 
@@ -180,7 +181,10 @@ def test_a_shown_config_is_whole_and_loads_back(medley, tiny) -> None:
     outcome = medley("config", "show", "tiny.yaml", *words)
     assert outcome.code == 0
     Path("shown.yaml").write_text(outcome.out)
-    config, shown = load_config(Path("tiny.yaml"), words), load_config(Path("shown.yaml"))
+    config, shown = (
+        load_config(Path("tiny.yaml"), words, model=RunConfig),
+        load_config(Path("shown.yaml"), model=RunConfig),
+    )
     assert shown == config
     assert [c.hash for c in shown.cells()] == [c.hash for c in config.cells()]
     assert "batch_size: 32" in outcome.out

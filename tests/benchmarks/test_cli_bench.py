@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.config import load_config
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import load_config
 from tests.toy import toy_data
 
 
@@ -24,12 +25,12 @@ def test_a_benchmark_from_start_to_report(medley, tiny) -> None:
     for name in ("finetune", "majority"):
         assert re.search(rf"│ {name} +│ +[0-9.]+ │", first.out)
         assert first.err.count(f"{name} seed 1: experience 2/2  test accuracy %") == 1
-    cells = load_config(Path("tiny.yaml"), words[2:]).cells()
+    cells = load_config(Path("tiny.yaml"), words[2:], model=RunConfig).cells()
     for cell in cells:
         assert cell.folder == Path("runs/tiny") / cell.hash
         for file in ("config.yaml", "result.json", "metrics.jsonl", "report.html"):
             assert (cell.folder / file).stat().st_size > 0, file
-        assert load_config(cell.folder / "config.yaml").hash == cell.hash
+        assert load_config(cell.folder / "config.yaml", model=RunConfig).hash == cell.hash
         assert json.loads((cell.folder / "result.json").read_text())["config_hash"] == cell.hash
     assert Path("runs/tiny/report.html").read_text().lower().startswith("<!doctype html>")
 
@@ -59,7 +60,7 @@ def table(text: str) -> list[str]:
 def test_a_report_of_what_was_run(medley, tiny) -> None:
     assert medley("bench", "tiny.yaml", "seeds=[1,2]").code == 0
     Path("runs/tiny/report.html").unlink()
-    hash_ = load_config(Path("tiny.yaml")).hash
+    hash_ = load_config(Path("tiny.yaml"), model=RunConfig).hash
     assert hash_ in {p.name for p in Path("runs/tiny").iterdir()}
     for words, page, seeds in (
         (["report"], "runs/tiny/report.html", 2),

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.config import RunConfig, load_config, validate
-from benchmarks.settings import apply_override, find_config, find_configs, parse_yaml, read_yaml
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import load_config, validate
+from benchmarks.config.settings import (
+    apply_override,
+    find_config,
+    find_configs,
+    parse_yaml,
+    read_yaml,
+)
 from multimodal.errors import UserError
 from tests.toy import toy_data
 
@@ -155,4 +162,4 @@ def test_shipped_configs_are_found_by_name(tmp_path, monkeypatch) -> None:
     with pytest.raises(
         UserError, match=r"no such config file; shipped with Medley: .*demo/speech\.yaml"
     ):
-        load_config(Path("bench/nothing"))
+        load_config(Path("bench/nothing"), model=RunConfig)

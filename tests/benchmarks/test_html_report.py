@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from benchmarks.html_figures import exposed_curve
 from benchmarks.report import interval_text, summarise, write_html
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from continual import metrics
 from multimodal.errors import UserError
 from tests.benchmarks.fake_results import JOINT, make_result

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import grid as grid_module
+from benchmarks.bench_config import RunConfig
 from benchmarks.commands import run_folders, run_report
-from benchmarks.config import RunConfig, validate
+from benchmarks.config.loading import validate
 from benchmarks.grid import Grid
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from tests.toy import toy_data
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import journal as module
-from benchmarks.journal import Journal
+from benchmarks.results import journal as module
+from benchmarks.results.journal import Journal
 from multimodal.errors import UserError
 
 METRICS = st.dictionaries(st.text(max_size=8), st.floats(), max_size=4)

@@ -12,9 +12,10 @@ import pytest
 import wfdb
 from PIL import Image
 
-from benchmarks.config import RunConfig, validate
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import validate
+from benchmarks.config.settings import read_yaml
 from benchmarks.grid import Grid
-from benchmarks.settings import read_yaml
 from multimodal.datasets.chexpert import LABELS
 from multimodal.datasets.findings import COMPETITION
 from multimodal.datasets.nih_cxr14 import FINDINGS

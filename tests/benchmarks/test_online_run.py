@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.config import RunConfig, validate
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import validate
 from benchmarks.grid import Grid
 from benchmarks.report import print_table, summarise, write_html
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from tests.toy import toy_data
 

@@ -27,8 +27,8 @@ from benchmarks.report import (
     terminal_table,
     write_html,
 )
-from benchmarks.result import Result
-from benchmarks.result_files import find_results
+from benchmarks.results.files import find_results
+from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from tests.benchmarks.fake_results import JOINT, make_result, save
 
@@ -141,7 +141,7 @@ def test_other_settings_are_other_rows_and_never_averaged() -> None:
 
 
 def test_places_are_not_settings() -> None:
-    from benchmarks.config import PLACES
+    from benchmarks.config.base import PLACES
 
     assert set(NOT_SETTINGS) == {*PLACES, "seeds"}
     runs = [make_result(seed=s) for s in (0, 1)]

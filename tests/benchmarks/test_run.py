@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.config import RunConfig, validate
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import validate
 from benchmarks.grid import Grid
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from tests.toy import toy_data
 
@@ -250,7 +251,7 @@ def test_a_learner_and_a_dataset_from_outside_run_by_the_command(tmp_path, monke
 @pytest.mark.realdata
 def test_fsdd_learns_and_forgets(tmp_path, real_data) -> None:
     """A short version of configs/bench/fsdd_class_incremental.yaml on the real recordings."""
-    from benchmarks.config import load_config
+    from benchmarks.config.loading import load_config
 
     overrides = [
         f"data_root={real_data}",
@@ -263,7 +264,11 @@ def test_fsdd_learns_and_forgets(tmp_path, real_data) -> None:
         "learners=[finetune, {name: joint, epochs: 2}]",
     ]
     start = time.perf_counter()
-    grid = Grid(load_config(REPOSITORY / "configs/bench/fsdd_class_incremental.yaml", overrides))
+    grid = Grid(
+        load_config(
+            REPOSITORY / "configs/bench/fsdd_class_incremental.yaml", overrides, model=RunConfig
+        )
+    )
     finetune, joint = (grid.run_cell(i).metrics for i in range(2))
     assert joint["last_accuracy"] > 0.6, time.perf_counter() - start
     assert finetune["accuracy_matrix"][1][0] < 0.2

@@ -9,10 +9,11 @@ import pytest
 
 from benchmarks.align_commands import run_align, run_zeroshot
 from benchmarks.align_config import AlignConfig, ZeroShotConfig
-from benchmarks.config import RunConfig, validate
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import validate
+from benchmarks.config.settings import read_yaml
 from benchmarks.grid import Grid
-from benchmarks.result_files import find_results
-from benchmarks.settings import read_yaml
+from benchmarks.results.files import find_results
 from benchmarks.zeroshot_models import MODELS
 from tests.toy import ToyConfig
 

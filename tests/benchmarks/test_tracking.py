@@ -9,7 +9,8 @@ import time
 import numpy as np
 
 from benchmarks import background
-from benchmarks.tracking import NullTracker, resend
+from benchmarks.background import NullTracker
+from benchmarks.tracking import resend
 from tests.benchmarks.tracking_place import FILES, TAGS, result, write
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.journal import Line
+from benchmarks.results.journal import Line
 from benchmarks.tracking_data import (
     batches,
     flat_params,

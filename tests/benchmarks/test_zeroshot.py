@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.result import Result
+from benchmarks.results.result import Result
 from tests.benchmarks.test_align import ALIGN
 from tests.multimodal.datasets.test_esc50 import make_copy
 from tests.multimodal.encoders.audio_checkpoints import clap

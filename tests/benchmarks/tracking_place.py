@@ -9,9 +9,10 @@ import safetensors.torch
 import torch
 
 from benchmarks import tracking
-from benchmarks.journal import Journal
-from benchmarks.result import Result
-from benchmarks.tracking import TrackingConfig, make_tracker
+from benchmarks.config.base import TrackingConfig
+from benchmarks.results.journal import Journal
+from benchmarks.results.result import Result
+from benchmarks.tracking import make_tracker
 
 CONFIG = {
     "experiment": "digits",

@@ -11,7 +11,8 @@ import torch
 from torch.nn.functional import normalize
 
 from benchmarks.assemble import Data
-from benchmarks.config import RunConfig, validate
+from benchmarks.bench_config import RunConfig
+from benchmarks.config.loading import validate
 from benchmarks.grid import Grid
 from continual.classifier import Classifier
 from continual.evaluation import Evaluator

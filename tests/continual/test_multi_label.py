@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.assemble import build_learner, open_data
-from benchmarks.config import RunConfig
+from benchmarks.bench_config import RunConfig
 from benchmarks.grid import Grid
 from continual.evaluation import Evaluator
 from continual.multi_label import auroc, average_precision, macro

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationError
 
-from benchmarks.metric_names import METRICS
-from benchmarks.result import RESULT_FILE, Result
+from benchmarks.results.metric_names import METRICS
+from benchmarks.results.result import RESULT_FILE, Result
 from multimodal.errors import UserError
 
 

@@ -11,7 +11,7 @@ import yaml
 from multimodal.errors import UserError
 
 # In the wheel; in a checkout.
-CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+CONFIG_FOLDERS = tuple(Path(__file__).parents[up] / "configs" for up in (1, 2))
 
 
 def find_configs(path: Path) -> list[Path]:

@@ -1,0 +1,75 @@
+"""The config of ``medley bench``.
+
+A config that lists several learners or seeds is a small grid; ``cells`` splits it into configs
+of one learner and one seed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from benchmarks.config.base import SignalConfig, refuse_repeats
+from continual.learners import LEARNERS
+from continual.scenarios import SCENARIOS
+from multimodal.datasets import DATASETS
+from multimodal.registry import Config
+
+
+class TrainingConfig(Config):
+    """AdamW on mini-batches. epochs: per experience. device: auto takes a GPU where there is one.
+
+    checkpoint_every: steps between checkpoints within an experience. threads: of PyTorch on the
+    CPU; None leaves its default (results are bit-identical for one number of threads).
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 5
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    eval_batch_size: Annotated[int, Field(ge=1)] = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    checkpoint_every: Annotated[int, Field(ge=1)] = 200
+    log_every: Annotated[int, Field(ge=1)] = 10
+
+
+class WarmUpConfig(Config):
+    """dataset: to train on first. epochs, batch_size, learning_rate: of that training. seed: of
+    its encoder, the same for all seeds of the experiment.
+    """
+
+    dataset: Annotated[Config, DATASETS.choice]
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class RunConfig(SignalConfig):
+    """Everything ``medley bench`` needs. quick: two experiences of one epoch.
+
+    warm_up: train the encoder on another dataset first; None: it starts as it was initialised, or
+    loaded.
+    """
+
+    command: ClassVar[str] = "bench"
+
+    scenario: Annotated[Config, SCENARIOS.choice]
+    learners: tuple[Annotated[Config, LEARNERS.choice], ...]
+    training: TrainingConfig = TrainingConfig()
+    warm_up: WarmUpConfig | None = None
+
+    @field_validator("learners", "seeds")
+    @classmethod
+    def _some_and_no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return refuse_repeats(values)
+
+    def cells(self) -> list[RunConfig]:
+        """One config for each learner and seed, in the order of a table."""
+        return [
+            self.model_copy(update={"learners": (learner,), "seeds": (seed,)})
+            for learner in self.learners
+            for seed in self.seeds
+        ]

@@ -1,0 +1,113 @@
+"""What the configs of commands share: one YAML file each, validated whole.
+
+A config that lists several learners, objectives or seeds is a small grid. The hash of a cell's
+canonical JSON is the identity of its run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field
+
+from multimodal.datasets import DATASETS
+from multimodal.encoders import ENCODERS
+from multimodal.errors import UserError
+from multimodal.modalities import MODALITIES
+from multimodal.registry import Config
+
+DATA_VARIABLE = "MEDLEY_DATA"
+# Where a run reads and writes does not change what it computes.
+PLACES = ("data_root", "output_dir", "cache", "tracking")
+
+
+class TrackingConfig(Config):
+    """Where runs are tracked.
+
+    store: "none" switches tracking off. uri: of the store; None means MLFLOW_TRACKING_URI, else
+    ``mlflow.db`` in ``output_dir``. system_metrics: processor, memory and network load every
+    10 s. log_models: keep one model for each experience.
+    """
+
+    store: Literal["mlflow", "none"] = "mlflow"
+    uri: str | None = None
+    system_metrics: bool = False
+    log_models: bool = True
+
+
+class CommandConfig(Config):
+    """What the config of every command has.
+
+    data_root: folder of the datasets, one folder each; None: environment MEDLEY_DATA.
+    output_dir: runs go to ``<output_dir>/<experiment>/<config hash>``. cache: decoded signals in
+    memory or on disk (``<output_dir>/cache``). skip_damaged: leave unreadable files out instead of
+    refusing to start. quick: a short run for a first try.
+    """
+
+    command: ClassVar[str] = ""
+
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    dataset: Annotated[Config, DATASETS.choice]
+    tracking: TrackingConfig = TrackingConfig()
+    data_root: str | None = None
+    output_dir: str = "runs"
+    cache: Literal["memory", "disk"] = "memory"
+    skip_damaged: bool = False
+    quick: bool = False
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True)
+
+    @property
+    def hash(self) -> str:
+        """Identity of the run: 12 hex digits over everything that changes what it computes."""
+        data = {k: v for k, v in self.dump().items() if k not in PLACES}
+        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> Path:
+        """``<output_dir>/<experiment>/<config hash>``."""
+        return Path(self.output_dir).expanduser() / self.experiment / self.hash
+
+    def dataset_root(self) -> Path:
+        """The dataset's folder; UserError if neither it nor a data root is set."""
+        root, folder = getattr(self.dataset, "root", None), getattr(self.dataset, "folder", "")
+        if root is not None:
+            return Path(root).expanduser()
+        if getattr(self.dataset, "synthetic", False):
+            return Path(self.output_dir) / "synthetic"
+        name = self.dataset.registered_name
+        if not folder:
+            raise UserError(f"dataset.root: dataset {name!r} needs the folder of your data.")
+        data_root = self.data_root or os.environ.get(DATA_VARIABLE)
+        if data_root is None:
+            raise UserError(
+                f"data_root is not set: give data_root=FOLDER or the environment variable "
+                f"{DATA_VARIABLE}, the folder that holds {folder}/, or dataset.root=FOLDER."
+            )
+        return Path(data_root).expanduser() / folder
+
+
+class SignalConfig(CommandConfig):
+    """What the config of a command has that makes an encoder of its own."""
+
+    modality: Annotated[Config, MODALITIES.choice] = Field(
+        default_factory=lambda: MODALITIES.parse({})
+    )
+    encoder: Annotated[Config, ENCODERS.choice] = Field(default_factory=lambda: ENCODERS.parse({}))
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (1,)
+
+
+def refuse_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values themselves; ValueError if there is none, or one stands twice."""
+    if not values:
+        raise ValueError("list at least one")
+    if any(v in values[:i] for i, v in enumerate(values)):
+        raise ValueError("an entry is listed twice")
+    return values

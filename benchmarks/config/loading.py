@@ -1,0 +1,92 @@
+"""Reading configs: YAML and overrides -> a command's config; every problem, one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from benchmarks.config.base import CommandConfig
+from benchmarks.config.settings import apply_override, find_config, read_yaml
+from multimodal.errors import UserError, did_you_mean
+from multimodal.registry import Config, Registry
+
+AnyConfig = TypeVar("AnyConfig", bound=CommandConfig)
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyConfig]) -> AnyConfig:
+    """Read a YAML file, apply ``key.path=value`` overrides and validate all of it.
+
+    Raises UserError with one line a problem, or naming the command that the file is for.
+    """
+    data = read_yaml(find_config(path))
+    if command_of(data) != model.command:
+        raise UserError(
+            f"{path}: this is a config of `medley {command_of(data)}`, not of `medley "
+            f"{model.command}`."
+        )
+    for override in overrides:
+        apply_override(data, override)
+    return validate(model, data, source=str(path))
+
+
+def command_of(data: Mapping[str, Any]) -> str:
+    """The command that plain config data is for."""
+    return "align" if "objectives" in data else "zeroshot" if "model" in data else "bench"
+
+
+def validate(model: type[AnyConfig], data: object, *, source: str) -> AnyConfig:
+    """Plain data -> config; UserError with every problem, one a line."""
+    try:
+        return model.parse(data)
+    except ValidationError as error:
+        raise UserError("\n".join(_lines(error, model, data, source))) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{source}: not plain settings ({error}).") from error
+
+
+def _lines(error: ValidationError, model: type[Config], data: object, source: str) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(p) for p in problem["loc"]) or "(file)"
+        message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
+        if problem["type"] == "extra_forbidden":
+            *section, key = problem["loc"]
+            valid = _valid_keys(model, section, data)
+            message = f"unknown key{did_you_mean(str(key), valid) if valid else ''}"
+            lines.append(f"{source}: {path}: {message}")
+        elif problem["type"] in ("choice", "missing") or isinstance(value, dict | list):
+            lines.append(f"{source}: {path}: {message}")
+        else:
+            lines.append(f"{source}: {path}: {message} (got {value!r})")
+    return lines
+
+
+def _valid_keys(model: type[Config], path: Sequence[int | str], data: Any) -> list[str]:
+    """The keys of the settings that ``path`` leads to in plain config data of ``model``."""
+    if not path:
+        return list(model.model_fields)
+    field = model.model_fields[str(path[0])]
+    registry, several = _choice(field)
+    if registry is None:
+        section = field.annotation
+        return list(section.model_fields) if isinstance(section, type) else []  # pyright: ignore
+    if len(path) > 1 + several:
+        return []  # settings within settings, of a plug-in perhaps
+    here = data
+    for key in path:
+        here = here[key]
+    return ["name", *registry.config(here.get("name", registry.default)).model_fields]
+
+
+def _choice(field: FieldInfo) -> tuple[Registry | None, bool]:
+    """The registry that a field chooses from, if any, and whether it lists several choices."""
+    listed = [m for part in get_args(field.annotation) for m in getattr(part, "__metadata__", ())]
+    for metadata, several in ((field.metadata, False), (listed, True)):
+        for each in metadata:
+            if isinstance(registry := getattr(each, "registry", None), Registry):
+                return registry, several
+    return None, False

@@ -1,0 +1,1 @@
+"""Result files: what a run leaves behind, written and read back."""
