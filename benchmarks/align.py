@@ -30,8 +30,8 @@ from benchmarks.align_result import align_facts, align_result, align_tags, row_p
 from benchmarks.assemble import Data, cache_folder, seed_everything
 from benchmarks.background import NullTracker, Tracker
 from benchmarks.facts import public, started
-from benchmarks.pictures import draw_pictures
-from benchmarks.report import REPORT_FILE, write_html
+from benchmarks.reports.page import REPORT_FILE, write_html
+from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import Result, write_atomically
 from benchmarks.workspace import check_same_run, on_stop_signal, run_lock

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
 from benchmarks.align import AlignRun
 from benchmarks.align_config import AlignConfig, ZeroShotConfig
@@ -20,24 +18,13 @@ from benchmarks.config.base import TrackingConfig
 from benchmarks.config.loading import load_config
 from benchmarks.machine import pick_device
 from benchmarks.progress import FitObserver
-from benchmarks.report import by_learner, interval, percent, print_table
+from benchmarks.reports.terminal import print_table, print_wordings
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.tracking import check_store, make_tracker
 from benchmarks.workspace import check_same_run, check_writable, clear
 from benchmarks.zeroshot import ZeroShotGrid
 from multimodal.processes import is_first, start_processes
-
-SUMMARY = {
-    "zero_shot_top1_template_mean": "mean of these",
-    "zero_shot_top1_template_min": "min",
-    "zero_shot_top1_template_max": "max",
-    "zero_shot_top1_template_std": "standard deviation",
-    "zero_shot_template_changes": "recordings that wording changes",
-    "zero_shot_top1_bare_label": "bare label",
-    "zero_shot_top1_ensemble": "ensemble of all",
-    "zero_shot_top1_mechanical": "first template, class names for phrases",
-}
 
 
 def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
@@ -123,30 +110,3 @@ def run_zeroshot(path: Path, overrides: Sequence[str], *, fresh: bool = False) -
     print_table(results, out)
     print_wordings(results, out)
     print_places(config, out)
-
-
-def print_wordings(results: Sequence[Result], out: Console) -> None:
-    """Each template alone, one column a model: mean over seeds."""
-    learners = by_learner(results)
-    found = {
-        label: [
-            r.evaluation["top1_by_template"] for r in runs if r.evaluation.get("top1_by_template")
-        ]
-        for label, runs in learners.items()
-    }
-    found = {label: values for label, values in found.items() if values}
-    if not found:
-        return
-    table = Table(title="zero-shot top-1 accuracy in %, by wording; mean over seeds")
-    table.add_column("template", overflow="fold")
-    for label in found:
-        table.add_column(Text(label), justify="right")
-    for template in next(iter(found.values()))[0]:
-        cells = [percent(float(np.mean([v[template] for v in vs]))) for vs in found.values()]
-        table.add_row(Text(template), *cells)
-    table.add_section()
-    for key, words in SUMMARY.items():
-        means = [interval([r.metrics.get(key) for r in learners[label]]) for label in found]
-        if any(means):
-            table.add_row(words, *("–" if m is None else percent(m.mean) for m in means))
-    out.print(table)

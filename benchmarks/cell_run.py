@@ -28,7 +28,7 @@ from benchmarks.assemble import (
 from benchmarks.background import NullTracker, Tracker
 from benchmarks.bench_config import RunConfig
 from benchmarks.facts import dataset_facts, make_result, public, score_name, started, tags
-from benchmarks.report import REPORT_FILE, write_html
+from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import Result, write_atomically
 from benchmarks.workspace import check_same_run, on_stop_signal, run_lock

@@ -38,7 +38,7 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
     """Run a grid, or those of all configs of a folder; print one table and say where to look."""
     from benchmarks.grid import Grid
     from benchmarks.progress import TerminalObserver
-    from benchmarks.report import print_overview, print_table
+    from benchmarks.reports.terminal import print_overview, print_table
     from multimodal.modalities.text import TextAdapter
 
     console, out = Console(stderr=True), Console()
@@ -75,7 +75,7 @@ def _print_damaged(damaged: dict[int, str], console: Console) -> None:
 
 def print_places(config: CommandConfig, out: Console) -> None:
     """Where an experiment's report is, and how to look at it in MLflow."""
-    from benchmarks.report import write_html
+    from benchmarks.reports.page import write_html
     from benchmarks.results.files import find_results
     from benchmarks.tracking_data import default_uri, shown
 
@@ -94,7 +94,8 @@ def print_places(config: CommandConfig, out: Console) -> None:
 
 def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None) -> None:
     """Tables and pages of what is found below ``path``, one of each an experiment."""
-    from benchmarks.report import print_table, write_html
+    from benchmarks.reports.page import write_html
+    from benchmarks.reports.terminal import print_table
     from benchmarks.results.files import find_results
     from benchmarks.tracking import resend
 

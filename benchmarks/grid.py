@@ -13,7 +13,7 @@ from benchmarks.bench_config import RunConfig
 from benchmarks.cell_run import CellRun, Observer
 from benchmarks.machine import pick_device
 from benchmarks.online_run import AtOnceRun, OnlineRun, refuse_misfits
-from benchmarks.report import REPORT_FILE, write_html
+from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.run import Run

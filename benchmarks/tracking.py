@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.background import MLflowTracker, NullTracker, Tracker, send_missing
 from benchmarks.config.base import TrackingConfig
+from benchmarks.reports.pictures import plots
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.tracking_data import (
@@ -31,7 +32,6 @@ from benchmarks.tracking_data import (
     flat_params,
     matrix_tables,
     metric_name,
-    plots,
     run_title,
     shown,
 )

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.reports.pictures import matrix_name, row_names
 from benchmarks.results.journal import Line
 from benchmarks.results.result import Result, write_atomically
 
 TRACKING_FILE = "tracking.json"
-MOST_NAMES = 60
 MAX_METRICS, MAX_KEY, MAX_VALUE = 1000, 250, 6000  # MLflow's limits: a batch; characters
 
 
@@ -155,70 +155,11 @@ def matrix_table(rows: list[list[float | None]], names: list[str]) -> dict[str, 
     return {"after": row_names(rows, names), **columns}
 
 
-def row_names(rows: list[list[float | None]], names: list[str]) -> list[str]:
-    """One name a row; the only row of joint training comes after all experiences."""
-    return ["all"] if len(rows) == 1 < len(rows[0]) else names[: len(rows)]
-
-
-def heat_map(rows: list[list[float | None]], title: str = "accuracy") -> Any:
-    """Matplotlib figure of a matrix of scores in [0, 1]; None stays blank."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    values = np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
-    height, width = values.shape
-    size = (min(3 + 0.7 * width, 20), min(2 + 0.5 * height, 20))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(values, vmin=0, vmax=1, cmap="viridis")
-    for (i, j), value in np.ndenumerate(values):
-        if np.isfinite(value) and values.size <= 400:
-            color = "white" if value < 0.6 else "black"
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=color)
-    numbers = [str(j + 1) for j in range(width)]  # the names, lists of classes, are too long
-    axes.set_xticks(range(width), numbers)
-    axes.set_yticks(range(height), row_names(rows, numbers))
-    axes.set(xlabel="test set of experience", ylabel="after experience", title=title)
-    return figure
-
-
-def matrix_name(result: Result) -> str:
-    """What the files of a result's matrix are called."""
-    return "accuracy_matrix" if result.score == "accuracy" else "auroc_matrix"
-
-
 def matrix_tables(result: Result) -> Iterator[tuple[str, dict[str, list[Any]]]]:
     """(file name, columns) of a result's matrix, if it has one."""
     if result.matrix:
         table = matrix_table(result.matrix, experience_names(result))
         yield f"{matrix_name(result)}.json", table
-
-
-def plots(result: Result) -> Iterator[tuple[str, Any]]:
-    """(file name, figure) of what a result has to show, drawn one by one."""
-    if result.stream:
-        yield "stream.png", draw_map(result.stream)
-    if result.matrix:
-        yield f"{matrix_name(result)}.png", heat_map(result.matrix, result.score)
-
-
-def draw_map(stream: dict[str, Any]) -> Any:
-    """Matplotlib figure of an online stream: recordings of each class (row) in each task."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    counts = np.array(stream["matrix"])
-    height, width = counts.shape
-    figure = Figure(figsize=(min(4 + 0.7 * width, 20), min(2 + 0.3 * height, 20)))
-    figure.set_layout_engine("constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(counts, aspect="auto", cmap="viridis")
-    figure.colorbar(image, label="recordings")
-    axes.set_xticks(range(width), [str(t + 1) for t in range(width)])
-    if height <= MOST_NAMES:
-        axes.set_yticks(range(height), stream["classes"])
-    axes.set(xlabel="task", ylabel="class", title=f"leaked: {stream['leak_share']:.1%}")
-    return figure
 
 
 def shown(uri: str) -> str:

@@ -22,8 +22,8 @@ from benchmarks.align_parts import chosen_classes
 from benchmarks.align_result import align_facts, row_pins, text_pins
 from benchmarks.assemble import cache_folder
 from benchmarks.facts import public
-from benchmarks.pictures import draw_pictures
-from benchmarks.report import REPORT_FILE, write_html
+from benchmarks.reports.page import REPORT_FILE, write_html
+from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result, write_atomically
 from benchmarks.tracking import check_store, make_tracker

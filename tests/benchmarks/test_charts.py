@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.charts import LINE_GAP, Point, Series, _spread, bar_chart, line_chart
+from benchmarks.reports.charts import LINE_GAP, Point, Series, _spread, bar_chart, line_chart
 
 
 def test_line_chart_places_points_and_labels() -> None:

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.html_figures import exposed_curve
-from benchmarks.report import interval_text, summarise, write_html
+from benchmarks.reports.figures.streams import exposed_curve
+from benchmarks.reports.numbers import interval_text
+from benchmarks.reports.page import write_html
+from benchmarks.reports.tables import summarise
 from benchmarks.results.result import Result
 from continual import metrics
 from multimodal.errors import UserError

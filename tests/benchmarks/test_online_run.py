@@ -12,7 +12,9 @@ import pytest
 from benchmarks.bench_config import RunConfig
 from benchmarks.config.loading import validate
 from benchmarks.grid import Grid
-from benchmarks.report import print_table, summarise, write_html
+from benchmarks.reports.page import write_html
+from benchmarks.reports.tables import summarise
+from benchmarks.reports.terminal import print_table
 from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from tests.toy import toy_data

@@ -13,20 +13,10 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
-from benchmarks.report import (
-    NOT_SETTINGS,
-    Interval,
-    by_learner,
-    columns,
-    comparable,
-    interval_text,
-    percent,
-    print_overview,
-    print_table,
-    summarise,
-    terminal_table,
-    write_html,
-)
+from benchmarks.reports.numbers import Interval, interval_text, percent
+from benchmarks.reports.page import write_html
+from benchmarks.reports.tables import NOT_SETTINGS, by_learner, columns, comparable, summarise
+from benchmarks.reports.terminal import print_overview, print_table, terminal_table
 from benchmarks.results.files import find_results
 from benchmarks.results.result import Result
 from multimodal.errors import UserError

@@ -7,15 +7,9 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.reports.pictures import heat_map
 from benchmarks.results.journal import Line
-from benchmarks.tracking_data import (
-    batches,
-    flat_params,
-    heat_map,
-    matrix_table,
-    metric_name,
-    shown,
-)
+from benchmarks.tracking_data import batches, flat_params, matrix_table, metric_name, shown
 
 
 @settings(max_examples=200, deadline=None)

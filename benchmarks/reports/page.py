@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.alignment_figures import maps, similarities, wordings
-from benchmarks.charts import escape, head, scroll
-from benchmarks.html_figures import confusions, curves, forgetting, matrices, per_class
-from benchmarks.online_figures import anytime, draws
-from benchmarks.report import (
-    by_learner,
-    columns,
-    comparable,
-    data_title,
-    interval_text,
-    summarise,
-)
+from benchmarks.reports.charts import escape, head, scroll
+from benchmarks.reports.figures.alignment import maps, similarities, wordings
+from benchmarks.reports.figures.online import anytime, draws
+from benchmarks.reports.figures.streams import confusions, curves, forgetting, matrices, per_class
+from benchmarks.reports.numbers import interval_text
+from benchmarks.reports.tables import by_learner, columns, comparable, data_title, summarise
 from benchmarks.results.metric_names import METRICS
-from benchmarks.results.result import Result
+from benchmarks.results.result import Result, write_atomically
+from multimodal.errors import UserError
 
 MEDICAL = ("ecg", "xray")
 RESEARCH_ONLY = "For research, not for clinical use."
@@ -223,3 +219,25 @@ def _repeat(learners: dict[str, list[Result]]) -> str:
         f'<h3>Repeat these runs</h3><div class="card">{scroll(table, "Commands")}</div>'
         + "".join(configs)
     )
+
+
+# Config keys that do not change what a seed's numbers are an example of.
+REPORT_FILE = "report.html"
+
+
+def write_html(results: Sequence[Result], path: Path) -> Path:
+    """Write one self-contained page of one experiment's results to the file ``path``.
+
+    Raises UserError if there are results of several experiments, or none.
+    """
+    pass
+
+    experiments = sorted({result.experiment for result in results})
+    if len(experiments) != 1:
+        raise UserError(
+            f"a report shows one experiment, not {len(experiments)}"
+            f" ({', '.join(experiments) or 'no results'}); give the folder of one of them."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, page(results))
+    return path

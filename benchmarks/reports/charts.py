@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchmarks.report import percent
+from benchmarks.reports.numbers import percent
 
 COLOURS = 7
 MARKERS = (

@@ -1,35 +1,19 @@
-"""Tables and one HTML page of finished runs, made from their ``result.json`` files alone."""
+"""Rows and groups of results that tables and pages show."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from benchmarks.results.metric_names import FACTS, MAIN_METRICS, METRICS, RANKS, STREAM_METRICS
-from benchmarks.results.result import Result, write_atomically
-from continual.metrics import confidence_interval
+from benchmarks.reports.numbers import Interval, interval
+from benchmarks.results.metric_names import METRICS, STREAM_METRICS
+from benchmarks.results.result import Result
 from multimodal.errors import UserError
 
-WIDE_CONSOLE = 150
 # Config keys that do not change what a seed's numbers are an example of.
-REPORT_FILE = "report.html"
 NOT_SETTINGS = ("seeds", "data_root", "output_dir", "cache", "tracking")
-
-
-class Interval(NamedTuple):
-    """Mean over seeds, half width of its 95 % interval (None: one seed), number of seeds."""
-
-    mean: float
-    half_width: float | None
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -125,15 +109,6 @@ def _learner_name(entry: object) -> str:
     return str(entry.get("name")) if isinstance(entry, dict) else str(entry)
 
 
-def interval(values: Sequence[float | None]) -> Interval | None:
-    """Mean and 95 % interval of the values that are defined, or None if none is."""
-    defined = [float(v) for v in values if v is not None and math.isfinite(v)]
-    if not defined:
-        return None
-    mean, half_width = confidence_interval(defined, level=0.95)
-    return Interval(float(mean), half_width, len(defined))
-
-
 def summarise(results: Sequence[Result]) -> list[Row]:
     """One row per learner of comparable results, over its seeds; UserError otherwise."""
     rows = []
@@ -151,25 +126,6 @@ def columns(rows: Sequence[Row]) -> list[str]:
     return [key for key in METRICS if any(key in r.values for r in rows)]
 
 
-def percent(fraction: float) -> str:
-    """0.123 -> "12.3", with a true minus sign; never "-0.0"."""
-    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "−")
-
-
-def interval_text(value: Interval | None, seeds: int, *, key: str = "") -> str:
-    """Percent with one decimal, e.g. "61.3 ± 2.1"; "–" for None; says if seeds are missing.
-
-    Ranks are no percent.
-    """
-    if value is None:
-        return "–"
-    shown = (lambda x: f"{x:.1f}") if key in RANKS else percent
-    exact = value.half_width is None or key in FACTS
-    width = "" if exact else f" ± {shown(value.half_width or 0.0)}"
-    missing = "" if value.seeds == seeds else f" ({value.seeds} of {seeds} seeds)"
-    return shown(value.mean) + width + missing
-
-
 def data_title(result: Result) -> str:
     """Dataset, version, and the words "synthetic" and "quick" where they apply."""
     dataset = result.dataset
@@ -179,75 +135,8 @@ def data_title(result: Result) -> str:
     return ", ".join(words)
 
 
-def print_overview(results: Sequence[Result], console: Console) -> None:
-    """One table of results on several datasets: a section for each comparable group."""
-    caption = "%, mean ± half width of the 95 % interval over seeds"
-    if any(result.score != "accuracy" for result in results):
-        caption += "; forgetting is of the score beside it"
-    table = Table(caption=caption)
-    groups = [(group[0], summarise(group)) for group in comparable(results)]
-    shown = columns([row for _, rows in groups for row in rows])
-    shown = [key for key in shown if key in MAIN_METRICS]
-    for name in ("modality", "data", "learner"):
-        table.add_column(name, no_wrap=True)
-    for key in shown:
-        table.add_column(METRICS[key].replace(" ", "\n"), justify="right")
-    for first, rows in groups:
-        words = [first.modality, short_title(first)]
-        for row in rows:
-            cells = [interval_text(row.values.get(key), row.seeds, key=key) for key in shown]
-            table.add_row(*map(Text, [*words, row.learner]), *cells)
-            words = ["", ""]
-        table.add_section()
-    console.print(table)
-
-
 def short_title(result: Result) -> str:
     """The dataset's name, and the words "synthetic" and "quick" where they apply."""
     name = str(result.dataset.get("name", "unknown data"))
     words = ["synthetic"] if result.dataset.get("synthetic") and "synthetic" not in name else []
     return ", ".join([name, *words, *["quick"] * result.quick])
-
-
-def terminal_table(results: Sequence[Result], *, full: bool = False) -> Table:
-    """A table of comparable results: the main columns (80 wide) or all of them."""
-    rows, first = summarise(results), results[0]
-    shown = [key for key in columns(rows) if full or key in MAIN_METRICS]
-    split = first.dataset.get("split_rule") or "unknown"
-    table = Table(
-        title=Text(f"{first.experiment}: {data_title(first)}; split: {split}"),
-        caption="%, mean ± half width of the 95 % interval over seeds; seconds: mean of a run",
-    )
-    table.add_column("learner", overflow="fold")
-    for key in shown:
-        table.add_column(METRICS[key].replace(" ", "\n"), justify="right")
-    table.add_column("seeds", justify="right")
-    table.add_column("seconds", justify="right")
-    for row in rows:
-        cells = [interval_text(row.values.get(key), row.seeds, key=key) for key in shown]
-        table.add_row(Text(row.learner), *cells, str(row.seeds), f"{row.seconds:.1f}")
-    return table
-
-
-def print_table(results: Sequence[Result], console: Console) -> None:
-    """Print a table for each comparable group; all metrics where the console is wide."""
-    for group in comparable(results):
-        console.print(terminal_table(group, full=console.width >= WIDE_CONSOLE))
-
-
-def write_html(results: Sequence[Result], path: Path) -> Path:
-    """Write one self-contained page of one experiment's results to the file ``path``.
-
-    Raises UserError if there are results of several experiments, or none.
-    """
-    from benchmarks.html_report import page
-
-    experiments = sorted({result.experiment for result in results})
-    if len(experiments) != 1:
-        raise UserError(
-            f"a report shows one experiment, not {len(experiments)}"
-            f" ({', '.join(experiments) or 'no results'}); give the folder of one of them."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, page(results))
-    return path

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.charts import COLOURS, escape, head, heat_table, marker, open_svg, scroll
-from benchmarks.report import percent
+from benchmarks.reports.charts import COLOURS, escape, head, heat_table, marker, open_svg, scroll
+from benchmarks.reports.numbers import percent
 from benchmarks.results.result import Result
 
 SIDE, EDGE = 360, 14

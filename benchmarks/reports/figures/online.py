@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from benchmarks.charts import Point, Series, escape, heat_table, line_chart
-from benchmarks.report import interval
+from benchmarks.reports.charts import Point, Series, escape, heat_table, line_chart
+from benchmarks.reports.numbers import interval
 from benchmarks.results.result import Result
 from continual.online_metrics import AnytimePoint, AurocPoint
 

@@ -1,0 +1,1 @@
+"""What is made of results: tables, pages, charts, pictures; from ``result.json`` files alone."""

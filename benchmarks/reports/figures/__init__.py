@@ -1,0 +1,1 @@
+"""Sections of a page: figures of streams, of online streams, of alignment."""
