@@ -28,12 +28,12 @@ from benchmarks.align_parts import (
 )
 from benchmarks.align_result import align_facts, align_result, align_tags, row_pins, text_pins
 from benchmarks.assemble import Data, cache_folder, seed_everything
-from benchmarks.background import NullTracker, Tracker
 from benchmarks.facts import public, started
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import Result, write_atomically
+from benchmarks.tracking.tracker import NullTracker, Tracker
 from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
 from continual import checkpoint
 from continual.scenarios import hold_out_validation

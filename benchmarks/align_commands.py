@@ -21,7 +21,8 @@ from benchmarks.progress import FitObserver
 from benchmarks.reports.terminal import print_table, print_wordings
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
-from benchmarks.tracking import check_store, make_tracker
+from benchmarks.tracking.store import check_store
+from benchmarks.tracking.tracker import make_tracker
 from benchmarks.workspace import check_same_run, check_writable, clear
 from benchmarks.zeroshot import ZeroShotGrid
 from multimodal.processes import is_first, start_processes

@@ -18,19 +18,13 @@ import torch
 import yaml
 
 from benchmarks import machine
-from benchmarks.assemble import (
-    Data,
-    batch_source,
-    build_learner,
-    build_optimizer,
-    seed_everything,
-)
-from benchmarks.background import NullTracker, Tracker
+from benchmarks.assemble import Data, batch_source, build_learner, build_optimizer, seed_everything
 from benchmarks.bench_config import RunConfig
 from benchmarks.facts import dataset_facts, make_result, public, score_name, started, tags
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import Result, write_atomically
+from benchmarks.tracking.tracker import NullTracker, Tracker
 from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
 from continual import checkpoint
 from continual.evaluation import Evaluator

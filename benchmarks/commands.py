@@ -77,7 +77,7 @@ def print_places(config: CommandConfig, out: Console) -> None:
     """Where an experiment's report is, and how to look at it in MLflow."""
     from benchmarks.reports.page import write_html
     from benchmarks.results.files import find_results
-    from benchmarks.tracking_data import default_uri, shown
+    from benchmarks.tracking.state import default_uri, shown
 
     # The page shows every run of the experiment, also those of other seeds and settings.
     folder = config.folder.parent
@@ -97,7 +97,7 @@ def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None)
     from benchmarks.reports.page import write_html
     from benchmarks.reports.terminal import print_table
     from benchmarks.results.files import find_results
-    from benchmarks.tracking import resend
+    from benchmarks.tracking.tracker import resend
 
     out = Console()
     if resend_runs:
@@ -118,7 +118,7 @@ def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None)
 
 def run_folders(path: Path) -> list[Path]:
     """Run folders at or below ``path`` with something to send; UserError if there is none."""
-    from benchmarks.tracking_data import TRACKING_FILE
+    from benchmarks.tracking.state import TRACKING_FILE
 
     files = [f for name in (TRACKING_FILE, RESULT_FILE) for f in path.rglob(name)]
     if not files:

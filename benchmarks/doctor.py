@@ -176,8 +176,8 @@ def _tracking() -> Finding:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None:
         return Finding("ok", "tracking", "MLflow in runs/mlflow.db (SQLite)")
-    from benchmarks.tracking import connect
-    from benchmarks.tracking_data import first_line, shown
+    from benchmarks.tracking.state import first_line, shown
+    from benchmarks.tracking.store import connect
 
     try:
         connect(uri).search_experiments(max_results=1)

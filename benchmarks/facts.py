@@ -10,11 +10,11 @@ import torch
 
 from benchmarks import machine
 from benchmarks.assemble import Data
-from benchmarks.background import NullTracker, Tracker
 from benchmarks.bench_config import RunConfig
 from benchmarks.config.base import CommandConfig
 from benchmarks.results.result import Result
-from benchmarks.tracking_data import shown
+from benchmarks.tracking.state import shown
+from benchmarks.tracking.tracker import NullTracker, Tracker
 from continual.metrics import summary
 from continual.scenarios import Stream
 from continual.scenarios.si_blurry import realised

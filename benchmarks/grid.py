@@ -17,8 +17,9 @@ from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.run import Run
-from benchmarks.tracking import check_store, make_tracker, resend
-from benchmarks.tracking_data import State
+from benchmarks.tracking.state import State
+from benchmarks.tracking.store import check_store
+from benchmarks.tracking.tracker import make_tracker, resend
 from benchmarks.warm_up import warm_up_config, warmed_weights
 from benchmarks.workspace import check_same_run, check_writable, clear
 from continual.scenarios import Stream

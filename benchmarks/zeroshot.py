@@ -26,7 +26,8 @@ from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result, write_atomically
-from benchmarks.tracking import check_store, make_tracker
+from benchmarks.tracking.store import check_store
+from benchmarks.tracking.tracker import make_tracker
 from benchmarks.workspace import check_same_run, check_writable, clear, run_lock
 from benchmarks.zeroshot_models import ModelConfig, OpenModel
 from multimodal.alignment import embed_rows

@@ -26,12 +26,7 @@ from multimodal.fit_config import FitConfig
 from multimodal.grad_cache import backward_in_parts
 from multimodal.objectives import Loss
 from multimodal.objectives.gather import rank, world_size
-from multimodal.optim import (
-    MovingAverage,
-    learning_rate_factor,
-    parameter_groups,
-    trained_weights,
-)
+from multimodal.optim import MovingAverage, learning_rate_factor, parameter_groups, trained_weights
 from multimodal.processes import average_gradients, share_weights, start_processes
 
 SHOWN = 5

@@ -20,7 +20,7 @@ from benchmarks.bench_config import RunConfig
 from benchmarks.config.loading import validate
 from benchmarks.run import Run
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
-from benchmarks.tracking import make_tracker
+from benchmarks.tracking.tracker import make_tracker
 from continual.strategy import LearnerStrategy
 from multimodal.modalities.speech import SpeechConfig
 from multimodal.signals import SignalCache

@@ -23,12 +23,7 @@ from torch import Tensor
 
 from continual.classifier import Classifier
 from continual.evaluation import evaluating
-from continual.learners import (
-    LEARNERS,
-    ClassifierLearner,
-    LearnerContext,
-    main_labels,
-)
+from continual.learners import LEARNERS, ClassifierLearner, LearnerContext, main_labels
 from continual.learners.er import RehearsalConfig
 from continual.rehearsal import Memory
 from multimodal.batch import Batch

@@ -26,14 +26,7 @@ from typing import Literal
 from torch import Tensor
 
 from multimodal.objectives import Loss
-from multimodal.objectives.gather import (
-    first_row,
-    gather_rows,
-    same_ids,
-    two_way,
-    unit,
-    unit_pair,
-)
+from multimodal.objectives.gather import first_row, gather_rows, same_ids, two_way, unit, unit_pair
 from multimodal.objectives.tiled import Block, Choice, Targets, own_pairs
 
 # (W in [0, 1], sharpness) -> weights in [0, 1].

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import background, tracking
+from benchmarks.tracking import store as tracking
+from benchmarks.tracking import tracker as background
 from tests.benchmarks.tracking_place import Place
 from tests.toy import RATE, tone
 

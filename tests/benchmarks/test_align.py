@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import tracking
 from benchmarks.results.result import Result
+from benchmarks.tracking import store as tracking
 from multimodal.training import Fit
 
 ALIGN = """\

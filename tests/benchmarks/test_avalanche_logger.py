@@ -10,18 +10,15 @@ import torch
 from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.utils import as_classification_dataset
 from avalanche.evaluation.metric_results import AlternativeValues
-from avalanche.evaluation.metrics import (
-    StreamConfusionMatrix,
-    accuracy_metrics,
-    loss_metrics,
-)
+from avalanche.evaluation.metrics import StreamConfusionMatrix, accuracy_metrics, loss_metrics
 from avalanche.training import Naive
 from avalanche.training.plugins import EvaluationPlugin
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from benchmarks import avalanche_logger, tracking
-from benchmarks.avalanche_logger import MLflowLogger
+from benchmarks.tracking import avalanche as avalanche_logger
+from benchmarks.tracking import store as tracking
+from benchmarks.tracking.avalanche import MLflowLogger
 from multimodal.errors import UserError
 
 
@@ -130,7 +127,7 @@ def test_a_lost_store_warns_once_and_keeps_the_values(store, monkeypatch, capsys
         def broken(*args, **kwargs):
             raise ConnectionError("gone")
 
-        context.setattr(tracking, "send_points", broken)
+        context.setattr(avalanche_logger, "send_points", broken)
         for step in range(3):
             logger.log_single_metric("a", float(step), step)
             assert not logger.flush()
@@ -147,7 +144,7 @@ def test_after_a_failure_the_store_is_left_alone_for_a_while(store, monkeypatch)
         raise ConnectionError("gone")
 
     logger = MLflowLogger(store, experiment="patience")
-    monkeypatch.setattr(tracking, "send_points", broken)
+    monkeypatch.setattr(avalanche_logger, "send_points", broken)
     for _ in range(5):
         logger.flush()
     assert len(calls) == 1

@@ -8,9 +8,8 @@ import time
 
 import numpy as np
 
-from benchmarks import background
-from benchmarks.background import NullTracker
-from benchmarks.tracking import resend
+from benchmarks.tracking import tracker as background
+from benchmarks.tracking.tracker import NullTracker, resend
 from tests.benchmarks.tracking_place import FILES, TAGS, result, write
 
 

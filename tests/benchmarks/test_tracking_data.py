@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from benchmarks.reports.pictures import heat_map
 from benchmarks.results.journal import Line
-from benchmarks.tracking_data import batches, flat_params, matrix_table, metric_name, shown
+from benchmarks.tracking.points import batches, flat_params, matrix_table, metric_name
+from benchmarks.tracking.state import shown
 
 
 @settings(max_examples=200, deadline=None)

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from benchmarks import background
-from benchmarks.tracking import resend
+from benchmarks.tracking import tracker as background
+from benchmarks.tracking.tracker import resend
 from multimodal.errors import UserError
 from tests.benchmarks.tracking_place import FILES, lose, result, write
 

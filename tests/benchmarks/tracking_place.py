@@ -8,11 +8,11 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from benchmarks import tracking
 from benchmarks.config.base import TrackingConfig
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import Result
-from benchmarks.tracking import make_tracker
+from benchmarks.tracking import store as tracking
+from benchmarks.tracking.tracker import make_tracker
 
 CONFIG = {
     "experiment": "digits",

@@ -17,14 +17,7 @@ from safetensors.torch import save_file
 
 from multimodal import signals as module
 from multimodal.signals import AHEAD, SignalCache
-from tests.multimodal.signals_fakes import (
-    Fake,
-    arrays_of,
-    cache_of,
-    constant,
-    manifest_of,
-    naive,
-)
+from tests.multimodal.signals_fakes import Fake, arrays_of, cache_of, constant, manifest_of, naive
 
 LENGTHS = [9, 1, 14, 3, 5, 8, 2, 11]
 

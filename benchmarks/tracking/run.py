@@ -1,163 +1,27 @@
-"""MLflow: where runs can be looked at and compared. The run folder stays the source of truth.
-
-Everything is sent so that sending again changes nothing, which is what makes resuming and
-``resend`` safe: the store itself keeps, as a run tag, how many lines of the journal it has.
-No samples and no recording ids are sent.
-"""
+"""One run folder's run in one store."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.background import MLflowTracker, NullTracker, Tracker, send_missing
-from benchmarks.config.base import TrackingConfig
 from benchmarks.reports.pictures import plots
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import RESULT_FILE, Result
-from benchmarks.tracking_data import (
-    MAX_METRICS,
-    TRACKING_FILE,
+from benchmarks.tracking.points import (
     Point,
-    State,
-    artifact_place,
     batches,
-    default_uri,
     final_points,
-    first_line,
     flat_params,
     matrix_tables,
-    metric_name,
     run_title,
-    shown,
 )
-from multimodal.errors import UserError
+from benchmarks.tracking.state import State, artifact_place, shown
+from benchmarks.tracking.store import blaming, connect, experiment_id, send_points
 
 LINES_TAG = "medley.journal_lines"
 MAX_PARAMS = 100  # MLflow's limit a batch
-
-
-def make_tracker(
-    config: TrackingConfig, *, experiment: str, folder: Path, output_dir: Path
-) -> Tracker:
-    """The tracker of the run in ``folder``; SQLite and artifacts go to ``output_dir``."""
-    if config.store == "none":
-        return NullTracker()
-    state = State.load(folder) or State("", experiment)
-    uri = config.uri or default_uri(output_dir)
-    run = MLflowRun(folder, state, uri=uri, output_dir=output_dir)
-    return MLflowTracker(run, log_models=config.log_models, system_metrics=config.system_metrics)
-
-
-def resend(folder: Path, *, uri: str | None = None) -> str:
-    """Send what the store lacks of one run folder; says what that was. May be repeated.
-
-    uri: None means where the run went, else MLFLOW_TRACKING_URI, else SQLite beside the runs.
-    UserError if the folder is not a run's or the store fails.
-    """
-    result = Result.load(folder) if (folder / RESULT_FILE).is_file() else None
-    state = State.load(folder) or (State.of(result, folder) if result else None)
-    if state is None:
-        raise UserError(f"{folder}: no {TRACKING_FILE} and no {RESULT_FILE}; give a run's folder.")
-    output_dir = folder.resolve().parent.parent
-    recorded = "" if "***" in state.uri else state.uri  # a password is needed again
-    uri = uri or recorded or default_uri(output_dir)
-    run = MLflowRun(folder, state, uri=uri, output_dir=output_dir)
-    run.open("give another uri", timeout=60)
-    with _blaming(uri, "try again later"):
-        sent = send_missing(run, result)
-    return f"{folder}: sent {sent} to {shown(uri)} (run {state.run_id})"
-
-
-def connect(uri: str, *, timeout: int = 5) -> Any:
-    """MLflow's client. Sets, where the user has not: HTTP timeout in seconds, one retry, no
-    telemetry. Keeps links and the talk of database migrations off the terminal."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    from mlflow import MlflowClient
-
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    return MlflowClient(tracking_uri=uri)
-
-
-def check_store(config: TrackingConfig, output_dir: Path) -> None:
-    """UserError if tracking is on and the store cannot be reached."""
-    if config.store == "mlflow":
-        uri = config.uri or default_uri(output_dir)
-        with _blaming(uri, "fix tracking.uri, or set tracking.store=none"):
-            connect(uri).search_experiments(max_results=1)
-
-
-def open_run(uri: str, *, experiment: str) -> str:
-    """A new run's id. UserError if the store cannot be reached."""
-    with _blaming(uri, "give another uri"):
-        client = connect(uri)
-        run = client.create_run(_experiment_id(client, experiment, uri, None))
-        return run.info.run_id
-
-
-def send_points(
-    client: Any,
-    run_id: str,
-    points: Sequence[Point],
-    *,
-    tags: dict[str, str] | None = None,
-    model_id: str | None = None,
-) -> None:
-    """Send metric values in batches of at most 1000, ``tags`` with the last one.
-
-    Sending a point again changes nothing: MLflow's key is (name, value, step, time).
-    """
-    from mlflow.entities import Metric, RunTag
-
-    metrics = [
-        Metric(metric_name(p.name), p.value, p.time, p.step, model_id=model_id) for p in points
-    ]
-    run_tags = [RunTag(k, v) for k, v in (tags or {}).items()]
-    for start in range(0, max(len(metrics), 1), MAX_METRICS):
-        last = start + MAX_METRICS >= len(metrics)
-        client.log_batch(
-            run_id, metrics[start : start + MAX_METRICS], tags=run_tags if last else ()
-        )
-
-
-@contextlib.contextmanager
-def _blaming(uri: str, remedy: str) -> Iterator[None]:
-    """Whatever fails inside becomes a UserError that names the store and the remedy."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"MLflow store {shown(uri)} failed ({first_line(error)}); {remedy}."
-        ) from error
-
-
-def _experiment_id(client: Any, name: str, uri: str, place: str | None) -> str:
-    from mlflow.exceptions import MlflowException
-
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            return client.create_experiment(name, artifact_location=place)
-        except MlflowException:  # another process may have made it just now
-            experiment = client.get_experiment_by_name(name)
-            if experiment is None:
-                raise
-    if experiment.lifecycle_stage != "active":
-        raise UserError(
-            f"MLflow experiment {name!r} was deleted in {shown(uri)}; restore it with `mlflow "
-            f"experiments restore -x {experiment.experiment_id}`, or change `experiment`."
-        )
-    return experiment.experiment_id
 
 
 class MLflowRun:
@@ -173,10 +37,10 @@ class MLflowRun:
         resume: it is RUNNING from now on, whatever became of it before.
         """
         state = self.state
-        with _blaming(self.uri, remedy):
+        with blaming(self.uri, remedy):
             self.client = connect(self.uri, timeout=timeout)
             place = artifact_place(self.uri, self.output_dir)
-            self.experiment_id = _experiment_id(self.client, state.experiment, self.uri, place)
+            self.experiment_id = experiment_id(self.client, state.experiment, self.uri, place)
             run = self._known_run()
             if run is None:
                 run = self.client.create_run(self.experiment_id, run_name=run_title(state.tags))

@@ -10,9 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.config.base import TrackingConfig
 from benchmarks.results.journal import JOURNAL_FILE, Journal
 from benchmarks.results.result import RESULT_FILE, Result
-from benchmarks.tracking_data import State, first_line, shown
+from benchmarks.tracking.run import MLflowRun
+from benchmarks.tracking.state import TRACKING_FILE, State, default_uri, first_line, shown
+from benchmarks.tracking.store import blaming
+from multimodal.errors import UserError
 
 INTERVAL = 2.0  # seconds between two shipments
 REMEDY = "fix tracking.uri (or MLFLOW_TRACKING_URI), or set tracking.store=none"
@@ -173,3 +177,35 @@ class MLflowTracker(Tracker):
                     file=sys.stderr,
                 )
             self._lost_at = time.monotonic()
+
+
+def make_tracker(
+    config: TrackingConfig, *, experiment: str, folder: Path, output_dir: Path
+) -> Tracker:
+    """The tracker of the run in ``folder``; SQLite and artifacts go to ``output_dir``."""
+    if config.store == "none":
+        return NullTracker()
+    state = State.load(folder) or State("", experiment)
+    uri = config.uri or default_uri(output_dir)
+    run = MLflowRun(folder, state, uri=uri, output_dir=output_dir)
+    return MLflowTracker(run, log_models=config.log_models, system_metrics=config.system_metrics)
+
+
+def resend(folder: Path, *, uri: str | None = None) -> str:
+    """Send what the store lacks of one run folder; says what that was. May be repeated.
+
+    uri: None means where the run went, else MLFLOW_TRACKING_URI, else SQLite beside the runs.
+    UserError if the folder is not a run's or the store fails.
+    """
+    result = Result.load(folder) if (folder / RESULT_FILE).is_file() else None
+    state = State.load(folder) or (State.of(result, folder) if result else None)
+    if state is None:
+        raise UserError(f"{folder}: no {TRACKING_FILE} and no {RESULT_FILE}; give a run's folder.")
+    output_dir = folder.resolve().parent.parent
+    recorded = "" if "***" in state.uri else state.uri  # a password is needed again
+    uri = uri or recorded or default_uri(output_dir)
+    run = MLflowRun(folder, state, uri=uri, output_dir=output_dir)
+    run.open("give another uri", timeout=60)
+    with blaming(uri, "try again later"):
+        sent = send_missing(run, result)
+    return f"{folder}: sent {sent} to {shown(uri)} (run {state.run_id})"

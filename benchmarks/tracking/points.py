@@ -1,0 +1,92 @@
+"""What is told to a tracking store: names, parameters, points in batches, the score matrix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from benchmarks.reports.pictures import matrix_name, row_names
+from benchmarks.results.journal import Line
+from benchmarks.results.result import Result
+
+MAX_METRICS, MAX_KEY, MAX_VALUE = 1000, 250, 6000  # MLflow's limits: a batch; characters
+
+
+class Point(NamedTuple):
+    """One metric value; time in milliseconds since the epoch."""
+
+    name: str
+    value: float
+    step: int
+    time: int
+
+
+def metric_name(name: str) -> str:
+    """``name`` as MLflow allows it for metrics and parameters: letters, digits, ``_ . - /`` and
+    space, no empty or dotted path parts, at most 250 characters (the end becomes a digest)."""
+    parts = [p for p in re.sub(r"[^\w/.\- ]", "_", name).split("/") if p]
+    clean = "/".join("_" * len(p) if p in (".", "..") else p for p in parts) or "_"
+    if len(clean) > MAX_KEY:
+        clean = f"{clean[: MAX_KEY - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return clean
+
+
+def flat_params(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested config -> {"training.epochs": "5"}; lists, numbers and None as JSON, at most 6000
+    characters."""
+    params: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            params |= flat_params(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            params[metric_name(f"{prefix}{key}")] = text[:MAX_VALUE]
+    return params
+
+
+def batches(lines: list[Line]) -> Iterator[tuple[int, list[Point]]]:
+    """Group whole lines by at most 1000 values (a longer line stays whole): (lines, points)."""
+    points: list[Point] = []
+    count = 0
+    for line in lines:
+        if count and len(points) + len(line.metrics) > MAX_METRICS:
+            yield count, points
+            points, count = [], 0
+        points += [Point(k, v, line.step, line.time) for k, v in line.metrics.items()]
+        count += 1
+    if count:
+        yield count, points
+
+
+def run_title(tags: dict[str, str]) -> str | None:
+    """Learner, dataset and seed, as far as there are tags for them."""
+    keys = ("medley.learner", "medley.dataset", "medley.seed")
+    return "-".join(tags[key] for key in keys if key in tags) or None
+
+
+def final_points(result: Result, *, step: int, time: int) -> list[Point]:
+    """The metrics that are single numbers."""
+    numbers = {k: v for k, v in result.metrics.items() if type(v) in (int, float)}
+    return [Point(k, v, step, time) for k, v in numbers.items()]
+
+
+def experience_names(result: Result) -> list[str]:
+    """Distinct names: number from 1, then the experience's own name."""
+    names = [str(e.get("name", "")) for e in result.experiences]
+    return [f"{i} {name}".strip() for i, name in enumerate(names, start=1)]
+
+
+def matrix_table(rows: list[list[float | None]], names: list[str]) -> dict[str, list[Any]]:
+    """Columns of an accuracy matrix's table: "after", then one for each test set."""
+    columns = {name: [row[j] for row in rows] for j, name in enumerate(names[: len(rows[0])])}
+    return {"after": row_names(rows, names), **columns}
+
+
+def matrix_tables(result: Result) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+    """(file name, columns) of a result's matrix, if it has one."""
+    if result.matrix:
+        table = matrix_table(result.matrix, experience_names(result))
+        yield f"{matrix_name(result)}.json", table
