@@ -16,26 +16,18 @@ import numpy as np
 import torch
 import yaml
 
-from benchmarks import machine
 from benchmarks.align_config import AlignConfig
-from benchmarks.align_parts import (
-    MODEL_FILE,
-    build_model,
-    caption_texts,
-    chosen_classes,
-    signal_source,
-    text_notes,
-)
-from benchmarks.align_result import align_facts, align_result, align_tags, row_pins, text_pins
-from benchmarks.assemble import Data, cache_folder, seed_everything
-from benchmarks.facts import public, started
+from benchmarks.align_parts import MODEL_FILE, build_model, caption_texts, signal_source, text_notes
+from benchmarks.align_result import align_result, align_tags
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import Result, write_atomically
+from benchmarks.runs import checkpoint, machine
+from benchmarks.runs.data import Data, cache_folder, chosen_classes, seed_everything
+from benchmarks.runs.facts import align_facts, public, row_pins, started, text_pins
+from benchmarks.runs.workspace import check_same_run, on_stop_signal, run_lock
 from benchmarks.tracking.tracker import NullTracker, Tracker
-from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
-from continual import checkpoint
 from continual.scenarios import hold_out_validation
 from multimodal.aligned_files import save_aligned
 from multimodal.alignment import AlignTask, Captions, embed_rows

@@ -12,18 +12,17 @@ from rich.progress import Progress
 from benchmarks.align import AlignRun
 from benchmarks.align_config import AlignConfig, ZeroShotConfig
 from benchmarks.align_parts import build_model
-from benchmarks.assemble import Data, open_data, read_manifest
-from benchmarks.commands import print_places
 from benchmarks.config.base import TrackingConfig
 from benchmarks.config.loading import load_config
-from benchmarks.machine import pick_device
-from benchmarks.progress import FitObserver
 from benchmarks.reports.terminal import print_table, print_wordings
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
+from benchmarks.runs.data import Data, open_data, read_manifest
+from benchmarks.runs.machine import pick_device
+from benchmarks.runs.terminal import FitObserver, print_places
+from benchmarks.runs.workspace import check_same_run, check_writable, clear
 from benchmarks.tracking.store import check_store
 from benchmarks.tracking.tracker import make_tracker
-from benchmarks.workspace import check_same_run, check_writable, clear
 from benchmarks.zeroshot import ZeroShotGrid
 from multimodal.processes import is_first, start_processes
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from benchmarks.align_config import AlignConfig
-from benchmarks.assemble import Data, cache_folder
+from benchmarks.runs.data import Data, cache_folder
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import EmbeddingCache
-from multimodal.errors import UserError, did_you_mean
+from multimodal.errors import UserError
 from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
 from multimodal.objectives.alignment import AlignmentConfig
@@ -34,15 +34,6 @@ def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
         scale=objective.scale,
         bias=objective.bias,
     )
-
-
-def chosen_classes(manifest: Manifest, names: tuple[str, ...] | None) -> tuple[int, ...]:
-    """Class ids in the order of ``names``, or all; UserError for an unknown name."""
-    known = list(manifest.class_names)
-    for name in names or ():
-        if name not in known:
-            raise UserError(f"classes: no class {name!r}{did_you_mean(name, known)}")
-    return tuple(range(len(known))) if names is None else tuple(known.index(n) for n in names)
 
 
 def caption_texts(config: AlignConfig, manifest: Manifest) -> list[str]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
-import numpy as np
-
-from benchmarks import machine
 from benchmarks.align_config import AlignConfig
-from benchmarks.assemble import Data
-from benchmarks.facts import DATASET_FACTS, public
 from benchmarks.results.result import Result
-from multimodal.evaluation.prompts import PLACEHOLDER, Prompts
+from benchmarks.runs import machine
+from benchmarks.runs.data import Data
+from benchmarks.runs.facts import align_facts, public
 from multimodal.evaluation.scores import Scores
 from multimodal.recordings import Manifest
 from multimodal.training import Fit
@@ -35,12 +30,6 @@ def align_tags(config: AlignConfig, manifest: Manifest) -> dict[str, str]:
         "medley.quick": str(config.quick).lower(),
     }
     return {**values, "medley.git_commit": commit} if commit else values
-
-
-def align_facts(manifest: Manifest, skipped: int) -> dict[str, Any]:
-    """The ``dataset`` part of a result."""
-    facts = {name: getattr(manifest, name) for name in DATASET_FACTS}
-    return {**facts, "num_recordings": len(manifest), "skipped_damaged": skipped}
 
 
 def align_result(
@@ -77,24 +66,3 @@ def align_result(
         seconds=seconds,
         peak_memory_bytes=machine.peak_memory(fit.device),
     )
-
-
-def text_pins(prompts: Prompts, names: list[str]) -> dict[str, Any]:
-    """The exact texts: templates byte for byte, the words of each class, and their hash."""
-    words = [texts[0] for texts in prompts.single(PLACEHOLDER).texts(names)]
-    return {
-        "templates": list(prompts.templates),
-        "label_text": dict(zip(names, words, strict=True)),
-        "class_prompts": {name: list(texts) for name, texts in prompts.class_prompts.items()},
-        "prompts_hash": prompts.hash,
-    }
-
-
-def row_pins(manifest: Manifest, rows: np.ndarray, split: str) -> dict[str, Any]:
-    """Which recordings: the split, their number, and a hash of their names in order."""
-    names = json.dumps([manifest.recordings[i].uid for i in rows])
-    return {
-        "split": split,
-        "num_recordings": len(rows),
-        "recordings_hash": hashlib.sha256(names.encode()).hexdigest()[:16],
-    }

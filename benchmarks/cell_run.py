@@ -17,16 +17,17 @@ import safetensors.torch
 import torch
 import yaml
 
-from benchmarks import machine
-from benchmarks.assemble import Data, batch_source, build_learner, build_optimizer, seed_everything
 from benchmarks.bench_config import RunConfig
-from benchmarks.facts import dataset_facts, make_result, public, score_name, started, tags
+from benchmarks.bench_learner import batch_source, build_learner, build_optimizer
+from benchmarks.bench_result import make_result, score_name
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import Result, write_atomically
+from benchmarks.runs import checkpoint, machine
+from benchmarks.runs.data import Data, seed_everything
+from benchmarks.runs.facts import dataset_facts, public, started, tags
+from benchmarks.runs.workspace import check_same_run, on_stop_signal, run_lock
 from benchmarks.tracking.tracker import NullTracker, Tracker
-from benchmarks.workspace import check_same_run, on_stop_signal, run_lock
-from continual import checkpoint
 from continual.evaluation import Evaluator
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark

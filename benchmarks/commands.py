@@ -23,10 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.bench_config import RunConfig
-from benchmarks.config.base import DATA_VARIABLE, CommandConfig
+from benchmarks.config.base import DATA_VARIABLE
 from benchmarks.config.loading import load_config, validate
 from benchmarks.config.settings import apply_override, find_configs
 from benchmarks.results.result import RESULT_FILE, Result
+from benchmarks.runs.terminal import print_places
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.downloads import Download
 from multimodal.errors import UserError, did_you_mean
@@ -37,8 +38,8 @@ from multimodal.registry import Config
 def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
     """Run a grid, or those of all configs of a folder; print one table and say where to look."""
     from benchmarks.grid import Grid
-    from benchmarks.progress import TerminalObserver
     from benchmarks.reports.terminal import print_overview, print_table
+    from benchmarks.runs.terminal import TerminalObserver
     from multimodal.modalities.text import TextAdapter
 
     console, out = Console(stderr=True), Console()
@@ -71,25 +72,6 @@ def _print_damaged(damaged: dict[int, str], console: Console) -> None:
     shown = [*list(damaged.values())[:10], *["..."] * (len(damaged) > 10)]
     for words in shown:
         console.print(words, markup=False, soft_wrap=True)
-
-
-def print_places(config: CommandConfig, out: Console) -> None:
-    """Where an experiment's report is, and how to look at it in MLflow."""
-    from benchmarks.reports.page import write_html
-    from benchmarks.results.files import find_results
-    from benchmarks.tracking.state import default_uri, shown
-
-    # The page shows every run of the experiment, also those of other seeds and settings.
-    folder = config.folder.parent
-    lines = [f"Report: {write_html(find_results(folder), folder / 'report.html')}"]
-    if config.tracking.store == "mlflow":
-        uri = shown(config.tracking.uri or default_uri(Path(config.output_dir)))
-        lines.append(
-            f"MLflow: experiment {config.experiment!r} in {uri}; look with: "
-            f"mlflow ui --backend-store-uri {uri}"
-        )
-    for line in lines:
-        out.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
 def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None) -> None:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.assemble import build_learner, open_data, read_manifest
 from benchmarks.bench_config import RunConfig
+from benchmarks.bench_learner import build_learner
 from benchmarks.cell_run import CellRun, Observer
-from benchmarks.machine import pick_device
 from benchmarks.online_run import AtOnceRun, OnlineRun, refuse_misfits
-from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.run import Run
-from benchmarks.tracking.state import State
+from benchmarks.runs.data import open_data, read_manifest
+from benchmarks.runs.finished import complete
+from benchmarks.runs.machine import pick_device
+from benchmarks.runs.workspace import check_same_run, check_writable, clear
 from benchmarks.tracking.store import check_store
-from benchmarks.tracking.tracker import make_tracker, resend
+from benchmarks.tracking.tracker import make_tracker
 from benchmarks.warm_up import warm_up_config, warmed_weights
-from benchmarks.workspace import check_same_run, check_writable, clear
 from continual.scenarios import Stream
 from multimodal.errors import UserError
 from multimodal.signals import SignalCache
@@ -117,18 +116,6 @@ class Grid:
                 self.streams = [usable(stream, self.data.signals) for stream in self.streams]
             except UserError as error:
                 raise UserError(f"{error} ({len(damaged)} damaged ones left out)") from error
-
-
-def complete(folder: Path, result: Result) -> None:
-    """What a run killed just after its result was written still owes: its page and its store."""
-    if not (folder / REPORT_FILE).exists():
-        write_html([result], folder / REPORT_FILE)
-    state = State.load(folder)
-    if state is not None and not state.done:
-        try:
-            resend(folder)
-        except UserError as error:
-            print(f"medley: {error}", file=sys.stderr)
 
 
 def shorten(stream: Stream) -> Stream:

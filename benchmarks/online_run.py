@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_config import RunConfig
+from benchmarks.bench_result import online_metrics
 from benchmarks.cell_run import CellRun
-from benchmarks.facts import by_class_name
 from benchmarks.results.result import write_atomically
 from continual.anytime import Anytime
 from continual.learners import Learner
 from continual.learners.slda import AnalyticLearner
 from continual.online import OnlineStrategy
-from continual.online_metrics import AnytimePoint, AurocPoint, online_summary
+from continual.online_metrics import AnytimePoint, AurocPoint
 from continual.scenarios import Stream
 from continual.scenarios.si_blurry import realised
 from continual.strategy import LearnerStrategy
@@ -106,21 +106,6 @@ class AtOnceRun(OnlineRun):
 
     def _point(self) -> AnytimePoint | AurocPoint:
         return self.anytime.point(self.anytime.length)
-
-
-def online_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
-    """The metrics of an online run; ``anytime`` holds the raw counts that they are made of."""
-    kind = AurocPoint if stream.manifest.multi_label else AnytimePoint
-    periodic = [kind(**point) for point in records["periodic"]]
-    at_end = None if records["at_end"] is None else kind(**records["at_end"])
-    tasks = [kind(**point) for point in records["tasks"]]
-    values = online_summary(periodic, at_end, tasks)
-    if at_end is None:  # tested once only: there is no average to speak of
-        values |= {key: None for key in values if key.startswith("a_avg")}
-    assert stream.online is not None
-    raw = {key: records[key] for key in ("periodic", "at_end", "tasks")}
-    details = by_class_name(records["details"], stream.manifest.class_names)
-    return {**values, **details, "anytime": {"eval_period": stream.online.eval_period, **raw}}
 
 
 def refuse_misfits(config: RunConfig, stream: Stream, learner: Learner) -> None:

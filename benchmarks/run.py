@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.bench_result import result_metrics, score_name
 from benchmarks.cell_run import CellRun
-from benchmarks.facts import result_metrics, score_name
 from continual.strategy import LearnerStrategy, Position
 
 

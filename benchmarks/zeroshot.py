@@ -16,19 +16,17 @@ import torch
 import yaml
 from rich.progress import Progress
 
-from benchmarks import machine
 from benchmarks.align_config import ZeroShotConfig
-from benchmarks.align_parts import chosen_classes
-from benchmarks.align_result import align_facts, row_pins, text_pins
-from benchmarks.assemble import cache_folder
-from benchmarks.facts import public
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result, write_atomically
+from benchmarks.runs import machine
+from benchmarks.runs.data import cache_folder, chosen_classes
+from benchmarks.runs.facts import align_facts, public, row_pins, text_pins
+from benchmarks.runs.workspace import check_same_run, check_writable, clear, run_lock
 from benchmarks.tracking.store import check_store
 from benchmarks.tracking.tracker import make_tracker
-from benchmarks.workspace import check_same_run, check_writable, clear, run_lock
 from benchmarks.zeroshot_models import ModelConfig, OpenModel
 from multimodal.alignment import embed_rows
 from multimodal.batch import Batch

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import hardware, packages
+from benchmarks.runs.machine import hardware, packages
 from multimodal.recordings import Manifest, Recording
 
 RATE = 16_000

@@ -29,7 +29,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
-from benchmarks.machine import hardware, peak_memory, pick_device
+from benchmarks.runs.machine import hardware, peak_memory, pick_device
 from benchmarks.speed.harness import print_times, ratio, time_all
 from multimodal.objectives.contrastive import info_nce, siglip
 from multimodal.objectives.cwcl import cwcl

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.assemble import Data
 from benchmarks.bench_config import RunConfig
 from benchmarks.config.loading import validate
 from benchmarks.online_run import OnlineRun
+from benchmarks.runs.data import Data
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
 from continual.anytime import Anytime
 from continual.classifier import Classifier

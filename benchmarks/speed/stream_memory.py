@@ -21,10 +21,10 @@ from benchmarks.speed.harness import noise_manifest
 
 def peak_bytes(experiences: int, train: int) -> int:
     """Peak resident size of one whole replay run, MLflow off."""
-    from benchmarks.assemble import Data
     from benchmarks.bench_config import RunConfig
     from benchmarks.config.loading import validate
     from benchmarks.run import Run
+    from benchmarks.runs.data import Data
     from multimodal.modalities.speech import SpeechConfig
     from multimodal.signals import SignalCache
 

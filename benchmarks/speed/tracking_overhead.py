@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.assemble import Data
 from benchmarks.bench_config import RunConfig
 from benchmarks.config.loading import validate
 from benchmarks.run import Run
+from benchmarks.runs.data import Data
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
 from benchmarks.tracking.tracker import make_tracker
 from continual.strategy import LearnerStrategy

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from benchmarks import cell_run as run_module
-from benchmarks.assemble import batch_source, build_learner
 from benchmarks.bench_config import RunConfig
+from benchmarks.bench_learner import batch_source, build_learner
 from benchmarks.grid import Grid
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from continual import checkpoint
+from benchmarks.runs import checkpoint
 
 
 @pytest.fixture

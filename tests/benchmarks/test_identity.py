@@ -11,11 +11,11 @@ import yaml
 from torch import nn
 
 from benchmarks.align_config import CONFIGS
-from benchmarks.assemble import open_data, read_manifest
 from benchmarks.bench_config import RunConfig
 from benchmarks.config.base import CommandConfig
 from benchmarks.config.loading import load_config, validate
 from benchmarks.grid import Grid
+from benchmarks.runs.data import open_data, read_manifest
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import cache_key
 from tests.toy import toy_data

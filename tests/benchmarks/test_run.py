@@ -172,7 +172,7 @@ def test_kill_9_in_the_third_experience_then_the_same_command(tmp_path) -> None:
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path) -> None:
-    from benchmarks.workspace import run_lock
+    from benchmarks.runs.workspace import run_lock
 
     grid = make(tmp_path)
     grid.cells[0].folder.mkdir(parents=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks.assemble import Data
+from benchmarks.runs.data import Data
 from continual.classifier import Classifier
 from continual.learners import LEARNERS, Learner, LearnerContext
 from continual.scenarios import SCENARIOS, Stream

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from continual import checkpoint
+from benchmarks.runs import checkpoint
 from multimodal.errors import UserError
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks.assemble import Data
 from benchmarks.bench_config import RunConfig
 from benchmarks.config.loading import validate
 from benchmarks.grid import Grid
+from benchmarks.runs.data import Data
 from continual.classifier import Classifier
 from continual.evaluation import Evaluator
 from continual.learners import LEARNERS, LearnerContext

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from benchmarks.assemble import build_learner, open_data
 from benchmarks.bench_config import RunConfig
+from benchmarks.bench_learner import build_learner
 from benchmarks.grid import Grid
+from benchmarks.runs.data import open_data
 from continual.evaluation import Evaluator
 from continual.multi_label import auroc, average_precision, macro
 from continual.scenarios import SCENARIOS, Stream

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from continual import checkpoint
+from benchmarks.runs import checkpoint
 from continual.anytime import Anytime
 from continual.evaluation import evaluating
 from continual.online import OnlineStrategy

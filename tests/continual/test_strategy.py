@@ -64,7 +64,7 @@ def test_every_training_row_is_seen_once_an_epoch(make_learner, make_strategy) -
 @pytest.mark.parametrize("name", ["finetune", "replay", "er_ace", "linear_probe", "cumulative"])
 @pytest.mark.parametrize("stop", [1, 3, 6, 7, 10])
 def test_resumed_training_equals_uninterrupted(name, stop, make_learner, make_strategy) -> None:
-    from continual import checkpoint
+    from benchmarks.runs import checkpoint
 
     def finish(learner, after_step, state=None) -> torch.Tensor:
         strategy, benchmark = make_strategy(learner, after_step=after_step)

@@ -1,8 +1,9 @@
-"""What a terminal shows while a grid runs."""
+"""What a terminal shows while runs go on, and where to look when they are done."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -15,8 +16,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from benchmarks.config.base import CommandConfig
+from benchmarks.results.result import Result
+
 if TYPE_CHECKING:
-    from benchmarks.results.result import Result
     from continual.strategy import LearnerStrategy
     from multimodal.training import Fit
 
@@ -114,3 +117,22 @@ def _bar(console: Console) -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+def print_places(config: CommandConfig, out: Console) -> None:
+    """Where an experiment's report is, and how to look at it in MLflow."""
+    from benchmarks.reports.page import write_html
+    from benchmarks.results.files import find_results
+    from benchmarks.tracking.state import default_uri, shown
+
+    # The page shows every run of the experiment, also those of other seeds and settings.
+    folder = config.folder.parent
+    lines = [f"Report: {write_html(find_results(folder), folder / 'report.html')}"]
+    if config.tracking.store == "mlflow":
+        uri = shown(config.tracking.uri or default_uri(Path(config.output_dir)))
+        lines.append(
+            f"MLflow: experiment {config.experiment!r} in {uri}; look with: "
+            f"mlflow ui --backend-store-uri {uri}"
+        )
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True, highlight=False)

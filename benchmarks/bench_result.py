@@ -1,91 +1,21 @@
-"""What a run tells of itself: its data, its tags and its result."""
+"""What a run of ``medley bench`` leaves behind."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import machine
-from benchmarks.assemble import Data
 from benchmarks.bench_config import RunConfig
-from benchmarks.config.base import CommandConfig
 from benchmarks.results.result import Result
-from benchmarks.tracking.state import shown
-from benchmarks.tracking.tracker import NullTracker, Tracker
+from benchmarks.runs import machine
+from benchmarks.runs.data import Data
+from benchmarks.runs.facts import dataset_facts, public
 from continual.metrics import summary
+from continual.online_metrics import AnytimePoint, AurocPoint, online_summary
 from continual.scenarios import Stream
 from continual.scenarios.si_blurry import realised
-from multimodal.errors import UserError
 from multimodal.recordings import Manifest
-
-DATASET_FACTS = (
-    "name",
-    "version",
-    "content_hash",
-    "split_rule",
-    "licence",
-    "citation",
-    "synthetic",
-    "group_overlap",
-)
-
-
-def public(config: CommandConfig) -> dict[str, Any]:
-    """The config as plain data without the password of a tracking store."""
-    data = config.dump()
-    if config.tracking.uri is not None:
-        data["tracking"]["uri"] = shown(config.tracking.uri)
-    return data
-
-
-def dataset_facts(data: Data, stream: Stream) -> dict[str, Any]:
-    """The ``dataset`` part of a result; the split rule is the stream's (validation held out)."""
-    facts = {name: getattr(data.manifest, name) for name in DATASET_FACTS}
-    facts |= {name: getattr(stream.manifest, name) for name in ("split_rule", "group_overlap")}
-    counts = {"num_recordings": len(data.manifest), "skipped_damaged": len(data.signals.damaged)}
-    return {**facts, **counts}
-
-
-def tags(config: RunConfig, manifest: Manifest) -> dict[str, str]:
-    """Tags of the MLflow run of one cell."""
-    commit = machine.git_commit()
-    values = {
-        "medley.config_hash": config.hash,
-        "medley.learner": config.learners[0].registered_name,
-        "medley.scenario": config.scenario.registered_name,
-        "medley.dataset": manifest.name,
-        "medley.dataset_content_hash": manifest.content_hash,
-        "medley.modality": config.modality.registered_name,
-        "medley.seed": str(config.seeds[0]),
-        "medley.quick": str(config.quick).lower(),
-    }
-    return {**values, "medley.git_commit": commit} if commit else values
-
-
-def started(
-    tracker: Tracker,
-    config: CommandConfig,
-    labels: dict[str, str],
-    facts: dict[str, Any],
-    folder: Path,
-) -> Tracker:
-    """The tracker, started; one that does nothing if the store was lost since it was checked.
-
-    Stores are checked before a grid begins, and a run is worth more than its tracking.
-    """
-    try:
-        tracker.start(public(config), labels, facts)
-    except UserError as error:
-        print(
-            f"medley: {error} This run goes on untracked; send it later with "
-            f"`medley report --resend {folder}`.",
-            file=sys.stderr,
-        )
-        return NullTracker()
-    return tracker
 
 
 def score_name(manifest: Manifest) -> str:
@@ -182,3 +112,18 @@ def make_result(
         seconds=seconds,
         peak_memory_bytes=machine.peak_memory(device),
     )
+
+
+def online_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
+    """The metrics of an online run; ``anytime`` holds the raw counts that they are made of."""
+    kind = AurocPoint if stream.manifest.multi_label else AnytimePoint
+    periodic = [kind(**point) for point in records["periodic"]]
+    at_end = None if records["at_end"] is None else kind(**records["at_end"])
+    tasks = [kind(**point) for point in records["tasks"]]
+    values = online_summary(periodic, at_end, tasks)
+    if at_end is None:  # tested once only: there is no average to speak of
+        values |= {key: None for key in values if key.startswith("a_avg")}
+    assert stream.online is not None
+    raw = {key: records[key] for key in ("periodic", "at_end", "tasks")}
+    details = by_class_name(records["details"], stream.manifest.class_names)
+    return {**values, **details, "anytime": {"eval_period": stream.online.eval_period, **raw}}

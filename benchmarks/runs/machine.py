@@ -60,7 +60,7 @@ def packages() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the checkout that this code runs from, if it is one; "+changes" if it differs."""
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     if not (here / ".git").exists():
         return None
     try:

@@ -1,0 +1,87 @@
+"""From a config to its data: manifest, adapter, decoded signals, chosen classes; the seeds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.config.base import CommandConfig, SignalConfig
+from benchmarks.runs.workspace import check_writable
+from multimodal.datasets import DatasetConfig
+from multimodal.encoders.cache import EmbeddingCache
+from multimodal.errors import UserError, did_you_mean
+from multimodal.modalities import MODALITIES, Adapter
+from multimodal.recordings import Manifest
+from multimodal.signals import SignalCache
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the cells of a grid share: the dataset, its adapter and the decoded signals.
+
+    embeddings: the caches of frozen towers by their key; cells with the same tower share one.
+    warmed: weights of front end and encoder that a warm-up made, if there was one.
+    """
+
+    manifest: Manifest
+    adapter: Adapter
+    signals: SignalCache
+    embeddings: dict[str, EmbeddingCache] = field(default_factory=dict)
+    warmed: dict[str, Tensor] = field(default_factory=dict)
+
+
+def read_manifest(config: SignalConfig) -> Manifest:
+    """The dataset as its reader sees it; UserError if it is of another modality."""
+    dataset = config.dataset
+    assert isinstance(dataset, DatasetConfig)
+    manifest = dataset.build(config.dataset_root())
+    MODALITIES.config(manifest.modality)
+    if manifest.modality != config.modality.registered_name:
+        raise UserError(
+            f"dataset {manifest.name!r} holds {manifest.modality} recordings; set "
+            f"modality={manifest.modality} (got {config.modality.registered_name})."
+        )
+    return manifest
+
+
+def open_data(config: SignalConfig, manifest: Manifest) -> Data:
+    """The manifest with its adapter and a cache of decoded signals."""
+    modality: Any = config.modality
+    if manifest.made_rate is not None and manifest.made_rate != modality.sample_rate:
+        raise UserError(
+            f"modality.sample_rate={modality.sample_rate}: dataset {manifest.name!r} makes its "
+            f"signals at {manifest.made_rate} Hz; set modality.sample_rate={manifest.made_rate}."
+        )
+    adapter = modality.build()
+    folder = cache_folder(config)
+    if folder is not None:
+        check_writable(folder)
+    signals = SignalCache(manifest, adapter, folder=folder, skip_damaged=config.skip_damaged)
+    return Data(manifest, adapter, signals)
+
+
+def cache_folder(config: CommandConfig) -> Path | None:
+    """Where decoded signals and embeddings are kept; None: in memory."""
+    return Path(config.output_dir) / "cache" if config.cache == "disk" else None
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators; everything of ours with a generator of its own derives it."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def chosen_classes(manifest: Manifest, names: tuple[str, ...] | None) -> tuple[int, ...]:
+    """Class ids in the order of ``names``, or all; UserError for an unknown name."""
+    known = list(manifest.class_names)
+    for name in names or ():
+        if name not in known:
+            raise UserError(f"classes: no class {name!r}{did_you_mean(name, known)}")
+    return tuple(range(len(known))) if names is None else tuple(known.index(n) for n in names)
