@@ -47,7 +47,7 @@ def bench(
 
     `medley bench my.yaml learners.0.memory_size=500 seeds=[1,2,3]`
     """
-    from benchmarks.commands import run_bench
+    from benchmarks.commands.bench.command import run_bench
 
     try:
         run_bench(config, overrides or [], fresh=fresh)
@@ -72,7 +72,7 @@ def align(
 
     `medley align my.yaml objectives=[cwcl,clip,siglip] seeds=[1,2,3] training.epochs=5`
     """
-    from benchmarks.align_commands import run_align
+    from benchmarks.commands.align.command import run_align
 
     try:
         run_align(config, overrides or [], fresh=fresh)
@@ -95,7 +95,7 @@ def zeroshot(
 
     `medley zeroshot configs/zeroshot/esc50_clap.yaml model.checkpoint=FOLDER protocol=laion`
     """
-    from benchmarks.align_commands import run_zeroshot
+    from benchmarks.commands.zeroshot.command import run_zeroshot
 
     try:
         run_zeroshot(config, overrides or [], fresh=fresh)
@@ -119,7 +119,7 @@ def report(
     Examples: `medley report`, `medley report runs/fsdd_class_incremental`,
     `medley report runs --resend`
     """
-    from benchmarks.commands import run_report
+    from benchmarks.commands.report import run_report
 
     run_report(path, resend_runs=resend, uri=uri)
 
@@ -130,7 +130,7 @@ def doctor() -> None:
 
     Example: `medley doctor`
     """
-    from benchmarks.doctor import run_doctor
+    from benchmarks.commands.doctor import run_doctor
 
     raise typer.Exit(0 if run_doctor() else 2)
 
@@ -141,7 +141,7 @@ def list_datasets() -> None:
 
     Example: `medley datasets list`
     """
-    from benchmarks.commands import print_datasets
+    from benchmarks.commands.datasets import print_datasets
 
     print_datasets()
 
@@ -154,7 +154,7 @@ def describe_dataset(
 
     Example: `medley datasets describe fsdd`
     """
-    from benchmarks.commands import describe
+    from benchmarks.commands.datasets import describe
 
     describe(name)
 
@@ -175,7 +175,7 @@ def check_dataset(
     Examples: `medley datasets check fsdd --root DATA/fsdd`,
     `medley datasets check table file=calls.csv --root my_data`
     """
-    from benchmarks.commands import check
+    from benchmarks.commands.datasets import check
 
     check(name, overrides or [], root=root, workers=workers)
 
@@ -196,7 +196,7 @@ def get_dataset(
     Examples: `medley datasets get fsdd --root DATA`,
     `medley datasets get clotho clotho_captions_evaluation.csv --root DATA`
     """
-    from benchmarks.commands import get
+    from benchmarks.commands.datasets import get
 
     try:
         get(name, files or [], root=root)
@@ -211,7 +211,7 @@ def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
 
     Example: `medley config show demo/speech training.epochs=3`
     """
-    from benchmarks.config_commands import show
+    from benchmarks.commands.config import show
 
     show(config, overrides or [])
 
@@ -224,7 +224,7 @@ def config_schema(
 
     Examples: `medley config schema > bench.schema.json`, `medley config schema align`
     """
-    from benchmarks.config_commands import print_schema
+    from benchmarks.commands.config import print_schema
 
     print_schema(command)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import Field
@@ -43,6 +44,9 @@ class TrackingConfig(Config):
 class CommandConfig(Config):
     """What the config of every command has.
 
+    command: of ``medley``. marker: the key by which files for this command are known; what is
+    listed under it are the rows of a table.
+
     data_root: folder of the datasets, one folder each; None: environment MEDLEY_DATA.
     output_dir: runs go to ``<output_dir>/<experiment>/<config hash>``. cache: decoded signals in
     memory or on disk (``<output_dir>/cache``). skip_damaged: leave unreadable files out instead of
@@ -50,6 +54,7 @@ class CommandConfig(Config):
     """
 
     command: ClassVar[str] = ""
+    marker: ClassVar[str] = ""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     dataset: Annotated[Config, DATASETS.choice]
@@ -69,6 +74,15 @@ class CommandConfig(Config):
         data = {k: v for k, v in self.dump().items() if k not in PLACES}
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def cells(self) -> Sequence[CommandConfig]:
+        """One config a run, as far as that is known without looking at any file."""
+        return []
+
+    @property
+    def title(self) -> str:
+        """Of a cell, for people."""
+        raise NotImplementedError
 
     @property
     def folder(self) -> Path:
@@ -102,6 +116,18 @@ class SignalConfig(CommandConfig):
     )
     encoder: Annotated[Config, ENCODERS.choice] = Field(default_factory=lambda: ENCODERS.parse({}))
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (1,)
+
+    def cells(self) -> list[Self]:
+        """One config for each entry under the marker and each seed, in the order of a table."""
+        return [
+            self.model_copy(update={self.marker: (entry,), "seeds": (seed,)})
+            for entry in getattr(self, self.marker)
+            for seed in self.seeds
+        ]
+
+    @property
+    def title(self) -> str:
+        return f"{getattr(self, self.marker)[0].registered_name} seed {self.seeds[0]}"
 
 
 def refuse_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -14,6 +17,7 @@ from benchmarks.config.settings import apply_override, find_config, read_yaml
 from multimodal.errors import UserError, did_you_mean
 from multimodal.registry import Config, Registry
 
+COMMANDS = "benchmarks.commands"
 AnyConfig = TypeVar("AnyConfig", bound=CommandConfig)
 
 
@@ -23,19 +27,34 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyCon
     Raises UserError with one line a problem, or naming the command that the file is for.
     """
     data = read_yaml(find_config(path))
-    if command_of(data) != model.command:
+    if model.marker not in data and (others := commands_of(data)):
         raise UserError(
-            f"{path}: this is a config of `medley {command_of(data)}`, not of `medley "
-            f"{model.command}`."
+            f"{path}: this is a config of `medley {others[0]}`, not of `medley {model.command}`."
         )
     for override in overrides:
         apply_override(data, override)
     return validate(model, data, source=str(path))
 
 
-def command_of(data: Mapping[str, Any]) -> str:
-    """The command that plain config data is for."""
-    return "align" if "objectives" in data else "zeroshot" if "model" in data else "bench"
+def commands_of(data: Mapping[str, Any]) -> list[str]:
+    """The commands whose marker plain config data has."""
+    return [name for name, config in command_configs().items() if config.marker in data]
+
+
+def command_configs() -> dict[str, type[CommandConfig]]:
+    """Command -> its config class, of every command that reads a file; imports them all.
+
+    As registries do, it looks for modules: those of the room of commands, a folder's ``config``.
+    """
+    for module in pkgutil.iter_modules(importlib.import_module(COMMANDS).__path__):
+        name = f"{COMMANDS}.{module.name}{'.config' * module.ispkg}"
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
+    return {config.command: config for config in _below(CommandConfig) if config.command}
+
+
+def _below(config: type[CommandConfig]) -> list[type[CommandConfig]]:
+    return [c for direct in config.__subclasses__() for c in (direct, *_below(direct))]
 
 
 def validate(model: type[AnyConfig], data: object, *, source: str) -> AnyConfig:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.base import CommandConfig
 from benchmarks.runs import machine
 from benchmarks.runs.data import Data

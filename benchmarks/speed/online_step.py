@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.bench.online_run import OnlineRun
 from benchmarks.config.loading import validate
-from benchmarks.online_run import OnlineRun
 from benchmarks.runs.data import Data
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
 from continual.anytime import Anytime

@@ -21,9 +21,9 @@ from benchmarks.speed.harness import noise_manifest
 
 def peak_bytes(experiences: int, train: int) -> int:
     """Peak resident size of one whole replay run, MLflow off."""
-    from benchmarks.bench_config import RunConfig
+    from benchmarks.commands.bench.config import RunConfig
+    from benchmarks.commands.bench.epochs_run import EpochsRun
     from benchmarks.config.loading import validate
-    from benchmarks.run import Run
     from benchmarks.runs.data import Data
     from multimodal.modalities.speech import SpeechConfig
     from multimodal.signals import SignalCache
@@ -45,7 +45,7 @@ def peak_bytes(experiences: int, train: int) -> int:
             source="stream_memory",
         )
         scenario: Any = config.scenario
-        result = Run(config, data, scenario.build(manifest, 1)).execute()
+        result = EpochsRun(config, data, scenario.build(manifest, 1)).execute()
     return result.peak_memory_bytes["process"]
 
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.bench.epochs_run import EpochsRun
 from benchmarks.config.loading import validate
-from benchmarks.run import Run
 from benchmarks.runs.data import Data
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
 from benchmarks.tracking.tracker import make_tracker
@@ -71,7 +71,7 @@ def main() -> None:
     print_figures("one run", {**seconds, **parts}, figures)
 
 
-def _run(data: Data, folder: Path, store: str, watch: _Watch) -> Run:
+def _run(data: Data, folder: Path, store: str, watch: _Watch) -> EpochsRun:
     config = validate(
         RunConfig,
         {
@@ -92,7 +92,7 @@ def _run(data: Data, folder: Path, store: str, watch: _Watch) -> Run:
     scenario: Any = config.scenario
     config.folder.mkdir(parents=True)
     stream = scenario.build(data.manifest, 1)
-    return Run(config, data, stream, tracker=tracker, observer=watch)
+    return EpochsRun(config, data, stream, tracker=tracker, observer=watch)
 
 
 if __name__ == "__main__":

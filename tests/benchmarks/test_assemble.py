@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import cell_run as run_module
-from benchmarks.bench_config import RunConfig
-from benchmarks.bench_learner import batch_source, build_learner
-from benchmarks.grid import Grid
+from benchmarks.commands.bench import stream_run as run_module
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.bench.learner import batch_source, build_learner
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
 from multimodal.modalities.speech import SpeechAdapter
@@ -22,12 +22,12 @@ from tests.toy import toy_data
 CPU = torch.device("cpu")
 
 
-def grid(tmp_path: Any, *learners: object, **changes: object) -> Grid:
+def grid(tmp_path: Any, *learners: object, **changes: object) -> Cells:
     places = {"output_dir": str(tmp_path)}
-    return Grid(RunConfig.parse(toy_data(learners=list(learners), **places, **changes)))
+    return Cells(RunConfig.parse(toy_data(learners=list(learners), **places, **changes)))
 
 
-def source(made: Grid, number: int = 0) -> object:
+def source(made: Cells, number: int = 0) -> object:
     learner = build_learner(made.cells[number], made.data, CPU)
     return batch_source(made.cells[number], made.data, made.streams[number], learner, CPU)
 
@@ -75,7 +75,7 @@ def test_readers_load_no_torch() -> None:
 def test_signals_made_at_another_rate_are_refused(tmp_path) -> None:
     data = toy_data(dataset="synthetic_ecg", modality="ecg", output_dir=str(tmp_path))
     with pytest.raises(UserError, match=r"set modality\.sample_rate=100"):
-        Grid(RunConfig.parse(data))
+        Cells(RunConfig.parse(data))
 
 
 def test_weights_that_two_modules_share_are_saved(tmp_path, monkeypatch) -> None:

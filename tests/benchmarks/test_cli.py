@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import commands
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench import command
+from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import load_config
 from benchmarks.config.settings import find_config
 from continual.learners import LEARNERS
@@ -71,15 +71,18 @@ def test_every_command_shows_examples_that_work(medley, monkeypatch, command: st
     assert found
     called = []
     places = {
-        "commands": ("run_bench", "run_report", "print_datasets", "describe", "check", "get"),
-        "align_commands": ("run_align", "run_zeroshot"),
-        "config_commands": ("show", "print_schema"),
+        "bench.command": ("run_bench",),
+        "align.command": ("run_align",),
+        "zeroshot.command": ("run_zeroshot",),
+        "report": ("run_report",),
+        "datasets": ("print_datasets", "describe", "check", "get"),
+        "config": ("show", "print_schema"),
     }
     for module, names in places.items():
         for name in names:
-            place = f"benchmarks.{module}.{name}"
+            place = f"benchmarks.commands.{module}.{name}"
             monkeypatch.setattr(place, lambda *a, **k: called.append(a))
-    monkeypatch.setattr("benchmarks.doctor.run_doctor", lambda: called.append(()) or True)
+    monkeypatch.setattr("benchmarks.commands.doctor.run_doctor", lambda: called.append(()) or True)
     for example in found:
         words = shlex.split(example.partition(" > ")[0])
         assert words[: 1 + len(command.split())] == ["medley", *command.split()]
@@ -105,7 +108,7 @@ def test_a_fault_of_ours_keeps_its_traceback(medley, monkeypatch, kind) -> None:
     def broken(*args: object, **options: object) -> None:
         raise kind("a fault")
 
-    monkeypatch.setattr(commands, "run_bench", broken)
+    monkeypatch.setattr(command, "run_bench", broken)
     with pytest.raises(kind, match="a fault") as caught:
         medley("bench", "tiny.yaml")
     assert caught.traceback[-1].name == "broken"
@@ -115,7 +118,7 @@ def test_an_interrupted_command_says_how_to_go_on(medley, monkeypatch) -> None:
     def stopped(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "run_bench", stopped)
+    monkeypatch.setattr(command, "run_bench", stopped)
     outcome = medley("bench", "tiny.yaml")
     assert outcome.code == 130
     assert outcome.err == "interrupted; the same command continues where it stopped\n"

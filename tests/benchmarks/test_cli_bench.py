@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import load_config
 from tests.toy import toy_data
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import load_config, validate
 from benchmarks.config.settings import (
     apply_override,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import commands
+from benchmarks.commands import datasets as commands
 from multimodal import transfers
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.fsdd import FsddConfig

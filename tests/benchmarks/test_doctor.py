@@ -11,8 +11,8 @@ import time
 import pytest
 from rich.console import Console
 
-from benchmarks import doctor
-from benchmarks.doctor import EXTRAS, Finding, examine, run_doctor, torch_words
+from benchmarks.commands import doctor
+from benchmarks.commands.doctor import EXTRAS, Finding, examine, run_doctor, torch_words
 
 COMPANIONS = ("torchaudio", "torchvision")
 

@@ -10,11 +10,9 @@ import pytest
 import yaml
 from torch import nn
 
-from benchmarks.align_config import CONFIGS
-from benchmarks.bench_config import RunConfig
-from benchmarks.config.base import CommandConfig
-from benchmarks.config.loading import load_config, validate
-from benchmarks.grid import Grid
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.config.loading import command_configs, load_config, validate
 from benchmarks.runs.data import open_data, read_manifest
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import cache_key
@@ -39,9 +37,8 @@ OLD_HASH = "61ab93d301e0"
 @pytest.mark.parametrize("name", HASHES)
 def test_hashes_of_shipped_configs_stay(name: str) -> None:
     command = {"demo": "bench"}.get(name.partition("/")[0], name.partition("/")[0])
-    config = load_config(Path(name), model=CONFIGS[command])
-    cells: list[CommandConfig] = getattr(config, "cells", lambda: [config])()
-    assert cells[0].hash == HASHES[name]
+    config = load_config(Path(name), model=command_configs()[command])
+    assert (config.cells() or [config])[0].hash == HASHES[name]
 
 
 def test_keys_of_cached_embeddings_stay() -> None:
@@ -64,7 +61,7 @@ def test_a_run_that_an_earlier_version_began_goes_on(tmp_path) -> None:
     data = yaml.safe_load((folder / "config.yaml").read_text())
     config = validate(RunConfig, {**data, "output_dir": str(tmp_path)}, source="old")
     assert config.folder == folder
-    result = Grid(config).run_cell(0)
+    result = Cells(config).run_cell(0)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = {line["step"]: line["metrics"]["loss"] for line in lines if "loss" in line["metrics"]}
     # What the earlier version came to without being killed.

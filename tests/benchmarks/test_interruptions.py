@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import grid as grid_module
-from benchmarks.bench_config import RunConfig
-from benchmarks.commands import run_folders, run_report
+from benchmarks.commands.bench import cells as grid_module
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.report import run_folders, run_report
 from benchmarks.config.loading import validate
-from benchmarks.grid import Grid
 from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from tests.toy import toy_data
 
 
-def make(tmp_path: Path, *, fresh: bool = False, **changes: object) -> Grid:
+def make(tmp_path: Path, *, fresh: bool = False, **changes: object) -> Cells:
     data = toy_data(output_dir=str(tmp_path), **changes)
-    return Grid(validate(RunConfig, data, source="toy"), fresh=fresh)
+    return Cells(validate(RunConfig, data, source="toy"), fresh=fresh)
 
 
 def test_a_store_lost_between_cells_stops_no_run(tmp_path, monkeypatch, capsys) -> None:

@@ -12,10 +12,10 @@ import pytest
 import wfdb
 from PIL import Image
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import validate
 from benchmarks.config.settings import read_yaml
-from benchmarks.grid import Grid
 from multimodal.datasets.chexpert import LABELS
 from multimodal.datasets.findings import COMPETITION
 from multimodal.datasets.nih_cxr14 import FINDINGS
@@ -123,7 +123,7 @@ def test_a_shipped_config_runs_on_its_layout(write: Callable[[Path], None], tmp_
     }
     if write is not ptbxl:
         changes["modality"] = {"name": "xray", "size": 32}
-    grid = Grid(validate(RunConfig, {**data, **changes}, source=str(path)))
+    grid = Cells(validate(RunConfig, {**data, **changes}, source=str(path)))
     experiences = data["scenario"]["num_experiences"]
     if write is chexpert:
         assert np.isnan(grid.manifest.targets).any()

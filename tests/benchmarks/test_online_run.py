@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import validate
-from benchmarks.grid import Grid
 from benchmarks.reports.page import write_html
 from benchmarks.reports.tables import summarise
 from benchmarks.reports.terminal import print_table
@@ -22,9 +22,9 @@ from tests.toy import toy_data
 STREAM = {"name": "si_blurry", "num_tasks": 2, "online_iter": 2, "eval_period": 7}
 
 
-def make(tmp_path: Path, **changes: Any) -> Grid:
+def make(tmp_path: Path, **changes: Any) -> Cells:
     data = toy_data(scenario=STREAM, output_dir=str(tmp_path))
-    return Grid(validate(RunConfig, {**data, **changes}, source="toy"))
+    return Cells(validate(RunConfig, {**data, **changes}, source="toy"))
 
 
 def numbers(folder: Path) -> tuple[dict[str, Any], list[Any]]:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import validate
-from benchmarks.grid import Grid
 from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from tests.toy import toy_data
@@ -25,9 +25,9 @@ from tests.toy import toy_data
 REPOSITORY = Path(__file__).parents[2]
 
 
-def make(tmp_path: Path, **changes: object) -> Grid:
+def make(tmp_path: Path, **changes: object) -> Cells:
     data = toy_data(output_dir=str(tmp_path), **changes)
-    return Grid(validate(RunConfig, data, source="toy"))
+    return Cells(validate(RunConfig, data, source="toy"))
 
 
 def numbers(folder: Path) -> tuple[dict[str, Any], list[Any]]:
@@ -141,18 +141,18 @@ def test_kill_9_in_the_third_experience_then_the_same_command(tmp_path) -> None:
     program = textwrap.dedent("""
         import os, signal, sys
         import tests.toy
-        from benchmarks import run
+        from benchmarks.commands.bench import epochs_run as run
         from benchmarks.cli import main
 
         stop = int(sys.argv.pop(1))
-        after_step = run.Run.after_step
+        after_step = run.EpochsRun.after_step
 
         def kill(self, strategy):
             after_step(self, strategy)
             if strategy.position.total_steps == stop:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        run.Run.after_step = kill
+        run.EpochsRun.after_step = kill
         main()
     """)
 
@@ -264,7 +264,7 @@ def test_fsdd_learns_and_forgets(tmp_path, real_data) -> None:
         "learners=[finetune, {name: joint, epochs: 2}]",
     ]
     start = time.perf_counter()
-    grid = Grid(
+    grid = Cells(
         load_config(
             REPOSITORY / "configs/bench/fsdd_class_incremental.yaml", overrides, model=RunConfig
         )

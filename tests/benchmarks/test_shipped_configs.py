@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks.align_commands import run_align, run_zeroshot
-from benchmarks.align_config import AlignConfig, ZeroShotConfig
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.align.command import run_align
+from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.zeroshot.command import run_zeroshot
+from benchmarks.commands.zeroshot.config import ZeroShotConfig
+from benchmarks.commands.zeroshot.models import MODELS
 from benchmarks.config.loading import validate
 from benchmarks.config.settings import read_yaml
-from benchmarks.grid import Grid
 from benchmarks.results.files import find_results
-from benchmarks.zeroshot_models import MODELS
 from tests.toy import ToyConfig
 
 FOLDER = Path(__file__).parents[2] / "configs"
@@ -59,7 +61,7 @@ def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
         changes["warm_up"] = {"dataset": toy.dump(), "epochs": 1}
     if config.scenario.registered_name == "si_blurry":
         changes["scenario"] = {**data["scenario"], "num_tasks": 2, "eval_period": 2}
-    grid = Grid(validate(RunConfig, {**data, **changes}, source=str(path)))
+    grid = Cells(validate(RunConfig, {**data, **changes}, source=str(path)))
     for number, cell in enumerate(grid.cells):
         result = grid.run_cell(number)
         assert result.quick

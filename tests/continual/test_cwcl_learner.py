@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import validate
-from benchmarks.grid import Grid
 from benchmarks.runs.data import Data
 from continual.classifier import Classifier
 from continual.evaluation import Evaluator
@@ -226,10 +226,12 @@ def test_a_run_reports_zero_shot_and_resumes_exactly(files, tmp_path, monkeypatc
     scenario = {"name": "class_incremental", "num_experiences": 2}
     dataset = {"name": "toy", "num_classes": 6}
 
-    def grid(folder: str) -> Grid:
+    def grid(folder: str) -> Cells:
         held = {**scenario, "held_out": ["tone_4", "tone_5"]}
         data = toy_data(learners=[learner], scenario=held, dataset=dataset)
-        return Grid(validate(RunConfig, {**data, "output_dir": str(tmp_path / folder)}, source="x"))
+        return Cells(
+            validate(RunConfig, {**data, "output_dir": str(tmp_path / folder)}, source="x")
+        )
 
     whole = grid("whole").run_cell(0)
     assert len(whole.metrics["future_zero_shot_by_experience"]) == 3

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from benchmarks.bench_config import RunConfig
-from benchmarks.bench_learner import build_learner
-from benchmarks.grid import Grid
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.bench.learner import build_learner
 from benchmarks.runs.data import open_data
 from continual.evaluation import Evaluator
 from continual.multi_label import auroc, average_precision, macro
@@ -125,7 +125,7 @@ def test_an_experience_without_a_class_that_can_be_scored_is_refused() -> None:
 
 
 def test_the_learner_gets_targets_and_hears_of_exposed_classes_only() -> None:
-    grid = Grid(RunConfig.parse(toy_data(dataset="toy_chords", learners=["finetune"])))
+    grid = Cells(RunConfig.parse(toy_data(dataset="toy_chords", learners=["finetune"])))
     stream, config = grid.streams[0], grid.cells[0]
     learner = build_learner(config, grid.data, torch.device("cpu"))
     batch = grid.data.signals.gather(stream.experiences[0].train)
@@ -142,7 +142,7 @@ def test_the_learner_gets_targets_and_hears_of_exposed_classes_only() -> None:
 def test_a_multi_label_run_has_auroc_metrics(learner: str, tmp_path) -> None:
     data = toy_data(dataset="toy_chords", learners=[learner], output_dir=str(tmp_path))
     data["training"] = {**data["training"], "epochs": 25, "learning_rate": 3e-3}  # type: ignore[dict-item]
-    metrics = Grid(RunConfig.parse(data)).run_cell(0).metrics
+    metrics = Cells(RunConfig.parse(data)).run_cell(0).metrics
     assert "accuracy_matrix" not in metrics
     assert "confusion_matrix" not in metrics
     assert len(metrics["auroc_matrix"]) == (1 if learner == "joint" else 2)
@@ -161,7 +161,7 @@ def test_a_multi_label_run_has_auroc_metrics(learner: str, tmp_path) -> None:
 def test_er_ace_refuses_multi_label_data(tmp_path) -> None:
     data = toy_data(dataset="toy_chords", learners=["er_ace"], output_dir=str(tmp_path))
     with pytest.raises(UserError, match="er_ace"):
-        Grid(RunConfig.parse(data))
+        Cells(RunConfig.parse(data))
 
 
 def test_a_test_set_scores_its_own_classes(tmp_path) -> None:
@@ -214,7 +214,7 @@ def test_a_memory_that_is_too_small_for_herding_is_refused_at_the_start(tmp_path
     learner = {"name": "replay", "policy": "herding", "memory_size": 4}
     data = toy_data(dataset="toy_chords", learners=[learner], output_dir=str(tmp_path))
     with pytest.raises(UserError, match="memory_size=4"):
-        Grid(RunConfig.parse(data))
+        Cells(RunConfig.parse(data))
 
 
 def test_scores_that_are_no_numbers_name_the_setting(tmp_path) -> None:

@@ -252,12 +252,12 @@ def test_a_linear_probe_on_raw_samples_stays_below_60_percent() -> None:
 
 @pytest.mark.slow
 def test_joint_training_learns_it(tmp_path: Path) -> None:
-    from benchmarks.bench_config import RunConfig
+    from benchmarks.commands.bench.cells import Cells
+    from benchmarks.commands.bench.config import RunConfig
     from benchmarks.config.loading import load_config
-    from benchmarks.grid import Grid
 
     changes = ["learners=[{name: joint, epochs: 10}]", "seeds=[1]", "tracking.store=none"]
-    grid = Grid(
+    grid = Cells(
         load_config(
             CONFIG, [*changes, "training.threads=1", f"output_dir={tmp_path}"], model=RunConfig
         )

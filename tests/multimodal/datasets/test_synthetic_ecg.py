@@ -173,16 +173,16 @@ def test_a_linear_probe_on_raw_samples_stays_below_60_percent() -> None:
 
 @pytest.mark.slow
 def test_joint_training_reaches_90_percent(tmp_path: Path) -> None:
-    from benchmarks.bench_config import RunConfig
+    from benchmarks.commands.bench.cells import Cells
+    from benchmarks.commands.bench.config import RunConfig
     from benchmarks.config.loading import load_config
-    from benchmarks.grid import Grid
 
     changes = ("learners=[{name: joint, epochs: 10}]", "seeds=[1]", "training.threads=1")
     places = ("tracking.store=none", f"output_dir={tmp_path}")
     config = load_config(
         Path("bench/synthetic_ecg_class_incremental"), (*changes, *places), model=RunConfig
     )
-    assert Grid(config).run_cell(0).metrics["last_accuracy"] >= 0.9
+    assert Cells(config).run_cell(0).metrics["last_accuracy"] >= 0.9
 
 
 @pytest.mark.parametrize("fields", [{"num_classes": 1}, {"num_classes": 16}, {"seed": -1}])

@@ -11,26 +11,19 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from benchmarks.bench_config import RunConfig
-from benchmarks.bench_result import online_metrics
-from benchmarks.cell_run import CellRun
+from benchmarks.commands.bench.result import online_metrics
+from benchmarks.commands.bench.stream_run import StreamRun
 from benchmarks.results.result import write_atomically
 from continual.anytime import Anytime
-from continual.learners import Learner
-from continual.learners.slda import AnalyticLearner
 from continual.online import OnlineStrategy
 from continual.online_metrics import AnytimePoint, AurocPoint
-from continual.scenarios import Stream
 from continual.scenarios.si_blurry import realised
 from continual.strategy import LearnerStrategy
-from multimodal.errors import UserError
 
 STREAM_FILE = "stream.json"
 
 
-class OnlineRun(CellRun):
+class OnlineRun(StreamRun):
     """A cell whose stream is met once, in stream batches of ``training.batch_size``."""
 
     def first_records(self) -> dict[str, Any]:
@@ -102,31 +95,7 @@ class AtOnceRun(OnlineRun):
         return LearnerStrategy(train_epochs=self.epochs, **parts)
 
     def after_step(self, strategy: LearnerStrategy) -> None:
-        CellRun.after_step(self, strategy)
+        StreamRun.after_step(self, strategy)
 
     def _point(self) -> AnytimePoint | AurocPoint:
         return self.anytime.point(self.anytime.length)
-
-
-def refuse_misfits(config: RunConfig, stream: Stream, learner: Learner) -> None:
-    """UserError if a cell's learner cannot be used on a stream, an online one above all."""
-    name, manifest = config.learners[0].registered_name, stream.manifest
-    rows = np.concatenate([e.train for e in stream.experiences])
-    analytic = isinstance(learner, AnalyticLearner) and manifest.multi_label
-    if analytic and np.isnan(manifest.targets[rows]).any():
-        raise UserError(
-            f"learner {name!r}: some labels of dataset {manifest.name!r} are unknown, and a "
-            "regression needs all of them; leave it out, or use er or linear_probe."
-        )
-    if stream.online is None:
-        return
-    if learner.online == "no":
-        raise UserError(
-            f"learner {name!r} comes back to recordings after an experience, but an online stream "
-            "shows each of them once; use er, finetune or another online learner."
-        )
-    if learner.online == "yes" and getattr(config.learners[0], "epochs", None) is not None:
-        raise UserError(
-            f"learner {name!r}: epochs has no meaning in an online stream, which is read once; "
-            "set scenario.online_iter, the optimiser steps of a stream batch."
-        )

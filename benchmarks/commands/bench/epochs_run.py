@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.bench_result import result_metrics, score_name
-from benchmarks.cell_run import CellRun
+from benchmarks.commands.bench.result import result_metrics, score_name
+from benchmarks.commands.bench.stream_run import StreamRun
 from continual.strategy import LearnerStrategy, Position
 
 
-class Run(CellRun):
+class EpochsRun(StreamRun):
     """A cell whose stream is met experience by experience."""
 
     def first_records(self) -> dict[str, Any]:

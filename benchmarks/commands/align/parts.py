@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from benchmarks.align_config import AlignConfig
+from benchmarks.commands.align.config import AlignConfig
 from benchmarks.runs.data import Data, cache_folder
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import EmbeddingCache

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from benchmarks.bench_config import RunConfig
-from benchmarks.bench_learner import build_learner
-from benchmarks.cell_run import CellRun, Observer
-from benchmarks.online_run import AtOnceRun, OnlineRun, refuse_misfits
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.bench.epochs_run import EpochsRun
+from benchmarks.commands.bench.learner import build_learner
+from benchmarks.commands.bench.online_run import AtOnceRun, OnlineRun
+from benchmarks.commands.bench.stream_run import Observer, StreamRun
+from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
-from benchmarks.run import Run
 from benchmarks.runs.data import open_data, read_manifest
 from benchmarks.runs.finished import complete
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.workspace import check_same_run, check_writable, clear
 from benchmarks.tracking.store import check_store
 from benchmarks.tracking.tracker import make_tracker
-from benchmarks.warm_up import warm_up_config, warmed_weights
+from continual.learners import Learner
+from continual.learners.slda import AnalyticLearner
 from continual.scenarios import Stream
 from multimodal.errors import UserError
 from multimodal.signals import SignalCache
@@ -28,7 +32,7 @@ from multimodal.signals import SignalCache
 QUICK_EXPERIENCES = 2
 
 
-class Grid:
+class Cells:
     """The cells of one config, checked and ready.
 
     Making it reads annotations and decodes signals, and raises UserError for everything about
@@ -47,9 +51,9 @@ class Grid:
             self.streams = [shorten(stream) for stream in self.streams]
         self.data = open_data(config, self.manifest)
         self.done = [None if fresh else self._finished(cell) for cell in self.cells]
-        self.warm_up: Grid | None = None
+        self.warm_up: Cells | None = None
         if config.warm_up is not None and None in self.done:
-            self.warm_up = Grid(warm_up_config(config))
+            self.warm_up = Cells(warm_up_config(config))
         self.kinds = [self._kind(i) if done is None else None for i, done in enumerate(self.done)]
         check_store(config.tracking, Path(config.output_dir))
         self._decode()
@@ -72,7 +76,7 @@ class Grid:
             complete(cell.folder, done)
             return done
         if self.warm_up is not None and not self.data.warmed:
-            self.data.warmed.update(warmed_weights(self.warm_up, observer))
+            self.data.warmed.update(self._warmed(self.warm_up, observer))
         tracker = make_tracker(
             cell.tracking,
             experiment=cell.experiment,
@@ -84,13 +88,23 @@ class Grid:
         assert kind is not None
         return kind(cell, self.data, stream, tracker=tracker, observer=observer).execute()
 
-    def _kind(self, number: int) -> type[CellRun]:
+    def _warmed(self, warm_up: Cells, observer: Any) -> dict[str, Tensor]:
+        """Weights of the warm-up run, which is trained now if that was not done before."""
+        title = getattr(observer, "title", "")
+        if observer is not None:
+            observer.title = f"{title}, warm-up on {warm_up.manifest.name}"
+        warm_up.run_cell(0, observer)
+        if observer is not None:
+            observer.title = title
+        return warmed_weights(warm_up.cells[0].folder)
+
+    def _kind(self, number: int) -> type[StreamRun]:
         """What runs a cell; UserError if its learner does not fit its encoder or its stream."""
         cell, stream = self.cells[number], self.streams[number]
         learner = build_learner(cell, self.data, pick_device("cpu"))
         refuse_misfits(cell, stream, learner)
         if stream.online is None:
-            return Run
+            return EpochsRun
         return AtOnceRun if learner.online == "at_once" else OnlineRun
 
     def _finished(self, cell: RunConfig) -> Result | None:
@@ -138,3 +152,27 @@ def usable(stream: Stream, signals: SignalCache) -> Stream:
     if held is not None:
         held = replace(held, test=signals.usable(held.test))
     return replace(stream, experiences=kept, held_out=held)
+
+
+def refuse_misfits(config: RunConfig, stream: Stream, learner: Learner) -> None:
+    """UserError if a cell's learner cannot be used on a stream, an online one above all."""
+    name, manifest = config.learners[0].registered_name, stream.manifest
+    rows = np.concatenate([e.train for e in stream.experiences])
+    analytic = isinstance(learner, AnalyticLearner) and manifest.multi_label
+    if analytic and np.isnan(manifest.targets[rows]).any():
+        raise UserError(
+            f"learner {name!r}: some labels of dataset {manifest.name!r} are unknown, and a "
+            "regression needs all of them; leave it out, or use er or linear_probe."
+        )
+    if stream.online is None:
+        return
+    if learner.online == "no":
+        raise UserError(
+            f"learner {name!r} comes back to recordings after an experience, but an online stream "
+            "shows each of them once; use er, finetune or another online learner."
+        )
+    if learner.online == "yes" and getattr(config.learners[0], "epochs", None) is not None:
+        raise UserError(
+            f"learner {name!r}: epochs has no meaning in an online stream, which is read once; "
+            "set scenario.online_iter, the optimiser steps of a stream batch."
+        )

@@ -16,7 +16,8 @@ import torch
 import yaml
 from rich.progress import Progress
 
-from benchmarks.align_config import ZeroShotConfig
+from benchmarks.commands.zeroshot.config import ZeroShotConfig
+from benchmarks.commands.zeroshot.models import ModelConfig, OpenModel
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.files import load_result
@@ -27,7 +28,6 @@ from benchmarks.runs.facts import align_facts, public, row_pins, text_pins
 from benchmarks.runs.workspace import check_same_run, check_writable, clear, run_lock
 from benchmarks.tracking.store import check_store
 from benchmarks.tracking.tracker import make_tracker
-from benchmarks.zeroshot_models import ModelConfig, OpenModel
 from multimodal.alignment import embed_rows
 from multimodal.batch import Batch
 from multimodal.datasets import DatasetConfig
@@ -41,7 +41,7 @@ QUICK_RECORDINGS = 200
 ZERO_SHOT = "zero_shot"
 
 
-class ZeroShotGrid:
+class ZeroShotCells:
     """One cell a model, checked; making it opens no signal. UserError for all that can be known."""
 
     def __init__(self, config: ZeroShotConfig, *, fresh: bool = False) -> None:

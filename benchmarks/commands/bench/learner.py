@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from benchmarks.bench_config import RunConfig, TrainingConfig
+from benchmarks.commands.bench.config import RunConfig, TrainingConfig
 from benchmarks.runs.data import Data, cache_folder
 from continual.classifier import Classifier
 from continual.learners import Learner, LearnerContext

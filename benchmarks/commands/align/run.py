@@ -16,9 +16,15 @@ import numpy as np
 import torch
 import yaml
 
-from benchmarks.align_config import AlignConfig
-from benchmarks.align_parts import MODEL_FILE, build_model, caption_texts, signal_source, text_notes
-from benchmarks.align_result import align_result, align_tags
+from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.align.parts import (
+    MODEL_FILE,
+    build_model,
+    caption_texts,
+    signal_source,
+    text_notes,
+)
+from benchmarks.commands.align.result import align_result, align_tags
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.journal import Journal

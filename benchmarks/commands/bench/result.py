@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.bench_config import RunConfig
+from benchmarks.commands.bench.config import RunConfig
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.data import Data

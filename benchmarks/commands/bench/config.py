@@ -1,8 +1,4 @@
-"""The config of ``medley bench``.
-
-A config that lists several learners or seeds is a small grid; ``cells`` splits it into configs
-of one learner and one seed.
-"""
+"""The config of ``medley bench``."""
 
 from __future__ import annotations
 
@@ -55,6 +51,7 @@ class RunConfig(SignalConfig):
     """
 
     command: ClassVar[str] = "bench"
+    marker: ClassVar[str] = "learners"
 
     scenario: Annotated[Config, SCENARIOS.choice]
     learners: tuple[Annotated[Config, LEARNERS.choice], ...]
@@ -65,11 +62,3 @@ class RunConfig(SignalConfig):
     @classmethod
     def _some_and_no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return refuse_repeats(values)
-
-    def cells(self) -> list[RunConfig]:
-        """One config for each learner and seed, in the order of a table."""
-        return [
-            self.model_copy(update={"learners": (learner,), "seeds": (seed,)})
-            for learner in self.learners
-            for seed in self.seeds
-        ]

@@ -1,4 +1,4 @@
-"""What ``medley align`` and ``medley zeroshot`` do."""
+"""What ``medley align`` does."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
-from benchmarks.align import AlignRun
-from benchmarks.align_config import AlignConfig, ZeroShotConfig
-from benchmarks.align_parts import build_model
+from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.align.parts import build_model
+from benchmarks.commands.align.run import AlignRun
 from benchmarks.config.base import TrackingConfig
 from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table, print_wordings
@@ -23,7 +22,6 @@ from benchmarks.runs.terminal import FitObserver, print_places
 from benchmarks.runs.workspace import check_same_run, check_writable, clear
 from benchmarks.tracking.store import check_store
 from benchmarks.tracking.tracker import make_tracker
-from benchmarks.zeroshot import ZeroShotGrid
 from multimodal.processes import is_first, start_processes
 
 
@@ -96,17 +94,3 @@ def _run_cell(
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     told.update(run.notes())
     return result
-
-
-def run_zeroshot(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
-    """Evaluate every model of a config; print the table, the wordings, and where to look."""
-    config = load_config(path, overrides, model=ZeroShotConfig)
-    console, out = Console(stderr=True), Console()
-    grid = ZeroShotGrid(config, fresh=fresh)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        results = [grid.run_cell(number, progress) for number in range(len(grid.cells))]
-    for warning in dict.fromkeys(w for r in results for w in r.evaluation.get("warnings", [])):
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    print_table(results, out)
-    print_wordings(results, out)
-    print_places(config, out)

@@ -9,16 +9,14 @@ modality, encoder and warm-up settings share it. Only the encoder's weights are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
+from benchmarks.commands.bench.config import RunConfig
 from multimodal.errors import UserError
-
-if TYPE_CHECKING:
-    from benchmarks.bench_config import RunConfig
-    from benchmarks.grid import Grid
 
 EXPERIMENT = "warm_up"
 PARTS = ("front_end.", "encoder.")
@@ -26,8 +24,6 @@ PARTS = ("front_end.", "encoder.")
 
 def warm_up_config(config: RunConfig) -> RunConfig:
     """The run that makes the encoder's weights."""
-    from benchmarks.bench_config import RunConfig
-
     settings = config.warm_up
     assert settings is not None
     encoder = config.encoder.dump()
@@ -55,18 +51,8 @@ def warm_up_config(config: RunConfig) -> RunConfig:
     return RunConfig.parse({**data, **{name: getattr(config, name) for name in shared}})
 
 
-def warmed_weights(grid: Grid, observer: Any = None) -> dict[str, Tensor]:
-    """Weights of front end and encoder, from the grid of ``warm_up_config``.
-
-    They are trained now if that was not done before.
-    """
-    title = getattr(observer, "title", "")
-    if observer is not None:
-        observer.title = f"{title}, warm-up on {grid.manifest.name}"
-    grid.run_cell(0, observer)
-    if observer is not None:
-        observer.title = title
-    folder = grid.cells[0].folder
+def warmed_weights(folder: Path) -> dict[str, Tensor]:
+    """Of front end and encoder, from the folder of the finished run of ``warm_up_config``."""
     files = sorted((folder / "models").glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder}/models: the encoder's weights are gone; delete {folder}.")

@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 import yaml
 
-from benchmarks.bench_config import RunConfig
-from benchmarks.bench_learner import batch_source, build_learner, build_optimizer
-from benchmarks.bench_result import make_result, score_name
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.bench.learner import batch_source, build_learner, build_optimizer
+from benchmarks.commands.bench.result import make_result, score_name
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import Result, write_atomically
@@ -45,7 +45,7 @@ class Observer(Protocol):
     ) -> None: ...
 
 
-class CellRun:
+class StreamRun:
     """One cell in progress. ``stream``: as drawn for the cell, of usable recordings only.
 
     A subclass makes the strategy, trains and evaluates, and makes the metrics of the result.

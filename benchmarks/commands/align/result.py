@@ -1,10 +1,10 @@
-"""What an alignment run, or a zero-shot evaluation, leaves behind."""
+"""What an alignment run leaves behind."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.align_config import AlignConfig
+from benchmarks.commands.align.config import AlignConfig
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.data import Data

@@ -1,4 +1,4 @@
-"""The configs of ``medley align`` and ``medley zeroshot``."""
+"""The config of ``medley align``, and of prompts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from benchmarks.bench_config import RunConfig
-from benchmarks.config.base import CommandConfig, SignalConfig, refuse_repeats
-from benchmarks.zeroshot_models import MODELS
+from benchmarks.config.base import SignalConfig, refuse_repeats
 from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.fit_config import FitConfig
 from multimodal.objectives import OBJECTIVES
@@ -44,6 +42,7 @@ class AlignConfig(SignalConfig):
     """
 
     command: ClassVar[str] = "align"
+    marker: ClassVar[str] = "objectives"
 
     objectives: tuple[Annotated[Config, OBJECTIVES.choice], ...]
     text: TextTowerConfig = TextTowerConfig()
@@ -59,42 +58,3 @@ class AlignConfig(SignalConfig):
     @classmethod
     def _some_and_no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return refuse_repeats(values)
-
-    def cells(self) -> list[AlignConfig]:
-        """One config for each objective and seed, in the order of a table."""
-        return [
-            self.model_copy(update={"objectives": (objective,), "seeds": (seed,)})
-            for objective in self.objectives
-            for seed in self.seeds
-        ]
-
-
-class ZeroShotConfig(CommandConfig):
-    """Everything ``medley zeroshot`` needs: a model, a dataset and a protocol.
-
-    model: aligned runs of an experiment, or a checkpoint. split: which recordings. classes: the
-    candidates; None: all of the dataset. prompts: as for ``align``; the protocol's, if None.
-    robustness, retrieval, diagnostics: parts of the report. protocol: of audio checkpoints, all
-    that a foreign harness pins (crop, fill, rate, prompts); medley: ours. seed: of bootstraps and
-    of a protocol's random crops. quick: 200 recordings.
-    """
-
-    command: ClassVar[str] = "zeroshot"
-
-    model: Annotated[Config, MODELS.choice]
-    split: Literal["train", "validation", "test", "all"] = "test"
-    classes: tuple[str, ...] | None = None
-    prompts: PromptsConfig | None = None
-    protocol: Literal["medley", "mteb", "laion", "open_clip", "microsoft"] = "medley"
-    robustness: bool = True
-    retrieval: bool = True
-    diagnostics: bool = True
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-
-
-CONFIGS: dict[str, type[CommandConfig]] = {
-    model.command: model for model in (RunConfig, AlignConfig, ZeroShotConfig)
-}

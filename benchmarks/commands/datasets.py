@@ -1,4 +1,4 @@
-"""What the commands of ``cli.py`` do."""
+"""What ``medley datasets`` does."""
 
 from __future__ import annotations
 
@@ -22,98 +22,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.bench_config import RunConfig
-from benchmarks.config.base import DATA_VARIABLE
-from benchmarks.config.loading import load_config, validate
-from benchmarks.config.settings import apply_override, find_configs
-from benchmarks.results.result import RESULT_FILE, Result
-from benchmarks.runs.terminal import print_places
+from benchmarks.config.base import DATA_VARIABLE, CommandConfig
+from benchmarks.config.loading import validate
+from benchmarks.config.settings import apply_override
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.downloads import Download
 from multimodal.errors import UserError, did_you_mean
 from multimodal.modalities import MODALITIES
 from multimodal.registry import Config
-
-
-def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
-    """Run a grid, or those of all configs of a folder; print one table and say where to look."""
-    from benchmarks.grid import Grid
-    from benchmarks.reports.terminal import print_overview, print_table
-    from benchmarks.runs.terminal import TerminalObserver
-    from multimodal.modalities.text import TextAdapter
-
-    console, out = Console(stderr=True), Console()
-    configs = [load_config(file, overrides, model=RunConfig) for file in find_configs(path)]
-    grids = [Grid(config, fresh=fresh) for config in configs]  # all checks come first
-    for grid in grids:
-        if fresh:
-            grid.clear()
-        _print_damaged(grid.data.signals.damaged, console)
-        for note in grid.notes:
-            console.print(f"{grid.manifest.name}: {note}", markup=False, soft_wrap=True)
-        if isinstance(grid.data.adapter, TextAdapter):
-            console.print(f"{grid.manifest.name}: {grid.data.adapter.truncation_report()}")
-    total, results = sum(len(grid.cells) for grid in grids), []
-    with TerminalObserver(console) as observer:
-        for grid in grids:
-            data = f"{grid.manifest.name} " if len(grids) > 1 else ""
-            for number, cell in enumerate(grid.cells):
-                name, seed = cell.learners[0].registered_name, cell.seeds[0]
-                observer.title = f"[{len(results) + 1}/{total}] {data}{name} seed {seed}"
-                results.append(grid.run_cell(number, observer))
-                if grid.done[number] is not None:
-                    console.print(f"{observer.title}: done before, result reused")
-    (print_table if len(grids) == 1 else print_overview)(results, out)
-    for config in {config.experiment: config for config in configs}.values():
-        print_places(config, out)
-
-
-def _print_damaged(damaged: dict[int, str], console: Console) -> None:
-    shown = [*list(damaged.values())[:10], *["..."] * (len(damaged) > 10)]
-    for words in shown:
-        console.print(words, markup=False, soft_wrap=True)
-
-
-def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None) -> None:
-    """Tables and pages of what is found below ``path``, one of each an experiment."""
-    from benchmarks.reports.page import write_html
-    from benchmarks.reports.terminal import print_table
-    from benchmarks.results.files import find_results
-    from benchmarks.tracking.tracker import resend
-
-    out = Console()
-    if resend_runs:
-        # Also runs without a result: interrupted, failed, diverged.
-        for folder in run_folders(path):
-            out.print(resend(folder, uri=uri), markup=False, soft_wrap=True, highlight=False)
-        if not any((folder / RESULT_FILE).is_file() for folder in run_folders(path)):
-            return
-    experiments: dict[Path, list[Result]] = {}
-    for result in find_results(path):
-        experiments.setdefault(result_folder(path, result).parent, []).append(result)
-    for folder, results in experiments.items():
-        print_table(results, out)
-        page = path if (path / RESULT_FILE).is_file() else folder
-        written = write_html(results, page / "report.html")
-        out.print(f"Report: {written}", markup=False, soft_wrap=True, highlight=False)
-
-
-def run_folders(path: Path) -> list[Path]:
-    """Run folders at or below ``path`` with something to send; UserError if there is none."""
-    from benchmarks.tracking.state import TRACKING_FILE
-
-    files = [f for name in (TRACKING_FILE, RESULT_FILE) for f in path.rglob(name)]
-    if not files:
-        raise UserError(f"{path}: no run in it (no {TRACKING_FILE} and no {RESULT_FILE}).")
-    return sorted({file.parent for file in files})
-
-
-def result_folder(path: Path, result: Result) -> Path:
-    """The run folder of a result that was found below ``path``."""
-    for folder in (path, path / result.config_hash, path / result.experiment / result.config_hash):
-        if (folder / RESULT_FILE).is_file():
-            return folder
-    raise UserError(f"{path}: run folder {result.config_hash} was renamed; give it its name back.")
 
 
 def print_datasets() -> None:
@@ -156,15 +72,14 @@ def check(name: str, overrides: Sequence[str], *, root: Path | None, workers: in
     """Check a local copy; UserError (exit code 2) if anything is wrong with it."""
     from multimodal.check import check as check_manifest
 
-    data: dict[str, Any] = {"experiment": "check"}
     dataset: dict[str, Any] = {"name": name}
     for override in overrides:
         apply_override(dataset, override)
     if root is not None:
         dataset["root"] = str(root)
-    data |= {"dataset": dataset, "learners": ["majority"]}
-    data["scenario"] = {"name": "class_incremental", "num_experiences": 1}
-    config = validate(RunConfig, data, source="datasets check")
+    config = validate(
+        CommandConfig, {"experiment": "check", "dataset": dataset}, source="datasets check"
+    )
     assert isinstance(config.dataset, DatasetConfig)
     manifest = config.dataset.build(config.dataset_root())
     rate = {} if manifest.made_rate is None else {"sample_rate": manifest.made_rate}

@@ -1,0 +1,1 @@
+"""``medley align``: a signal encoder is aligned with texts."""

@@ -1,0 +1,63 @@
+"""Finished runs of ``medley align``, opened again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import yaml
+
+from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.align.parts import MODEL_FILE, build_model
+from benchmarks.results.files import load_result
+from benchmarks.results.result import RESULT_FILE
+from multimodal.aligned_files import load_aligned
+from multimodal.errors import UserError
+from multimodal.modalities import Adapter
+from multimodal.towers import Aligned
+
+
+class Reopened(NamedTuple):
+    """A trained model in evaluation mode, with what it was made from."""
+
+    config: AlignConfig
+    adapter: Adapter
+    model: Aligned
+
+
+def finished_runs(folder: Path, run: str | None = None) -> list[str]:
+    """Finished runs in an experiment's folder, in the order in which they were started.
+
+    run: only the one of this name. UserError if there is none.
+    """
+    files = sorted(folder.glob(f"{run or '*'}/{RESULT_FILE}"))
+    found = [(load_result(f).started, f.parent.name) for f in files if _has_model(f.parent)]
+    if not found:
+        raise UserError(
+            f"{folder}: no finished run of `medley align` in it; train one first, such as "
+            "`medley align configs/align/spoken_commands_cwcl.yaml`, or correct "
+            "model.experiment."
+        )
+    return [name for _, name in sorted(found, key=lambda x: x[0])]
+
+
+def reopen(folder: Path, device: torch.device) -> Reopened:
+    """The model of a run's folder; UserError: files that are missing, damaged, or do not fit."""
+    config = _read_config(folder / "config.yaml")
+    adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
+    model = build_model(config, adapter)
+    load_aligned(model, folder / MODEL_FILE)
+    return Reopened(config, adapter, model.to(device).eval())
+
+
+def _has_model(folder: Path) -> bool:
+    return (folder / MODEL_FILE).is_file()
+
+
+def _read_config(path: Path) -> AlignConfig:
+    try:
+        return AlignConfig.parse(yaml.safe_load(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: cannot be read ({words}); train the model again.") from error

@@ -1,0 +1,1 @@
+"""``medley bench``: learners on streams."""

@@ -1,0 +1,52 @@
+"""What ``medley report`` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.results.result import RESULT_FILE, Result
+from multimodal.errors import UserError
+
+
+def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None) -> None:
+    """Tables and pages of what is found below ``path``, one of each an experiment."""
+    from benchmarks.reports.page import write_html
+    from benchmarks.reports.terminal import print_table
+    from benchmarks.results.files import find_results
+    from benchmarks.tracking.tracker import resend
+
+    out = Console()
+    if resend_runs:
+        # Also runs without a result: interrupted, failed, diverged.
+        for folder in run_folders(path):
+            out.print(resend(folder, uri=uri), markup=False, soft_wrap=True, highlight=False)
+        if not any((folder / RESULT_FILE).is_file() for folder in run_folders(path)):
+            return
+    experiments: dict[Path, list[Result]] = {}
+    for result in find_results(path):
+        experiments.setdefault(result_folder(path, result).parent, []).append(result)
+    for folder, results in experiments.items():
+        print_table(results, out)
+        page = path if (path / RESULT_FILE).is_file() else folder
+        written = write_html(results, page / "report.html")
+        out.print(f"Report: {written}", markup=False, soft_wrap=True, highlight=False)
+
+
+def run_folders(path: Path) -> list[Path]:
+    """Run folders at or below ``path`` with something to send; UserError if there is none."""
+    from benchmarks.tracking.state import TRACKING_FILE
+
+    files = [f for name in (TRACKING_FILE, RESULT_FILE) for f in path.rglob(name)]
+    if not files:
+        raise UserError(f"{path}: no run in it (no {TRACKING_FILE} and no {RESULT_FILE}).")
+    return sorted({file.parent for file in files})
+
+
+def result_folder(path: Path, result: Result) -> Path:
+    """The run folder of a result that was found below ``path``."""
+    for folder in (path, path / result.config_hash, path / result.experiment / result.config_hash):
+        if (folder / RESULT_FILE).is_file():
+            return folder
+    raise UserError(f"{path}: run folder {result.config_hash} was renamed; give it its name back.")

@@ -1,0 +1,29 @@
+"""What ``medley zeroshot`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.commands.zeroshot.config import ZeroShotConfig
+from benchmarks.commands.zeroshot.run import ZeroShotCells
+from benchmarks.config.loading import load_config
+from benchmarks.reports.terminal import print_table, print_wordings
+from benchmarks.runs.terminal import print_places
+
+
+def run_zeroshot(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
+    """Evaluate every model of a config; print the table, the wordings, and where to look."""
+    config = load_config(path, overrides, model=ZeroShotConfig)
+    console, out = Console(stderr=True), Console()
+    grid = ZeroShotCells(config, fresh=fresh)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        results = [grid.run_cell(number, progress) for number in range(len(grid.cells))]
+    for warning in dict.fromkeys(w for r in results for w in r.evaluation.get("warnings", [])):
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    print_table(results, out)
+    print_wordings(results, out)
+    print_places(config, out)

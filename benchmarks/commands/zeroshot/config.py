@@ -1,0 +1,39 @@
+"""The config of ``medley zeroshot``."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from benchmarks.commands.align.config import PromptsConfig
+from benchmarks.commands.zeroshot.models import MODELS
+from benchmarks.config.base import CommandConfig
+from multimodal.registry import Config
+
+
+class ZeroShotConfig(CommandConfig):
+    """Everything ``medley zeroshot`` needs: a model, a dataset and a protocol.
+
+    model: aligned runs of an experiment, or a checkpoint. split: which recordings. classes: the
+    candidates; None: all of the dataset. prompts: as for ``align``; the protocol's, if None.
+    robustness, retrieval, diagnostics: parts of the report. protocol: of audio checkpoints, all
+    that a foreign harness pins (crop, fill, rate, prompts); medley: ours. seed: of bootstraps and
+    of a protocol's random crops. quick: 200 recordings.
+    """
+
+    command: ClassVar[str] = "zeroshot"
+    marker: ClassVar[str] = "model"
+
+    model: Annotated[Config, MODELS.choice]
+    split: Literal["train", "validation", "test", "all"] = "test"
+    classes: tuple[str, ...] | None = None
+    prompts: PromptsConfig | None = None
+    protocol: Literal["medley", "mteb", "laion", "open_clip", "microsoft"] = "medley"
+    robustness: bool = True
+    retrieval: bool = True
+    diagnostics: bool = True
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

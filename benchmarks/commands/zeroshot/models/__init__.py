@@ -1,0 +1,54 @@
+"""What ``medley zeroshot`` evaluates: our aligned runs, or a checkpoint with two towers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multimodal.batch import Batch
+from multimodal.evaluation.prompts import Prompts
+from multimodal.evaluation.protocols import Protocol
+from multimodal.modalities import Adapter
+from multimodal.registry import Config, Registry
+
+MODELS = Registry("model", "benchmarks.commands.zeroshot.models")
+EmbedSignals = Callable[[Batch, Sequence[str]], Tensor]
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model ready to embed. label, seed: of its row. modalities: of datasets that it reads.
+
+    embed: batch and the names of its recordings -> (N, D). embed_texts: n texts -> (n, D).
+    prompts: its own, if it was trained with some. facts: what a result pins of it. settings: those
+    that tell rows apart.
+    """
+
+    label: str
+    seed: int
+    adapter: Adapter
+    modalities: tuple[str, ...]
+    embed: EmbedSignals
+    embed_texts: Callable[[Sequence[str]], Tensor]
+    prompts: Prompts | None
+    facts: dict[str, Any]
+    settings: dict[str, Any]
+
+
+class ModelConfig(Config):
+    """Base of the configs of models."""
+
+    def single(self, output_dir: Path) -> list[ModelConfig]:
+        """One config a model; UserError if there is none."""
+        raise NotImplementedError
+
+    def open(
+        self, output_dir: Path, protocol: Protocol, *, device: torch.device, seed: int
+    ) -> OpenModel:
+        """UserError: files that are missing, damaged, or do not fit."""
+        raise NotImplementedError

@@ -1,0 +1,43 @@
+"""Models that ``medley align`` trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from benchmarks.commands.align.reopen import finished_runs, reopen
+from benchmarks.commands.zeroshot.models import MODELS, ModelConfig, OpenModel
+from multimodal.evaluation.protocols import Protocol
+
+
+@MODELS.register("aligned")
+class AlignedModelConfig(ModelConfig):
+    """The finished runs of ``medley align``. experiment: theirs. run: only the one of this hash."""
+
+    experiment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    run: str | None = Field(default=None, pattern="^[0-9a-f]{12}$")
+
+    def single(self, output_dir: Path) -> list[ModelConfig]:
+        names = finished_runs(output_dir / self.experiment, self.run)
+        return [self.model_copy(update={"run": name}) for name in names]
+
+    def open(
+        self, output_dir: Path, protocol: Protocol, *, device: torch.device, seed: int
+    ) -> OpenModel:
+        assert self.run is not None
+        config, adapter, model = reopen(output_dir / self.experiment / self.run, device)
+        modality, objective = config.modality.registered_name, config.objectives[0]
+        settings = {k: v for k, v in config.dump().items() if k in ("encoder", "text", "width")}
+        return OpenModel(
+            label=objective.registered_name,
+            seed=config.seeds[0],
+            adapter=adapter,
+            modalities=(modality,),
+            embed=lambda batch, uids: model.embed_signals(batch),
+            embed_texts=model.embed_texts,
+            prompts=config.prompts.load(modality),
+            facts={"name": f"{self.experiment}/{self.run}", "config": config.dump()},
+            settings={**settings, "objective": objective.dump()},
+        )
