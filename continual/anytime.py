@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from continual import multi_label
 from continual.evaluation import predict, scores_of
 from continual.learners import Learner
 from continual.online_metrics import AnytimePoint, AurocPoint, periodic_counts
 from continual.scenarios import Stream
 from multimodal.batch import Batch
+from multimodal.evaluation import multi_label
 
 
 class Anytime:

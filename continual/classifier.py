@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from multimodal.batch import Batch
 from multimodal.encoders import Encoder
-from multimodal.towers import Reader
+from multimodal.models.towers import Reader
 
 
 class Classifier(Reader):

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from continual import multi_label
 from continual.learners import Learner, Prediction
 from continual.metrics import confusion_matrix, per_class_accuracy
 from continual.scenarios import Experience, Stream
 from multimodal.batch import Batch
 from multimodal.errors import UserError
+from multimodal.evaluation import multi_label
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def get(name: str, files: Sequence[str], *, root: Path | None) -> None:
     UserError (exit code 2) says how to get a dataset that is not open.
     """
     from multimodal import downloads
-    from multimodal.transfers import Fetcher
+    from multimodal.downloads.transfers import Fetcher
 
     config = DATASETS.config(name)
     assert issubclass(config, DatasetConfig)

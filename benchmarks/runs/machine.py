@@ -18,10 +18,13 @@ from multimodal.errors import UserError
 PACKAGES = ("medley", "torch", "torchaudio", "numpy", "avalanche-lib", "transformers", "mlflow")
 
 
-def pick_device(wanted: str) -> torch.device:
-    """``auto`` -> GPU where there is one; UserError if a GPU is asked for and there is none."""
+def pick_device(wanted: str, *, setting: str = "training.device") -> torch.device:
+    """``auto`` -> GPU where there is one; UserError if a GPU is asked for and there is none.
+
+    setting: the user's name of what is wanted.
+    """
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("training.device=cuda: PyTorch sees no GPU here; use auto or cpu.")
+        raise UserError(f"{setting}=cuda: PyTorch sees no GPU here; use auto or cpu.")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)

@@ -21,7 +21,7 @@ from benchmarks.results.result import Result
 
 if TYPE_CHECKING:
     from continual.strategy import LearnerStrategy
-    from multimodal.training import Fit
+    from multimodal.training.fit import Fit
 
 REFRESH_SECONDS = 0.2
 

@@ -27,15 +27,15 @@ from continual.learners import (
     embed,
 )
 from continual.rehearsal import Memory, make_memory
-from multimodal.alignment import Captions
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.evaluation.prompts import load_prompts
+from multimodal.models.captions import Captions
+from multimodal.models.towers import Aligned, TextTowerConfig, Tower
 from multimodal.objectives import OBJECTIVES, Loss
-from multimodal.objectives.alignment import AlignmentConfig, Pairs
-from multimodal.optim import trained_weights
+from multimodal.objectives.pairs import AlignmentConfig, Pairs
 from multimodal.registry import Config
-from multimodal.towers import Aligned, TextTowerConfig, Tower
+from multimodal.weights import trained_weights
 
 
 @LEARNERS.register("cwcl")

@@ -6,11 +6,10 @@ manifest; it opens no signal. ``as_benchmark`` turns a Stream into an Avalanche 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from multimodal.datasets.splits import seeded_split
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 from multimodal.registry import Registry
@@ -85,41 +84,6 @@ class Stream:
         """Ascending classes of the experiences that the given training rows come from."""
         parts = [e for e in self.experiences if np.isin(e.train, rows).any()]
         return tuple(sorted({c for e in parts for c in e.classes}))
-
-
-def hold_out_validation(
-    manifest: Manifest, fraction: float, *, seed: int, by_group: bool = True
-) -> Manifest:
-    """Turn a share of the training recordings into a validation split.
-
-    fraction: in [0, 1); 0, or a dataset with a validation split of its own, changes nothing.
-    Stratified by class; whole groups only, unless ``by_group`` is False. UserError if a class
-    cannot stand on both sides.
-    """
-    if fraction == 0 or len(manifest.indices("validation")):
-        return manifest
-    train = manifest.indices("train")
-    rows, labels = [manifest.recordings[i] for i in train], manifest.labels[train]
-    # Recordings without any label are no class that must stand on both sides.
-    labels = np.where(labels < 0, np.bincount(labels[labels >= 0]).argmax(), labels)
-    try:
-        sides = seeded_split(
-            [r.uid for r in rows],
-            [manifest.class_names[label] for label in labels],
-            groups=[r.group for r in rows] if by_group else None,
-            test_fraction=fraction,
-            seed=seed,
-        )
-    except UserError as error:
-        raise UserError(
-            f"scenario.validation_fraction={fraction}: no validation split can be held out of the "
-            f"training recordings of {manifest.name!r} ({error})"
-        ) from error
-    held = {r.uid for r, side in zip(rows, sides, strict=True) if side == "test"}
-    moved = tuple(replace(r, split="validation") if r.uid in held else r for r in manifest)
-    overlap = manifest.group_overlap or ("" if by_group else "validation is of the same groups")
-    rule = f"{manifest.split_rule}; validation: {fraction} of train, seed {seed}"
-    return replace(manifest, recordings=moved, group_overlap=overlap, split_rule=rule)
 
 
 def check_stream(stream: Stream) -> None:

@@ -16,7 +16,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from continual.scenarios import SCENARIOS, Experience, Stream, hold_out_validation
+from continual.scenarios import SCENARIOS, Experience, Stream
+from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError, did_you_mean
 from multimodal.recordings import Manifest
 from multimodal.registry import Config
@@ -54,7 +55,9 @@ class ClassIncrementalConfig(Config):
 
     def build(self, manifest: Manifest, seed: int) -> Stream:
         """UserError for more experiences than classes, unknown, repeated or forgotten classes."""
-        manifest = hold_out_validation(manifest, self.validation_fraction, seed=seed)
+        manifest = hold_out_validation(
+            manifest, self.validation_fraction, seed=seed, setting="scenario.validation_fraction"
+        )
         order_seed = seed if self.class_order_seed is None else self.class_order_seed
         lists = (
             self._listed(manifest)

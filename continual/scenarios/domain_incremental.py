@@ -7,7 +7,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from continual.scenarios import SCENARIOS, Experience, Stream, hold_out_validation
+from continual.scenarios import SCENARIOS, Experience, Stream
+from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 from multimodal.registry import Config
@@ -28,7 +29,11 @@ class DomainIncrementalConfig(Config):
     def build(self, manifest: Manifest, seed: int) -> Stream:
         """UserError if groups are unknown, listed wrongly, or without training or test part."""
         manifest = hold_out_validation(
-            manifest, self.validation_fraction, seed=seed, by_group=False
+            manifest,
+            self.validation_fraction,
+            seed=seed,
+            by_group=False,
+            setting="scenario.validation_fraction",
         )
         groups = sorted({g for g in manifest.groups if g})
         if not groups:

@@ -6,9 +6,12 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from multimodal.errors import UserError
-from multimodal.recordings import Recording
+from multimodal.recordings import Manifest, Recording
 
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 ATTEMPTS = 50
@@ -161,3 +164,43 @@ def _choose(
         if group not in chosen and needed and leaves_train(group):
             take(group)
     return chosen, [name for name in class_order(list(totals)) if taken[name] == 0]
+
+
+def hold_out_validation(
+    manifest: Manifest,
+    fraction: float,
+    *,
+    seed: int,
+    by_group: bool = True,
+    setting: str = "validation_fraction",
+) -> Manifest:
+    """Turn a share of the training recordings into a validation split.
+
+    fraction: in [0, 1); 0, or a dataset with a validation split of its own, changes nothing.
+    Stratified by class; whole groups only, unless ``by_group`` is False. setting: the user's name
+    of the fraction. UserError if a class cannot stand on both sides.
+    """
+    if fraction == 0 or len(manifest.indices("validation")):
+        return manifest
+    train = manifest.indices("train")
+    rows, labels = [manifest.recordings[i] for i in train], manifest.labels[train]
+    # Recordings without any label are no class that must stand on both sides.
+    labels = np.where(labels < 0, np.bincount(labels[labels >= 0]).argmax(), labels)
+    try:
+        sides = seeded_split(
+            [r.uid for r in rows],
+            [manifest.class_names[label] for label in labels],
+            groups=[r.group for r in rows] if by_group else None,
+            test_fraction=fraction,
+            seed=seed,
+        )
+    except UserError as error:
+        raise UserError(
+            f"{setting}={fraction}: no validation split can be held out of the "
+            f"training recordings of {manifest.name!r} ({error})"
+        ) from error
+    held = {r.uid for r, side in zip(rows, sides, strict=True) if side == "test"}
+    moved = tuple(replace(r, split="validation") if r.uid in held else r for r in manifest)
+    overlap = manifest.group_overlap or ("" if by_group else "validation is of the same groups")
+    rule = f"{manifest.split_rule}; validation: {fraction} of train, seed {seed}"
+    return replace(manifest, recordings=moved, group_overlap=overlap, split_rule=rule)

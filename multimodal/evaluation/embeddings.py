@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from multimodal.batch import Batch
 from multimodal.errors import UserError
 
 Embeddings = np.ndarray | Tensor
@@ -89,3 +90,20 @@ def class_ids(labels: Labels, count: int, num_classes: int) -> np.ndarray:
             f"label {outside[0]} is outside the {num_classes} classes; give every class a name."
         )
     return ids.astype(np.int64)
+
+
+@torch.no_grad()
+def embed_rows(
+    embed: Callable[[Batch], Tensor],
+    gather: Callable[[np.ndarray], Batch],
+    rows: np.ndarray,
+    *,
+    device: torch.device,
+    batch_size: int,
+) -> Tensor:
+    """(N, D) float32 on the CPU, in the order of ``rows``; the model is in evaluation mode."""
+    parts = [
+        embed(gather(rows[start : start + batch_size]).to(device)).float().cpu()
+        for start in range(0, len(rows), batch_size)
+    ]
+    return torch.cat(parts)

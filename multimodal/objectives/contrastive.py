@@ -4,19 +4,24 @@ Common to all: a and b are (N, D), in pairs by row, of any length (they are norm
 any float type (computed in float32, float64 stays, also under autocast). scale: scalar tensor > 0
 that multiplies the cosines, 1 / temperature. gather: the batch is that of all processes; each then
 averages over its own rows, so that data-parallel averaging gives the gradient of the mean over the
-whole batch (``gather.py``). tile: None, or the side of the tiles in which the (N, N) matrix is
-worked through without being held (``tiled.py``). Values in nats. Terms of a process are of its own
-rows. ValueError if shapes do not fit, an option is out of range, or the processes' batches differ.
+whole batch (``tools/gather.py``). tile: None, or the side of the tiles in which the (N, N) matrix
+is worked through without being held (``tools/tiled.py``). Values in nats. Terms of a process are of
+its own rows. ValueError if shapes do not fit, an option is out of range, or the processes' batches
+differ.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from multimodal.objectives import Loss
-from multimodal.objectives.gather import (
+from multimodal.objectives import OBJECTIVES, Loss
+from multimodal.objectives.pairs import AlignmentConfig, Pairs
+from multimodal.objectives.tools.gather import (
     first_row,
     gather_rows,
     mean_over_processes,
@@ -27,7 +32,42 @@ from multimodal.objectives.gather import (
     unit,
     unit_pair,
 )
-from multimodal.objectives.tiled import Targets, choose, judge, own_pairs
+from multimodal.objectives.tools.tiled import Targets, choose, judge, own_pairs
+
+
+@OBJECTIVES.register("clip")
+class ClipConfig(AlignmentConfig):
+    """Symmetric InfoNCE with a learned temperature (Radford et al. 2021, arXiv:2103.00020)."""
+
+    def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
+        ids = pairs.ids if self.mask_duplicates else None
+        return info_nce(
+            pairs.signals, pairs.texts, pairs.scale, ids=ids, gather=gather, tile=self.tile
+        )
+
+
+@OBJECTIVES.register("siglip")
+class SiglipConfig(AlignmentConfig):
+    """Sigmoid loss (Zhai et al. 2023, arXiv:2303.15343). mask_duplicates: equal texts are then
+    positives.
+    """
+
+    uses_bias: ClassVar[bool] = True
+
+    scale: float = Field(default=10.0, ge=1, le=100)
+    bias: float = -10.0
+
+    def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
+        ids = pairs.ids if self.mask_duplicates else None
+        return siglip(
+            pairs.signals,
+            pairs.texts,
+            pairs.scale,
+            pairs.bias,
+            ids=ids,
+            gather=gather,
+            tile=self.tile,
+        )
 
 
 def info_nce(

@@ -21,13 +21,59 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from multimodal.objectives import Loss
-from multimodal.objectives.gather import first_row, gather_rows, same_ids, two_way, unit, unit_pair
-from multimodal.objectives.tiled import Block, Choice, Targets, own_pairs
+from multimodal.objectives import OBJECTIVES, Loss
+from multimodal.objectives.pairs import AlignmentConfig, Pairs
+from multimodal.objectives.tools.gather import (
+    first_row,
+    gather_rows,
+    same_ids,
+    two_way,
+    unit,
+    unit_pair,
+)
+from multimodal.objectives.tools.tiled import Block, Choice, Targets, own_pairs
+
+
+@OBJECTIVES.register("cwcl")
+class CwclConfig(AlignmentConfig):
+    """Continuously weighted contrastive loss, a reconstruction; see ``cwcl.py``.
+
+    anchor: whose rows the weights belong to. kernel, sharpness, plain_weight: off by default.
+    """
+
+    needs_frozen_text: ClassVar[bool] = True
+
+    anchor: Literal["trained", "frozen"] = "trained"
+    kernel: Literal["linear", "power", "exp", "threshold"] = "linear"
+    sharpness: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    plain_weight: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _sharpness_fits(self) -> Self:
+        if (self.kernel == "linear") != (self.sharpness is None):
+            raise ValueError("the kernels power, exp and threshold need a sharpness; linear none")
+        return self
+
+    def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
+        return cwcl(
+            pairs.signals,
+            pairs.texts,
+            pairs.scale,
+            anchor=self.anchor,
+            similarity_source=pairs.source,
+            kernel=self.kernel,
+            sharpness=self.sharpness,
+            plain_weight=self.plain_weight,
+            ids=pairs.ids if self.mask_duplicates else None,
+            gather=gather,
+            tile=self.tile,
+        )
+
 
 # (W in [0, 1], sharpness) -> weights in [0, 1].
 KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {

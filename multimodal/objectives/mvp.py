@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from multimodal.objectives.gather import unit
+from multimodal.objectives.tools.gather import unit
 
 EPSILON = 1e-6
 CvptMode = Literal["per_sample", "released_broadcast"]

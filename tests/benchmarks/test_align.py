@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.results.result import Result
 from benchmarks.tracking import store as tracking
-from multimodal.training import Fit
+from multimodal.training.fit import Fit
 
 ALIGN = """\
 experiment: tones

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.commands import datasets as commands
-from multimodal import transfers
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.fsdd import FsddConfig
-from multimodal.downloads import RECORD, Download
+from multimodal.downloads import RECORD, Download, transfers
 from tests.multimodal.download_source import PLAIN, Source, serving
 from tests.multimodal.test_archives import make_tar
 

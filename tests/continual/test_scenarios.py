@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from continual.scenarios import SCENARIOS, Stream, hold_out_validation
+from continual.scenarios import SCENARIOS, Stream
+from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, shared_groups
 from tests.toy import ToyConfig, toy_manifest

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from multimodal.archives import STAGING, Unpacked, unpack
+from multimodal.downloads.archives import STAGING, Unpacked, unpack
 from multimodal.errors import UserError
 
 TREE = {"a/b/one.txt": b"1" * 10, "a/two.txt": b"2", "three.txt": b""}

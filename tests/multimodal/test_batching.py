@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from multimodal.batching import count_batches, epoch_batches
+from multimodal.training.batching import count_batches, epoch_batches
 
 lengths = st.integers(1, 200).flatmap(lambda n: arrays(np.int64, n, elements=st.integers(1, 99)))
 

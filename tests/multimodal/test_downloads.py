@@ -19,8 +19,8 @@ from multimodal.datasets.fsdd import FsddConfig
 from multimodal.datasets.mednist import CLASSES, MednistConfig
 from multimodal.datasets.speech_commands import SpeechCommandsConfig
 from multimodal.downloads import LOCK, RECORD, Download, get
+from multimodal.downloads.transfers import Fetcher
 from multimodal.errors import UserError
-from multimodal.transfers import Fetcher
 from tests.multimodal.download_source import PLAIN, Source, serving
 from tests.multimodal.test_archives import make_tar, make_zip, tree
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from multimodal.grad_cache import backward_in_parts
 from multimodal.objectives import Loss
 from multimodal.objectives.contrastive import info_nce
 from multimodal.objectives.cwcl import cwcl
+from multimodal.training.grad_cache import backward_in_parts
 
 
 class Model(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from multimodal.optim import MovingAverage, learning_rate_factor, parameter_groups
+from multimodal.training.optim import MovingAverage, learning_rate_factor, parameter_groups
 
 
 def test_vectors_and_scalars_do_not_decay_and_frozen_ones_are_left_out() -> None:

@@ -11,18 +11,19 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from multimodal.aligned_files import load_aligned, save_aligned
-from multimodal.alignment import AlignTask, Captions
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.encoders.compact import CompactConfig
 from multimodal.errors import UserError
 from multimodal.modalities.speech import SpeechConfig
+from multimodal.models.align_task import AlignTask
+from multimodal.models.captions import Captions
+from multimodal.models.towers import Aligned, TextTowerConfig, build_aligned
 from multimodal.objectives import OBJECTIVES
-from multimodal.objectives.alignment import Pairs
 from multimodal.objectives.contrastive import siglip
 from multimodal.objectives.cwcl import cwcl
+from multimodal.objectives.pairs import Pairs
 from multimodal.signals import SignalCache
-from multimodal.towers import Aligned, TextTowerConfig, build_aligned
+from multimodal.weights import load_weights, save_weights
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import toy_manifest
 
@@ -102,10 +103,10 @@ def test_scale_is_clamped(make) -> None:
 class TestFiles:
     def test_weights_come_back_without_the_frozen_ones(self, make, signals, tmp_path) -> None:
         path, model = tmp_path / "model.safetensors", make(width=12, seed=1).eval()
-        save_aligned(model, path)
+        save_weights(model, path)
         assert path.stat().st_size < sum(p.numel() for p in model.text.encoder.parameters()) * 4
         other = make(width=12, seed=2).eval()
-        load_aligned(other, path)
+        load_weights(other, path)
         batch = signals.gather(range(4))
         with torch.no_grad():
             assert torch.equal(model.embed_signals(batch), other.embed_signals(batch))
@@ -114,17 +115,17 @@ class TestFiles:
     def test_what_does_not_fit_is_refused(self, make, tmp_path) -> None:
         path = tmp_path / "model.safetensors"
         with pytest.raises(UserError, match="cannot be read"):
-            load_aligned(make(), path)
-        save_aligned(make(width=12), path)
+            load_weights(make(), path)
+        save_weights(make(width=12), path)
         with pytest.raises(UserError, match=r"does not fit .*projection"):
-            load_aligned(make(width=20), path)
+            load_weights(make(width=20), path)
         with pytest.raises(UserError, match="does not fit"):
-            load_aligned(make(), path)
+            load_weights(make(), path)
         other = make(width=12)
         with torch.no_grad():
             next(other.text.encoder.parameters()).add_(1)
         with pytest.raises(UserError, match="other frozen weights"):
-            load_aligned(other, path)
+            load_weights(other, path)
 
 
 class TestTask:

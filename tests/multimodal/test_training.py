@@ -14,14 +14,14 @@ import torch.multiprocessing as multiprocessing
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from multimodal.batching import epoch_batches
 from multimodal.errors import UserError
-from multimodal.fit_config import FitConfig
 from multimodal.objectives import Loss
 from multimodal.objectives.contrastive import info_nce
-from multimodal.objectives.gather import world_size
-from multimodal.optim import learning_rate_factor
-from multimodal.training import Fit
+from multimodal.objectives.tools.gather import world_size
+from multimodal.training.batching import epoch_batches
+from multimodal.training.config import FitConfig
+from multimodal.training.fit import Fit
+from multimodal.training.optim import learning_rate_factor
 
 COUNT = 22
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from multimodal.downloads.transfers import CHUNK, Fetcher, file_name, secure_opener, version_path
 from multimodal.errors import UserError
-from multimodal.transfers import CHUNK, Fetcher, file_name, secure_opener, version_path
 from tests.multimodal.download_source import PLAIN, Source, serving
 
 CONTENT = bytes(range(256)) * 40

@@ -22,7 +22,7 @@ from benchmarks.runs.terminal import FitObserver, print_places
 from benchmarks.runs.workspace import check_same_run, check_writable, clear
 from benchmarks.tracking.store import check_store
 from benchmarks.tracking.tracker import make_tracker
-from multimodal.processes import is_first, start_processes
+from multimodal.training.processes import is_first, start_processes
 
 
 def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:

@@ -8,10 +8,10 @@ from pydantic import Field, field_validator
 
 from benchmarks.config.base import SignalConfig, refuse_repeats
 from multimodal.evaluation.prompts import Prompts, load_prompts
-from multimodal.fit_config import FitConfig
+from multimodal.models.towers import TextTowerConfig
 from multimodal.objectives import OBJECTIVES
 from multimodal.registry import Config
-from multimodal.towers import TextTowerConfig
+from multimodal.training.config import FitConfig
 
 
 class PromptsConfig(Config):

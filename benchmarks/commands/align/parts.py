@@ -12,10 +12,10 @@ from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
-from multimodal.objectives.alignment import AlignmentConfig
+from multimodal.models.towers import Aligned, Tower, build_aligned
+from multimodal.objectives.pairs import AlignmentConfig
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
-from multimodal.towers import Aligned, Tower, build_aligned
 
 MODEL_FILE = "model.safetensors"
 

@@ -12,10 +12,10 @@ from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.parts import MODEL_FILE, build_model
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE
-from multimodal.aligned_files import load_aligned
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
-from multimodal.towers import Aligned
+from multimodal.models.towers import Aligned
+from multimodal.weights import load_weights
 
 
 class Reopened(NamedTuple):
@@ -47,7 +47,7 @@ def reopen(folder: Path, device: torch.device) -> Reopened:
     config = _read_config(folder / "config.yaml")
     adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
     model = build_model(config, adapter)
-    load_aligned(model, folder / MODEL_FILE)
+    load_weights(model, folder / MODEL_FILE)
     return Reopened(config, adapter, model.to(device).eval())
 
 

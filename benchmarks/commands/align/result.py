@@ -11,7 +11,7 @@ from benchmarks.runs.data import Data
 from benchmarks.runs.facts import align_facts, public
 from multimodal.evaluation.scores import Scores
 from multimodal.recordings import Manifest
-from multimodal.training import Fit
+from multimodal.training.fit import Fit
 
 ALIGNMENT = "alignment"
 

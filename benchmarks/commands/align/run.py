@@ -34,15 +34,17 @@ from benchmarks.runs.data import Data, cache_folder, chosen_classes, seed_everyt
 from benchmarks.runs.facts import align_facts, public, row_pins, started, text_pins
 from benchmarks.runs.workspace import check_same_run, on_stop_signal, run_lock
 from benchmarks.tracking.tracker import NullTracker, Tracker
-from continual.scenarios import hold_out_validation
-from multimodal.aligned_files import save_aligned
-from multimodal.alignment import AlignTask, Captions, embed_rows
+from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError
+from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.linear_probe import LabelledSet, probe_metrics
 from multimodal.evaluation.scores import Scores, Wanted, score
-from multimodal.objectives.alignment import AlignmentConfig
-from multimodal.processes import is_first, start_processes
-from multimodal.training import Fit
+from multimodal.models.align_task import AlignTask
+from multimodal.models.captions import Captions
+from multimodal.objectives.pairs import AlignmentConfig
+from multimodal.training.fit import Fit
+from multimodal.training.processes import is_first, start_processes
+from multimodal.weights import save_weights
 
 MOST_PROBED = 20_000  # training recordings; a probe of more takes too long
 
@@ -173,7 +175,7 @@ class AlignRun:
             raise KeyboardInterrupt
         if self.fit.total_steps % self.config.training.log_every:
             self._log()
-        save_aligned(self.model, self.folder / MODEL_FILE)
+        save_weights(self.model, self.folder / MODEL_FILE)
         split = "test" if len(self.rows["test"]) else "train"
         scores = self.evaluate(split)
         names = [self.manifest.class_names[c] for c in self.classes]

@@ -28,10 +28,10 @@ from benchmarks.runs.facts import align_facts, public, row_pins, text_pins
 from benchmarks.runs.workspace import check_same_run, check_writable, clear, run_lock
 from benchmarks.tracking.store import check_store
 from benchmarks.tracking.tracker import make_tracker
-from multimodal.alignment import embed_rows
 from multimodal.batch import Batch
 from multimodal.datasets import DatasetConfig
 from multimodal.errors import UserError
+from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.evaluation.protocols import PROTOCOLS, Protocol
 from multimodal.evaluation.scores import Wanted, score
@@ -48,7 +48,7 @@ class ZeroShotCells:
         assert isinstance(config.model, ModelConfig)
         assert isinstance(config.dataset, DatasetConfig)
         self.config, self.output_dir = config, Path(config.output_dir).expanduser()
-        self.device = machine.pick_device(config.device)
+        self.device = machine.pick_device(config.device, setting="device")
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         check_writable(config.folder.parent)

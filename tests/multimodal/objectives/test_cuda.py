@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from multimodal.fit_config import FitConfig
 from multimodal.objectives.contrastive import info_nce, siglip
 from multimodal.objectives.cwcl import cwcl
-from multimodal.training import Fit
+from multimodal.training.config import FitConfig
+from multimodal.training.fit import Fit
 from tests.multimodal.test_training import Toy, weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

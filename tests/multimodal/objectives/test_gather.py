@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from multimodal.objectives import Loss, gather
+from multimodal.objectives import Loss
 from multimodal.objectives.contrastive import (
     info_nce,
     multi_positive,
@@ -20,7 +20,8 @@ from multimodal.objectives.contrastive import (
     supervised_contrastive,
 )
 from multimodal.objectives.cwcl import cwcl
-from multimodal.objectives.gather import gather_rows, mean_over_processes, world_size
+from multimodal.objectives.tools import gather
+from multimodal.objectives.tools.gather import gather_rows, mean_over_processes, world_size
 from tests.multimodal.objectives.test_tiled import Largest
 
 REPOSITORY = Path(__file__).parents[3]

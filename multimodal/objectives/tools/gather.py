@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from multimodal.objectives.tiled import Block, Choice, Targets, choose, own_pairs
+from multimodal.objectives.tools.tiled import Block, Choice, Targets, choose, own_pairs
 
 
 def unit(x: Tensor, name: str) -> Tensor:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -74,9 +74,3 @@ class MovingAverage:
         self.steps = state["steps"]
         for name, tensor in self._shadow.items():
             tensor.copy_(state["shadow"][name])
-
-
-def trained_weights(module: nn.Module) -> dict[str, Tensor]:
-    """What training changes: trained parameters and saved buffers, by name, not copied."""
-    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
-    return {name: t for name, t in module.state_dict().items() if name not in frozen}

@@ -4,7 +4,7 @@ The loop knows no modality, no file and no tracking store. Its caller makes the 
 after every step, and keeps its ``state_dict``. Under ``torchrun`` or ``accelerate launch`` every
 process holds its part of each batch; gradients are averaged over the processes after the backward
 pass, in one transfer. That is exact because objectives average over own rows and compare them with
-everybody's (``objectives/gather.py``). (DistributedDataParallel would need every parameter to
+everybody's (``objectives/tools/gather.py``). (DistributedDataParallel would need every parameter to
 take part in one forward call, which cached negatives and the scale of the cosines do not.)
 """
 
@@ -20,14 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from multimodal.batching import count_batches, epoch_batches
 from multimodal.errors import UserError
-from multimodal.fit_config import FitConfig
-from multimodal.grad_cache import backward_in_parts
 from multimodal.objectives import Loss
-from multimodal.objectives.gather import rank, world_size
-from multimodal.optim import MovingAverage, learning_rate_factor, parameter_groups, trained_weights
-from multimodal.processes import average_gradients, share_weights, start_processes
+from multimodal.objectives.tools.gather import rank, world_size
+from multimodal.training.batching import count_batches, epoch_batches
+from multimodal.training.config import FitConfig
+from multimodal.training.grad_cache import backward_in_parts
+from multimodal.training.optim import MovingAverage, learning_rate_factor, parameter_groups
+from multimodal.training.processes import average_gradients, share_weights, start_processes
+from multimodal.weights import trained_weights
 
 SHOWN = 5
 

@@ -6,8 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from multimodal.objectives.gather import rank, world_size
-from multimodal.optim import trained_weights
+from multimodal.objectives.tools.gather import rank, world_size
+from multimodal.weights import trained_weights
 
 
 def start_processes(*, cpu: bool) -> torch.device:

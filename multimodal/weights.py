@@ -1,6 +1,6 @@
-"""Aligned models on disk: what was trained, and a digest of what was not.
+"""Trained weights on disk, with a digest of the frozen ones beside them.
 
-A frozen text encoder is not written again with every model: the file holds the trained weights, the
+A frozen encoder is not written again with every model: the file holds the trained weights, the
 buffers, and a digest of the frozen ones, which come back from the checkpoint that the config names.
 """
 
@@ -12,14 +12,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from multimodal.errors import UserError
-from multimodal.optim import trained_weights
-from multimodal.towers import Aligned
 
 
-def save_aligned(model: Aligned, path: Path) -> None:
-    """Write a safetensors file that ``load_aligned`` reads back."""
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a safetensors file that ``load_weights`` reads back."""
     # Copies, because safetensors refuses weights that two modules share.
     tensors = {
         name: tensor.detach().cpu().clone() for name, tensor in trained_weights(model).items()
@@ -27,7 +26,7 @@ def save_aligned(model: Aligned, path: Path) -> None:
     save_file(tensors, path, {"frozen": frozen_digest(model)})
 
 
-def load_aligned(model: Aligned, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
     """Read weights into a model that was built from the same config.
 
     UserError: no such file, damaged, of other shapes, or trained beside other frozen weights.
@@ -50,14 +49,14 @@ def load_aligned(model: Aligned, path: Path) -> None:
     if digest != frozen_digest(model):
         raise UserError(
             f"{path}: was trained beside other frozen weights than those that its config leads to "
-            "now; restore the text checkpoint, or train the model again."
+            "now; restore the frozen checkpoint, or train the model again."
         )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
 
 
-def frozen_digest(model: Aligned) -> str:
+def frozen_digest(model: nn.Module) -> str:
     """16 hex digits over every weight that is not trained."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
@@ -66,3 +65,9 @@ def frozen_digest(model: Aligned) -> str:
             flat = parameter.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
     return digest.hexdigest()[:16]
+
+
+def trained_weights(module: nn.Module) -> dict[str, Tensor]:
+    """What training changes: trained parameters and saved buffers, by name, not copied."""
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    return {name: t for name, t in module.state_dict().items() if name not in frozen}

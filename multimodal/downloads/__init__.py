@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from multimodal.archives import Unpacked, unpack
+from multimodal.downloads.archives import Unpacked, unpack
+from multimodal.downloads.transfers import Fetcher, file_name, version_path
 from multimodal.errors import UserError
 from multimodal.locks import held
 from multimodal.registry import Config
-from multimodal.transfers import Fetcher, file_name, version_path
 
 RECORD, LOCK = ".download.json", ".download.lock"
 CHUNK = 2**20

@@ -1,4 +1,4 @@
-"""Settings of the fit loop (``training.py``)."""
+"""Settings of the fit loop (``fit.py``)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import softplus
 
-from multimodal.objectives.blocks import fold, fused, scaled_exp
+from multimodal.objectives.tools.blocks import fold, fused, scaled_exp
 
 Block = Callable[[slice, slice], Tensor]
 

@@ -1,0 +1,82 @@
+"""The texts of a manifest's rows, as the text tower reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from multimodal.batch import Batch
+from multimodal.encoders.cache import EmbeddingCache
+from multimodal.errors import UserError
+from multimodal.models.towers import Aligned
+from multimodal.recordings import Manifest, Recording
+from multimodal.signals import SignalCache
+
+NO_TEXT = -1
+
+
+class Captions:
+    """The texts of a manifest's rows; equal ones are one text.
+
+    texts: of each row, "" where it has none. of_row: (N,) int64, number of the text, -1 for none.
+    ``gather(rows)`` is a Batch of token ids or, where the text encoder is frozen, of its outputs,
+    which are computed once (and kept in ``folder``, if given).
+    """
+
+    def __init__(
+        self, texts: Sequence[str], model: Aligned, *, settings: object, folder: Path | None = None
+    ) -> None:
+        self.unique = tuple(sorted({text for text in texts if text.strip()}))
+        if not self.unique:
+            raise UserError(
+                "every recording has an empty caption; set captions=labels to use class prompts."
+            )
+        number = {text: i for i, text in enumerate(self.unique)}
+        self.of_row = np.array([number.get(text, NO_TEXT) for text in texts], dtype=np.int64)
+        signals = SignalCache(_as_manifest(self.unique), model.tokenizer)
+        self._source: SignalCache | EmbeddingCache = signals
+        if model.text.frozen:
+            self._source = EmbeddingCache(
+                signals,
+                model.text.front_end,
+                model.text.encoder,
+                rows=np.arange(len(self.unique)),
+                settings=settings,
+                folder=folder,
+                device=model.log_scale.device,
+            )
+
+    def has_text(self, rows: np.ndarray) -> np.ndarray:
+        """(N,) bool."""
+        return self.of_row[rows] != NO_TEXT
+
+    def refuse_missing(self, rows: np.ndarray, manifest: Manifest) -> None:
+        """UserError naming the recordings among ``rows`` that have no text."""
+        missing = rows[~self.has_text(rows)]
+        if len(missing):
+            names = ", ".join(repr(manifest.recordings[i].uid) for i in missing[:5])
+            more = ", ..." if len(missing) > 5 else ""
+            raise UserError(
+                f"{len(missing)} of {len(rows)} recordings of dataset {manifest.name!r} have an "
+                f"empty caption: {names}{more}; write them, set skip_uncaptioned=true to leave the "
+                "recordings out, or captions=labels."
+            )
+
+    def ensure(self, rows: np.ndarray) -> None:
+        """Embed, or tokenise, the texts of these rows."""
+        self._source.ensure(np.unique(self.of_row[rows]))
+
+    def gather(self, rows: np.ndarray) -> Batch:
+        return self._source.gather(self.of_row[rows])
+
+
+def _as_manifest(texts: Sequence[str]) -> Manifest:
+    rows = tuple(
+        Recording(uid=f"{i:09d}", labels=(0,), split="train", text=text)
+        for i, text in enumerate(texts)
+    )
+    return Manifest(
+        name="captions", modality="text", class_names=("text",), recordings=rows, version="1"
+    )

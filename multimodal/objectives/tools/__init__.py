@@ -1,0 +1,1 @@
+"""What objectives share: batches of all processes, work in tiles, blocks of logits."""
