@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from continual.evaluation import predict, scores_of
-from continual.learners import Learner
+from continual.learner import Learner
 from continual.online_metrics import AnytimePoint, AurocPoint, periodic_counts
 from continual.scenarios import Stream
 from multimodal.batch import Batch

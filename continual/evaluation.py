@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from continual.learners import Learner, Prediction
+from continual.learner import Learner, Prediction
 from continual.metrics import confusion_matrix, per_class_accuracy
 from continual.scenarios import Experience, Stream
 from multimodal.batch import Batch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
-from continual.learners import ClassifierLearner, freeze_encoder
+from continual.classifier_learner import ClassifierLearner, freeze_encoder
 from multimodal.batch import Batch, Features
 from multimodal.encoders.tokens import QueryEncoder, TokenAccess
 from multimodal.objectives.mvp import key_distances

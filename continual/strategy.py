@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from continual.learners import ExperienceInfo, Learner
+from continual.learner import ExperienceInfo, Learner
 from continual.scenarios import Stream
 from multimodal.batch import Batch
 from multimodal.errors import UserError

@@ -33,7 +33,7 @@ from benchmarks.runs.data import Data
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
 from continual.anytime import Anytime
 from continual.classifier import Classifier
-from continual.learners import LEARNERS, LearnerContext
+from continual.learner import LEARNERS, LearnerContext
 from continual.online import OnlineStrategy
 from continual.scenarios import SCENARIOS, Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark

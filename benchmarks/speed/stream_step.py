@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
 from continual.classifier import Classifier
-from continual.learners import LEARNERS, LearnerContext
+from continual.learner import LEARNERS, LearnerContext
 from continual.scenarios import SCENARIOS, Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
 from continual.strategy import LearnerStrategy

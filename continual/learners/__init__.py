@@ -1,290 +1,39 @@
 """Continual learners: one method a file.
 
-A registered learner config's ``build(context) -> Learner`` makes the method from plain parts.
+What they are built from and what they share is defined elsewhere; these are its names for methods
+outside the tree.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-
-import numpy as np
-import torch
-from pydantic import Field
-from torch import Tensor, nn
-
-from continual.classifier import Classifier
-from continual.rehearsal import Memory
-from multimodal.batch import Batch
-from multimodal.errors import UserError
-from multimodal.objectives import Loss
-from multimodal.objectives.classification import classification_loss
-from multimodal.registry import Config, Registry
-
-LEARNERS = Registry("learner", "continual.learners")
-
-
-@dataclass(frozen=True)
-class LearnerContext:
-    """What a learner is built from.
-
-    model: the encoder with its classification head, freshly initialised. seed: of the run.
-    class_names: C names. modality: registered name. texts: of every manifest row, or None.
-    cache_folder: for embeddings of texts; None: in memory.
-    """
-
-    model: Classifier
-    seed: int
-    class_names: tuple[str, ...] = ()
-    modality: str = ""
-    texts: tuple[str, ...] | None = None
-    cache_folder: Path | None = None
-
-
-@dataclass(frozen=True)
-class ExperienceInfo:
-    """What a learner may know of the experience it trains on.
-
-    index, count: position in the training stream. classes: ids met in it. exposed: ids met so
-    far, this experience included. rows, labels: (N,) its training recordings, labels as in
-    ``Manifest.labels`` (-1 where a multi-label recording has none). targets: (N, C) of
-    multi-label data, NaN where unknown, else None. batches: iterates over the recordings in that
-    order, without shuffling, on the training device.
-    """
-
-    index: int
-    count: int
-    classes: tuple[int, ...]
-    exposed: tuple[int, ...]
-    rows: np.ndarray
-    labels: np.ndarray
-    targets: np.ndarray | None
-    batches: Callable[[], Iterator[Batch]]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """labels: (N,) int64 class ids, or (N, C) bool for multi-label data.
-
-    scores: (N, C), -inf for classes not exposed, or None (multi-label data needs them). texts: N
-    decoded texts, or None.
-    """
-
-    labels: Tensor
-    scores: Tensor | None = None
-    texts: tuple[str, ...] | None = None
-
-
-class LearnerConfig(Config):
-    """Base of every learner's config. epochs: None follows ``training.epochs``."""
-
-    epochs: Annotated[int, Field(ge=1)] | None = None
-
-    def build(self, context: LearnerContext) -> Learner:
-        raise NotImplementedError
-
-
-class SoftmaxConfig(LearnerConfig):
-    """Of learners with one softmax over all exposed classes.
-
-    batch_class_mask: in training, only the classes that occur in the batch (stream and memory)
-    take part in it. The largest single effect known in Si-Blurry, so a run record names it.
-    """
-
-    batch_class_mask: bool = False
-
-
-class Learner:
-    """Hooks around one model; a method overrides only those it needs.
-
-    model: ``model(batch) -> logits (N, C)``; the strategy optimises those of its parameters that
-    require a gradient. memory: rehearsal memory of manifest rows, or None; from it the strategy
-    draws ``memory_batch_size`` rows beside every stream batch. read: manifest rows -> their Batch
-    without augmentation; augment: random changes of a Batch, or None; both set by the strategy.
-
-    trains: False if there is nothing to optimise. reads: False if it never looks at a signal.
-    online: "no" for learners that must come back to a recording; "at_once" for the upper bound
-    that trains on a whole online stream offline. uses_borders: it is told where the tasks of an
-    online stream end. memory_epochs: epochs over its memory after each task of an online
-    stream, at ``review_rate``. rate: factor of the learning rate of the next online step.
-    """
-
-    trains: ClassVar[bool] = True
-    reads: ClassVar[bool] = True
-    online: ClassVar[Literal["yes", "no", "at_once"]] = "yes"
-    uses_borders: ClassVar[bool] = False
-    memory_epochs: int = 0
-    rate: float = 1.0
-
-    def __init__(
-        self, model: nn.Module, *, memory: Memory | None = None, memory_batch_size: int = 0
-    ) -> None:
-        self.model, self.memory, self.memory_batch_size = model, memory, memory_batch_size
-        self.read: Callable[[Tensor], Batch] | None = None
-        self.augment: Callable[[Batch], Batch] | None = None
-
-    def plan(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Training rows of each experience of the stream -> of each training experience."""
-        return list(rows)
-
-    def begin_experience(self, info: ExperienceInfo) -> None:
-        """Before the first step on an experience (never in an online stream)."""
-
-    def meet(self, rows: Tensor, labels: Tensor) -> None:
-        """Online: before the first step on a stream batch, of these manifest rows and labels."""
-
-    def draw(self) -> Tensor:
-        """Memory rows for the next step."""
-        assert self.memory is not None
-        return self.memory.sample(self.memory_batch_size)
-
-    def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
-        """The loss of one step; ``memory_batch`` is None while the memory is empty."""
-        raise NotImplementedError
-
-    def after_backward(self) -> None:
-        """Between ``backward`` and the optimiser's step."""
-
-    def after_step(self) -> None:
-        """After the optimiser's step."""
-
-    def observe(self, batch: Batch) -> None:
-        """After the step in which a stream recording is seen for the first time.
-
-        Online: after the last step on its batch, and without any where ``trains`` is False.
-        """
-
-    def end_experience(self, info: ExperienceInfo) -> None:
-        """After the last step on an experience (online: only if ``uses_borders``)."""
-
-    def review_rate(self, epoch: int) -> float:
-        """Factor of the learning rate in an epoch (from 0) of ``memory_epochs``."""
-        return 1.0
-
-    def predict(self, batch: Batch) -> Prediction:
-        """Called without gradients, in evaluation mode."""
-        raise NotImplementedError
-
-    def score_all(self, batch: Batch) -> Tensor | None:
-        """(N, C) scores of all classes, also those not exposed, or None if it cannot name those."""
-        return None
-
-    def weights(self) -> dict[str, Tensor]:
-        """What of the model is worth keeping in a file."""
-        return self.model.state_dict()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that training changes: tensors and plain values only."""
-        memory = None if self.memory is None else self.memory.state_dict()
-        return {"model": self.weights(), "memory": memory}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        if self.memory is not None:
-            self.memory.load_state_dict(state["memory"])
-
-
-class ClassifierLearner(Learner):
-    """Classifier whose classes are exposed as experiences begin.
-
-    Softmax and cross-entropy over the exposed classes; for multi-label data a sigmoid and binary
-    cross-entropy a class, with unknown labels and classes not yet exposed masked. Rows of the head
-    are class ids, in whatever order classes are exposed, so no label is ever mapped.
-
-    batch_class_mask: see ``SoftmaxConfig``; UserError on multi-label data.
-    """
-
-    def __init__(
-        self,
-        model: Classifier,
-        *,
-        memory: Memory | None = None,
-        memory_batch_size: int = 0,
-        batch_class_mask: bool = False,
-    ) -> None:
-        super().__init__(model, memory=memory, memory_batch_size=memory_batch_size)
-        if batch_class_mask and model.multi_label:
-            raise UserError(
-                "batch_class_mask: recordings of this dataset have several labels or none, and it "
-                "is a mask of the softmax; leave it out."
-            )
-        self.classifier, self.batch_class_mask = model, batch_class_mask
-
-    def begin_experience(self, info: ExperienceInfo) -> None:
-        self.classifier.expose(info.exposed)
-
-    def meet(self, rows: Tensor, labels: Tensor) -> None:
-        self.classifier.meet(labels)
-
-    def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
-        """``classification_loss``, the mean over stream and memory recordings alike."""
-        both = batch if memory_batch is None else Batch.join(batch, memory_batch)
-        logits = self.model(both)
-        value = classification_loss(
-            self.training_logits(logits, both.labels), both.labels, self.classifier.exposed
-        )
-        return Loss(
-            value,
-            self.terms(both.labels),
-            outputs=logits if memory_batch is None else logits[: len(batch)],
-        )
-
-    def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits (N, C) of the training softmax for labels (N,) of stream and memory together."""
-        return mask_absent(logits, labels) if self.batch_class_mask else logits
-
-    def terms(self, labels: Tensor) -> dict[str, Tensor]:
-        """What is logged of a step: with the mask, a batch of one class has no loss at all."""
-        return {"classes_in_batch": _present(labels)} if self.batch_class_mask else {}
-
-    def predict(self, batch: Batch) -> Prediction:
-        scores = self.model(batch)
-        return Prediction(scores > 0 if self.classifier.multi_label else scores.argmax(1), scores)
-
-
-class RehearsalLearner(ClassifierLearner):
-    """Whose memory is fed online, once a recording: no border of an experience is used."""
-
-    def observe(self, batch: Batch) -> None:
-        assert self.memory is not None
-        labels = batch.labels
-        if self.classifier.multi_label:
-            labels = main_labels(labels)
-        self.memory.update(batch.indices, labels)
-
-
-def freeze_encoder(model: Classifier) -> None:
-    """Only the head is left to be trained."""
-    model.front_end.requires_grad_(False)
-    assert isinstance(model.encoder, nn.Module)
-    model.encoder.requires_grad_(False)
-
-
-def main_labels(targets: Tensor) -> Tensor:
-    """(N, C) multi-label targets -> (N,) int64: the first positive class, C where there is none."""
-    positive = targets == 1
-    first = positive.int().argmax(1)
-    return first.masked_fill(~positive.any(1), targets.shape[1])
-
-
-def mask_absent(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits (N, C) with -inf for classes that none of the labels (M,) names."""
-    absent = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
-    absent[labels] = False
-    return logits.masked_fill(absent, float("-inf"))
-
-
-def _present(labels: Tensor) -> Tensor:
-    return labels.new_tensor(len(labels.unique()), dtype=torch.float32)
-
-
-@torch.no_grad()
-def embed(model: Any, info: ExperienceInfo) -> Tensor:
-    """(N, D) pooled embeddings of an experience's training recordings, in evaluation mode."""
-    training = model.training
-    model.eval()
-    pooled = [model.embed(batch).cpu() for batch in info.batches()]
-    model.train(training)
-    return torch.cat(pooled)
+from continual.classifier_learner import (
+    ClassifierLearner,
+    RehearsalLearner,
+    SoftmaxConfig,
+    freeze_encoder,
+    main_labels,
+    mask_absent,
+)
+from continual.learner import (
+    LEARNERS,
+    ExperienceInfo,
+    Learner,
+    LearnerConfig,
+    LearnerContext,
+    Prediction,
+    embed,
+)
+
+__all__ = [
+    "LEARNERS",
+    "ClassifierLearner",
+    "ExperienceInfo",
+    "Learner",
+    "LearnerConfig",
+    "LearnerContext",
+    "Prediction",
+    "RehearsalLearner",
+    "SoftmaxConfig",
+    "embed",
+    "freeze_encoder",
+    "main_labels",
+    "mask_absent",
+]

@@ -22,8 +22,9 @@ from pydantic import Field
 from torch import Tensor
 
 from continual.classifier import Classifier
+from continual.classifier_learner import ClassifierLearner, main_labels
 from continual.evaluation import evaluating
-from continual.learners import LEARNERS, ClassifierLearner, LearnerContext, main_labels
+from continual.learner import LEARNERS, LearnerContext
 from continual.learners.er import RehearsalConfig
 from continual.rehearsal import Memory
 from multimodal.batch import Batch

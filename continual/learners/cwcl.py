@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from continual.learners import (
+from continual.learner import (
     LEARNERS,
     ExperienceInfo,
     Learner,

@@ -16,7 +16,8 @@ from pydantic import Field
 from torch import Tensor
 
 from continual.classifier import Classifier
-from continual.learners import LEARNERS, LearnerContext, RehearsalLearner
+from continual.classifier_learner import RehearsalLearner
+from continual.learner import LEARNERS, LearnerContext
 from continual.learners.er import RehearsalConfig
 from multimodal.batch import Batch
 from multimodal.objectives import Loss

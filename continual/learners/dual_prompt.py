@@ -17,7 +17,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
-from continual.learners import LEARNERS, LearnerContext, SoftmaxConfig
+from continual.classifier_learner import SoftmaxConfig
+from continual.learner import LEARNERS, LearnerContext
 from continual.learners.l2p import prompt_loss
 from continual.prompting import (
     PromptLearner,

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from continual.learners import LEARNERS, LearnerContext, RehearsalLearner, SoftmaxConfig
+from continual.classifier_learner import RehearsalLearner, SoftmaxConfig
+from continual.learner import LEARNERS, LearnerContext
 from continual.rehearsal import Memory, make_memory
 from multimodal.errors import UserError
 

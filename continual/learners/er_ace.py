@@ -12,13 +12,8 @@ from typing import Annotated
 from pydantic import Field
 from torch.nn.functional import cross_entropy
 
-from continual.learners import (
-    LEARNERS,
-    LearnerConfig,
-    LearnerContext,
-    RehearsalLearner,
-    mask_absent,
-)
+from continual.classifier_learner import RehearsalLearner, mask_absent
+from continual.learner import LEARNERS, LearnerConfig, LearnerContext
 from continual.rehearsal import make_memory
 from multimodal.batch import Batch
 from multimodal.errors import UserError

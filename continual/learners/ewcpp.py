@@ -19,13 +19,8 @@ from pydantic import Field
 from torch import Tensor
 
 from continual.classifier import Classifier
-from continual.learners import (
-    LEARNERS,
-    ExperienceInfo,
-    LearnerContext,
-    RehearsalLearner,
-    SoftmaxConfig,
-)
+from continual.classifier_learner import RehearsalLearner, SoftmaxConfig
+from continual.learner import LEARNERS, ExperienceInfo, LearnerContext
 from continual.rehearsal import make_memory
 from multimodal.batch import Batch
 from multimodal.objectives import Loss

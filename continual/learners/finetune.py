@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from continual.learners import LEARNERS, ClassifierLearner, LearnerContext, SoftmaxConfig
+from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
+from continual.learner import LEARNERS, LearnerContext
 
 
 @LEARNERS.register("finetune")

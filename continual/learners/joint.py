@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from continual.learners import LEARNERS, ClassifierLearner, LearnerContext, SoftmaxConfig
+from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
+from continual.learner import LEARNERS, LearnerContext
 
 
 @LEARNERS.register("joint")

@@ -18,7 +18,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
-from continual.learners import LEARNERS, LearnerContext, SoftmaxConfig
+from continual.classifier_learner import SoftmaxConfig
+from continual.learner import LEARNERS, LearnerContext
 from continual.prompting import PromptLearner, PromptModel, PromptPool
 from multimodal.batch import Batch
 from multimodal.errors import UserError

@@ -6,13 +6,8 @@ reached without learning any representation.
 
 from __future__ import annotations
 
-from continual.learners import (
-    LEARNERS,
-    ClassifierLearner,
-    LearnerContext,
-    SoftmaxConfig,
-    freeze_encoder,
-)
+from continual.classifier_learner import ClassifierLearner, SoftmaxConfig, freeze_encoder
+from continual.learner import LEARNERS, LearnerContext
 
 
 @LEARNERS.register("linear_probe")

@@ -20,14 +20,9 @@ from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, softmax
 
 from continual.classifier import Classifier
+from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
 from continual.evaluation import evaluating
-from continual.learners import (
-    LEARNERS,
-    ClassifierLearner,
-    ExperienceInfo,
-    LearnerContext,
-    SoftmaxConfig,
-)
+from continual.learner import LEARNERS, ExperienceInfo, LearnerContext
 from multimodal.batch import Batch
 from multimodal.objectives import Loss
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from continual.learners import (
+from continual.learner import (
     LEARNERS,
     ExperienceInfo,
     Learner,

@@ -24,7 +24,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
-from continual.learners import LEARNERS, LearnerContext, SoftmaxConfig, main_labels
+from continual.classifier_learner import SoftmaxConfig, main_labels
+from continual.learner import LEARNERS, LearnerContext
 from continual.prompting import (
     PromptLearner,
     PromptModel,

@@ -9,14 +9,8 @@ import torch
 from pydantic import Field
 
 from continual.classifier import Classifier
-from continual.learners import (
-    LEARNERS,
-    ClassifierLearner,
-    ExperienceInfo,
-    LearnerContext,
-    SoftmaxConfig,
-    embed,
-)
+from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
+from continual.learner import LEARNERS, ExperienceInfo, LearnerContext, embed
 from continual.rehearsal import Memory, make_memory
 from multimodal.errors import UserError
 

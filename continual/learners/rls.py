@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from continual.analytic import RecursiveLeastSquares
-from continual.learners import LEARNERS, LearnerConfig, LearnerContext
+from continual.learner import LEARNERS, LearnerConfig, LearnerContext
 from continual.learners.slda import AnalyticLearner
 
 

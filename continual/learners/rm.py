@@ -24,8 +24,9 @@ from pydantic import Field
 from torch import Tensor
 
 from continual.classifier import Classifier
+from continual.classifier_learner import RehearsalLearner
 from continual.evaluation import evaluating
-from continual.learners import LEARNERS, ExperienceInfo, LearnerContext, RehearsalLearner
+from continual.learner import LEARNERS, ExperienceInfo, LearnerContext
 from continual.learners.er import RehearsalConfig
 
 VIEWS = 12

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from continual.analytic import RecursiveLeastSquares, StreamingLda
 from continual.classifier import Classifier
-from continual.learners import (
+from continual.classifier_learner import freeze_encoder
+from continual.learner import (
     LEARNERS,
     ExperienceInfo,
     Learner,
     LearnerConfig,
     LearnerContext,
     Prediction,
-    freeze_encoder,
 )
 from multimodal.batch import Batch
 from multimodal.errors import UserError

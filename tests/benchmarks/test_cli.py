@@ -17,7 +17,7 @@ from benchmarks.commands.bench import command
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import load_config
 from benchmarks.config.settings import find_config
-from continual.learners import LEARNERS
+from continual.learner import LEARNERS
 from multimodal.datasets import DATASETS
 
 COMMANDS = (

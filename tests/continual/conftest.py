@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.runs.data import Data
 from continual.classifier import Classifier
-from continual.learners import LEARNERS, Learner, LearnerContext
+from continual.learner import LEARNERS, Learner, LearnerContext
 from continual.scenarios import SCENARIOS, Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
 from continual.strategy import LearnerStrategy

@@ -16,7 +16,7 @@ from benchmarks.config.loading import validate
 from benchmarks.runs.data import Data
 from continual.classifier import Classifier
 from continual.evaluation import Evaluator
-from continual.learners import LEARNERS, LearnerContext
+from continual.learner import LEARNERS, LearnerContext
 from continual.learners.cwcl import CwclLearner
 from continual.scenarios import SCENARIOS, Stream
 from multimodal.encoders.compact import CompactEncoder

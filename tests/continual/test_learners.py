@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from continual.learners import LEARNERS, ExperienceInfo
+from continual.learner import LEARNERS, ExperienceInfo
 from multimodal.batch import Batch
 
 

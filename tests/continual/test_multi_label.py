@@ -15,9 +15,9 @@ from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.learner import build_learner
 from benchmarks.runs.data import open_data
 from continual.evaluation import Evaluator
-from continual.multi_label import auroc, average_precision, macro
 from continual.scenarios import SCENARIOS, Stream
 from multimodal.errors import UserError
+from multimodal.evaluation.multi_label import auroc, average_precision, macro
 from multimodal.recordings import Manifest, Recording
 from tests.toy import toy_chords, toy_data
 

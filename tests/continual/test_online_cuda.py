@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
-from continual.learners import LEARNERS, ExperienceInfo, Learner, LearnerContext
+from continual.learner import LEARNERS, ExperienceInfo, Learner, LearnerContext
 from multimodal.batch import Batch, Features
 from multimodal.encoders.compact import CompactEncoder
 

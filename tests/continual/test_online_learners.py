@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, log_softmax, softmax
 
-from continual.learners import ExperienceInfo, main_labels
+from continual.classifier_learner import main_labels
+from continual.learner import ExperienceInfo
 from continual.learners.clib import ImportanceMemory
 from continual.learners.rm import choose
 from continual.prompting import prompted_blocks

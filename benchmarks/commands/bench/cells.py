@@ -23,7 +23,7 @@ from benchmarks.runs.machine import pick_device
 from benchmarks.runs.workspace import check_same_run, check_writable, clear
 from benchmarks.tracking.store import check_store
 from benchmarks.tracking.tracker import make_tracker
-from continual.learners import Learner
+from continual.learner import Learner
 from continual.learners.slda import AnalyticLearner
 from continual.scenarios import Stream
 from multimodal.errors import UserError

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from benchmarks.config.base import SignalConfig, refuse_repeats
-from continual.learners import LEARNERS
+from continual.learner import LEARNERS
 from continual.scenarios import SCENARIOS
 from multimodal.datasets import DATASETS
 from multimodal.registry import Config

@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.commands.bench.config import RunConfig, TrainingConfig
 from benchmarks.runs.data import Data, cache_folder
 from continual.classifier import Classifier
-from continual.learners import Learner, LearnerContext
+from continual.learner import Learner, LearnerContext
 from continual.learners.cwcl import AlignedClassifier
 from continual.prompting import PromptModel
 from continual.scenarios import Stream

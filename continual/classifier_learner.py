@@ -1,0 +1,118 @@
+"""What learners with a classification head share: exposed classes, softmax, rehearsal."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from continual.classifier import Classifier
+from continual.learner import ExperienceInfo, Learner, LearnerConfig, Prediction
+from continual.rehearsal import Memory
+from multimodal.batch import Batch
+from multimodal.errors import UserError
+from multimodal.objectives import Loss
+from multimodal.objectives.classification import classification_loss
+
+
+class SoftmaxConfig(LearnerConfig):
+    """Of learners with one softmax over all exposed classes.
+
+    batch_class_mask: in training, only the classes that occur in the batch (stream and memory)
+    take part in it. The largest single effect known in Si-Blurry, so a run record names it.
+    """
+
+    batch_class_mask: bool = False
+
+
+class ClassifierLearner(Learner):
+    """Classifier whose classes are exposed as experiences begin.
+
+    Softmax and cross-entropy over the exposed classes; for multi-label data a sigmoid and binary
+    cross-entropy a class, with unknown labels and classes not yet exposed masked. Rows of the head
+    are class ids, in whatever order classes are exposed, so no label is ever mapped.
+
+    batch_class_mask: see ``SoftmaxConfig``; UserError on multi-label data.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        *,
+        memory: Memory | None = None,
+        memory_batch_size: int = 0,
+        batch_class_mask: bool = False,
+    ) -> None:
+        super().__init__(model, memory=memory, memory_batch_size=memory_batch_size)
+        if batch_class_mask and model.multi_label:
+            raise UserError(
+                "batch_class_mask: recordings of this dataset have several labels or none, and it "
+                "is a mask of the softmax; leave it out."
+            )
+        self.classifier, self.batch_class_mask = model, batch_class_mask
+
+    def begin_experience(self, info: ExperienceInfo) -> None:
+        self.classifier.expose(info.exposed)
+
+    def meet(self, rows: Tensor, labels: Tensor) -> None:
+        self.classifier.meet(labels)
+
+    def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
+        """``classification_loss``, the mean over stream and memory recordings alike."""
+        both = batch if memory_batch is None else Batch.join(batch, memory_batch)
+        logits = self.model(both)
+        value = classification_loss(
+            self.training_logits(logits, both.labels), both.labels, self.classifier.exposed
+        )
+        return Loss(
+            value,
+            self.terms(both.labels),
+            outputs=logits if memory_batch is None else logits[: len(batch)],
+        )
+
+    def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Logits (N, C) of the training softmax for labels (N,) of stream and memory together."""
+        return mask_absent(logits, labels) if self.batch_class_mask else logits
+
+    def terms(self, labels: Tensor) -> dict[str, Tensor]:
+        """What is logged of a step: with the mask, a batch of one class has no loss at all."""
+        return {"classes_in_batch": _present(labels)} if self.batch_class_mask else {}
+
+    def predict(self, batch: Batch) -> Prediction:
+        scores = self.model(batch)
+        return Prediction(scores > 0 if self.classifier.multi_label else scores.argmax(1), scores)
+
+
+class RehearsalLearner(ClassifierLearner):
+    """Whose memory is fed online, once a recording: no border of an experience is used."""
+
+    def observe(self, batch: Batch) -> None:
+        assert self.memory is not None
+        labels = batch.labels
+        if self.classifier.multi_label:
+            labels = main_labels(labels)
+        self.memory.update(batch.indices, labels)
+
+
+def freeze_encoder(model: Classifier) -> None:
+    """Only the head is left to be trained."""
+    model.front_end.requires_grad_(False)
+    assert isinstance(model.encoder, nn.Module)
+    model.encoder.requires_grad_(False)
+
+
+def main_labels(targets: Tensor) -> Tensor:
+    """(N, C) multi-label targets -> (N,) int64: the first positive class, C where there is none."""
+    positive = targets == 1
+    first = positive.int().argmax(1)
+    return first.masked_fill(~positive.any(1), targets.shape[1])
+
+
+def mask_absent(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits (N, C) with -inf for classes that none of the labels (M,) names."""
+    absent = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+    absent[labels] = False
+    return logits.masked_fill(absent, float("-inf"))
+
+
+def _present(labels: Tensor) -> Tensor:
+    return labels.new_tensor(len(labels.unique()), dtype=torch.float32)
