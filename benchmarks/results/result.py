@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, Self
 
 RESULT_FILE = "result.json"
+BY_SCENARIO = {"alignment": "align", "zero_shot": "zeroshot"}
 
 
 @dataclass(frozen=True)
 class Result:
     """One cell of a benchmark: one learner, one seed.
 
-    config: the cell's config as plain data; config_hash: its identity. dataset: name, version,
+    command: of ``medley``, that makes such a result. config: the cell's config as plain data;
+    config_hash: its identity. dataset: name, version,
     content_hash, split_rule, licence, synthetic, group_overlap. experiences: for each, ``name``,
     ``classes`` (class names), ``num_train``, ``num_test``. metrics: DESIGN's keys, fractions in
     [0, 1] or None where undefined; ``accuracy_matrix`` is a list of rows (row: after experience i,
@@ -31,6 +33,7 @@ class Result:
     of a grid count), and, on a GPU, "device", the highest allocation of this run.
     """
 
+    command: str
     experiment: str
     config_hash: str
     learner: str
@@ -58,11 +61,6 @@ class Result:
         return self.metrics.get("accuracy_matrix") or self.metrics.get("auroc_matrix")
 
     @property
-    def command(self) -> str:
-        """The command that makes such a result."""
-        return {"alignment": "align", "zero_shot": "zeroshot"}.get(self.scenario, "bench")
-
-    @property
     def score(self) -> str:
         """In words, what the matrix is of."""
         return "macro AUROC" if "auroc_matrix" in self.metrics else "accuracy"
@@ -74,7 +72,11 @@ class Result:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``result.json`` of a run folder."""
-        return cls(**json.loads((folder / RESULT_FILE).read_text("utf-8")))
+        data = json.loads((folder / RESULT_FILE).read_text("utf-8"))
+        if "command" in data:
+            return cls(**data)
+        # As earlier versions wrote it.
+        return cls(command=BY_SCENARIO.get(dict(data).get("scenario", ""), "bench"), **data)
 
 
 def write_atomically(path: Path, text: str) -> None:

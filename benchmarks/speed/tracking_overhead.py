@@ -20,7 +20,6 @@ from benchmarks.commands.bench.epochs_run import EpochsRun
 from benchmarks.config.loading import validate
 from benchmarks.runs.data import Data
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
-from benchmarks.tracking.tracker import make_tracker
 from continual.strategy import LearnerStrategy
 from multimodal.modalities.speech import SpeechConfig
 from multimodal.signals import SignalCache
@@ -80,19 +79,16 @@ def _run(data: Data, folder: Path, store: str, watch: _Watch) -> EpochsRun:
             "scenario": {"name": "class_incremental", "num_experiences": 2},
             "learners": ["finetune"],
             "training": {"epochs": 5, "device": "cpu"},
-            "tracking": {"store": store},
+            # One store for all runs: making its tables is not what is measured.
+            "tracking": {"store": store, "uri": f"sqlite:///{folder}/mlflow.db"},
             "output_dir": tempfile.mkdtemp(dir=folder),
         },
         source="tracking_overhead",
     )
-    output = Path(config.output_dir)
-    # One store for all runs: making its tables is not what is measured.
-    tracking = config.tracking.model_copy(update={"uri": f"sqlite:///{folder}/mlflow.db"})
-    tracker = make_tracker(tracking, experiment="overhead", folder=config.folder, output_dir=output)
     scenario: Any = config.scenario
     config.folder.mkdir(parents=True)
     stream = scenario.build(data.manifest, 1)
-    return EpochsRun(config, data, stream, tracker=tracker, observer=watch)
+    return EpochsRun(config, data, stream, observer=watch)
 
 
 if __name__ == "__main__":

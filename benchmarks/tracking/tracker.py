@@ -90,7 +90,7 @@ def send_missing(run: Shipper, result: Result | None) -> str:
     status = run.state.status if result is None else "FINISHED"
     news = result is not None and not run.state.done
     if result is not None and news:
-        run.send_result(result, [run.folder / "report.html"])
+        run.send_result(result, [run.folder / "report.html", *sorted(run.folder.glob("*.png"))])
     if not run.state.done and status != "RUNNING":
         run.end(status)
     return f"{lines} journal lines, {models} models, {int(news)} result"

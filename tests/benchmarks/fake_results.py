@@ -30,6 +30,7 @@ def make_result(
     per_class = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
     shares = np.array_split(np.array(classes), steps)
     result = Result(
+        command="bench",
         experiment="digits",
         config_hash=f"{learner[:4]}{seed:08d}",
         learner=learner,

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.commands.bench import cells as grid_module
 from benchmarks.commands.bench.cells import Cells
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.report import run_folders, run_report
 from benchmarks.config.loading import validate
 from benchmarks.results.result import Result
+from benchmarks.runs import session as session_module
 from multimodal.errors import UserError
 from tests.toy import toy_data
 
@@ -33,7 +33,7 @@ def test_a_store_lost_between_cells_stops_no_run(tmp_path, monkeypatch, capsys) 
             raise AssertionError("a lost tracker is not used again")
 
     grid = make(tmp_path, learners=["finetune", "majority"])
-    monkeypatch.setattr(grid_module, "make_tracker", lambda *a, **k: Lost())
+    monkeypatch.setattr(session_module, "make_tracker", lambda *a, **k: Lost())
     for number in range(2):
         assert grid.run_cell(number).metrics["average_accuracy"] >= 0
     assert capsys.readouterr().err.count("goes on untracked") == 2

@@ -87,6 +87,7 @@ def result() -> Result:
         "per_class_accuracy": {"one": 0.5},
     }
     return Result(
+        command="bench",
         experiment="digits",
         config_hash="abc",
         learner="replay",

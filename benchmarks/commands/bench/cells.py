@@ -15,14 +15,12 @@ from benchmarks.commands.bench.learner import build_learner
 from benchmarks.commands.bench.online_run import AtOnceRun, OnlineRun
 from benchmarks.commands.bench.stream_run import Observer, StreamRun
 from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
-from benchmarks.results.files import load_result
-from benchmarks.results.result import RESULT_FILE, Result
+from benchmarks.results.result import Result
 from benchmarks.runs.data import open_data, read_manifest
-from benchmarks.runs.finished import complete
+from benchmarks.runs.finished import complete, finished
 from benchmarks.runs.machine import pick_device
-from benchmarks.runs.workspace import check_same_run, check_writable, clear
+from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
-from benchmarks.tracking.tracker import make_tracker
 from continual.learner import Learner
 from continual.learners.slda import AnalyticLearner
 from continual.scenarios import Stream
@@ -50,7 +48,7 @@ class Cells:
         if config.quick:
             self.streams = [shorten(stream) for stream in self.streams]
         self.data = open_data(config, self.manifest)
-        self.done = [None if fresh else self._finished(cell) for cell in self.cells]
+        self.done = [None if fresh else finished(cell, self.manifest) for cell in self.cells]
         self.warm_up: Cells | None = None
         if config.warm_up is not None and None in self.done:
             self.warm_up = Cells(warm_up_config(config))
@@ -77,16 +75,10 @@ class Cells:
             return done
         if self.warm_up is not None and not self.data.warmed:
             self.data.warmed.update(self._warmed(self.warm_up, observer))
-        tracker = make_tracker(
-            cell.tracking,
-            experiment=cell.experiment,
-            folder=cell.folder,
-            output_dir=Path(cell.output_dir),
-        )
         stream = self.streams[number]
         kind = self.kinds[number]
         assert kind is not None
-        return kind(cell, self.data, stream, tracker=tracker, observer=observer).execute()
+        return kind(cell, self.data, stream, observer=observer).execute()
 
     def _warmed(self, warm_up: Cells, observer: Any) -> dict[str, Tensor]:
         """Weights of the warm-up run, which is trained now if that was not done before."""
@@ -106,17 +98,6 @@ class Cells:
         if stream.online is None:
             return EpochsRun
         return AtOnceRun if learner.online == "at_once" else OnlineRun
-
-    def _finished(self, cell: RunConfig) -> Result | None:
-        if not (cell.folder / RESULT_FILE).exists():
-            return None
-        result = load_result(cell.folder / RESULT_FILE)
-        state = {
-            "config_hash": result.config_hash,
-            "content_hash": result.dataset["content_hash"],
-        }
-        check_same_run(cell.folder, cell, self.data.manifest.content_hash, state)
-        return result
 
     def _decode(self) -> None:
         """Decode all that the cells will need; leave damaged recordings out if so configured."""

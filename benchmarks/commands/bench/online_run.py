@@ -36,7 +36,7 @@ class OnlineRun(StreamRun):
     def train(self) -> None:
         strategy, total = self.strategy, len(self.strategy.rows)
         drawn = json.dumps(realised(self.stream), indent=1) + "\n"
-        write_atomically(self.folder / STREAM_FILE, drawn)
+        write_atomically(self.session.folder / STREAM_FILE, drawn)
         for index in range(strategy.position.experience, total):
             strategy.train(self.benchmark.train_stream[index], eval_streams=[])
             if index == total - 1:
@@ -78,8 +78,7 @@ class OnlineRun(StreamRun):
         return self.anytime.point(self.strategy.samples_seen)
 
     def _write(self, point: AnytimePoint | AurocPoint) -> None:
-        assert self.journal is not None
-        self.journal.write(self._values(point), self.strategy.position.total_steps)
+        self.session.journal.write(self._values(point), self.strategy.position.total_steps)
 
     def _values(self, point: AnytimePoint | AurocPoint) -> dict[str, float]:
         values = {"samples_seen": float(point.count)}

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from benchmarks.commands.bench.config import RunConfig
-from benchmarks.results.result import Result
-from benchmarks.runs import machine
-from benchmarks.runs.data import Data
-from benchmarks.runs.facts import dataset_facts, public
 from continual.metrics import summary
 from continual.online_metrics import AnytimePoint, AurocPoint, online_summary
 from continual.scenarios import Stream
@@ -69,18 +62,9 @@ def _zero_shot(records: list[dict[str, float | None]]) -> dict[str, Any]:
     return found
 
 
-def make_result(
-    config: RunConfig,
-    data: Data,
-    stream: Stream,
-    *,
-    metrics: dict[str, Any],
-    device: torch.device,
-    started: str,
-    seconds: float,
-) -> Result:
-    """metrics: of the result."""
-    names = list(data.manifest.class_names)
+def stream_facts(stream: Stream) -> dict[str, Any]:
+    """What a result tells of its stream: experiences and, of an online one, what was drawn."""
+    names = stream.manifest.class_names
     experiences = [
         {
             "name": e.name,
@@ -91,27 +75,7 @@ def make_result(
         }
         for e in stream.experiences
     ]
-    return Result(
-        experiment=config.experiment,
-        config_hash=config.hash,
-        learner=config.learners[0].registered_name,
-        scenario=config.scenario.registered_name,
-        modality=config.modality.registered_name,
-        seed=config.seeds[0],
-        quick=config.quick,
-        dataset=dataset_facts(data, stream),
-        class_names=names,
-        experiences=experiences,
-        metrics=metrics,
-        stream=realised(stream) if stream.online else {},
-        config=public(config),
-        hardware=machine.hardware(device),
-        packages=machine.packages(),
-        git_commit=machine.git_commit(),
-        started=started,
-        seconds=seconds,
-        peak_memory_bytes=machine.peak_memory(device),
-    )
+    return {"experiences": experiences, "stream": realised(stream) if stream.online else {}}
 
 
 def online_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:

@@ -7,27 +7,21 @@ its result if it is done.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
 import torch
-import yaml
 
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.learner import batch_source, build_learner, build_optimizer
-from benchmarks.commands.bench.result import make_result, score_name
-from benchmarks.reports.page import REPORT_FILE, write_html
-from benchmarks.results.journal import Journal
-from benchmarks.results.result import Result, write_atomically
-from benchmarks.runs import checkpoint, machine
+from benchmarks.commands.bench.result import score_name, stream_facts
+from benchmarks.results.result import Result
+from benchmarks.runs import machine
 from benchmarks.runs.data import Data, seed_everything
-from benchmarks.runs.facts import dataset_facts, public, started, tags
-from benchmarks.runs.workspace import check_same_run, on_stop_signal, run_lock
-from benchmarks.tracking.tracker import NullTracker, Tracker
+from benchmarks.runs.facts import dataset_facts
+from benchmarks.runs.session import Session
 from continual.evaluation import Evaluator
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
@@ -57,13 +51,18 @@ class StreamRun:
         data: Data,
         stream: Stream,
         *,
-        tracker: Tracker | None = None,
         observer: Observer | None = None,
     ) -> None:
         assert len(config.learners) == len(config.seeds) == 1
-        self.config, self.data, self.stream = config, data, stream
-        self.tracker, self.observer = tracker or NullTracker(), observer
-        self.seed, self.folder = config.seeds[0], config.folder
+        self.config, self.data, self.stream, self.observer = config, data, stream, observer
+        self.seed = config.seeds[0]
+        self.session = Session(
+            config,
+            data.manifest,
+            learner=config.learners[0].registered_name,
+            scenario=config.scenario.registered_name,
+            seed=self.seed,
+        )
         self.device = machine.pick_device(config.training.device)
         if config.training.threads is not None:
             torch.set_num_threads(config.training.threads)
@@ -76,12 +75,8 @@ class StreamRun:
         self.evaluator = Evaluator(self.learner, stream, self.strategy.batches)
         train_rows = self.strategy.rows
         self.benchmark = as_benchmark(stream, self.source.gather, train_rows=train_rows)
-        self.journal: Journal | None = None
         self.records = self.first_records()
-        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.seconds_before, self.clock = 0.0, time.perf_counter()
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
-        self.interrupted = False
 
     # ---- what a subclass does -----------------------------------------------------------
 
@@ -126,59 +121,23 @@ class StreamRun:
 
     def execute(self) -> Result:
         """Train and evaluate to the end; UserError if the folder belongs to other data."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with run_lock(self.folder), on_stop_signal(self._interrupt):
-            self._open()
-            try:
-                result = self._train()
-            except BaseException:
-                self.tracker.fail()
-                raise
-            finally:
-                if self.journal is not None:
-                    self.journal.close()
-            if self.interrupted:
-                raise KeyboardInterrupt
-            return result
-
-    def _open(self) -> None:
-        """Check the folder, resume from its checkpoint if there is one, start tracking."""
-        state = checkpoint.load(self.folder / "checkpoint")
-        manifest = self.data.manifest
-        check_same_run(self.folder, self.config, manifest.content_hash, state)
-        config_text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
-        write_atomically(self.folder / "config.yaml", config_text)
-        self.journal = Journal(self.folder / "metrics.jsonl")
-        if state is None:
-            self.journal.truncate(0)
-        else:
-            self._restore(state)
-        self._start_tracking()
-        self.clock = time.perf_counter()
-
-    def _start_tracking(self) -> None:
-        facts = dataset_facts(self.data, self.stream)
-        labels = tags(self.config, self.data.manifest)
-        self.tracker = started(self.tracker, self.config, labels, facts, self.folder)
-
-    def _train(self) -> Result:
-        strategy = self.strategy
-        if self.learner.reads:
-            self.source.ensure(self.stream.rows)
-        if self.observer is not None:
-            self.observer.begin(strategy.total_steps, strategy.position.total_steps)
-        self.train()
-        result = make_result(
-            self.config,
-            self.data,
-            self.stream,
-            metrics=self.metrics(),
-            device=self.device,
-            started=self.started,
-            seconds=self._seconds(),
-        )
-        result.save(self.folder)
-        self.tracker.finish(result, [write_html([result], self.folder / REPORT_FILE)])
+        session, strategy, manifest = self.session, self.strategy, self.data.manifest
+        with session.open() as state:
+            if state is not None:
+                self._restore(state)
+            skipped = len(self.data.signals.damaged)
+            facts = dataset_facts(manifest, self.stream.manifest, skipped)
+            session.track(facts)
+            if self.learner.reads:
+                self.source.ensure(self.stream.rows)
+            if self.observer is not None:
+                self.observer.begin(strategy.total_steps, strategy.position.total_steps)
+            self.train()
+            told = stream_facts(self.stream)
+            metrics = self.metrics()
+            result = session.result(self.device, dataset=facts, metrics=metrics, **told)
+            session.finish(result)
+        session.stop_if_interrupted()
         return result
 
     def experience_done(
@@ -188,18 +147,15 @@ class StreamRun:
 
         values: for the journal. scores: of test sets, for the observer.
         """
-        assert self.journal is not None
         self.log_loss()
-        self.journal.write(values, self.strategy.position.total_steps)
+        self.session.journal.write(values, self.strategy.position.total_steps)
         self._save_model(index, scores)
         self.save_checkpoint()
-        if self.interrupted:
-            raise KeyboardInterrupt
+        self.session.stop_if_interrupted()
         if self.observer is not None:
             self.observer.experience_done(index, total, score_name(self.data.manifest), scores)
 
     def after_step(self, strategy: LearnerStrategy) -> None:
-        assert self.journal is not None
         if self.learner.trains:
             self.loss_sum += strategy.loss.detach()
             self.loss_count += 1
@@ -208,21 +164,17 @@ class StreamRun:
             self.log_loss()
         if self.observer is not None:
             self.observer.step(strategy)
-        if self.interrupted:
+        if self.session.interrupted or steps % training.checkpoint_every == 0:
             self.save_checkpoint()
-            raise KeyboardInterrupt
-        if steps % training.checkpoint_every == 0:
-            self.save_checkpoint()
+        self.session.stop_if_interrupted()
 
     def log_loss(self) -> None:
         """The mean loss since the last line; UserError if it is no number any more."""
         if self.loss_count == 0:
             return
-        assert self.journal is not None
         mean, steps = float(self.loss_sum) / self.loss_count, self.strategy.position.total_steps
         terms = {name: float(value.detach()) for name, value in self.strategy.terms.items()}
-        self.journal.write({"loss": mean, **terms}, steps)
-        self.tracker.grow(self.journal)
+        self.session.log({"loss": mean, **terms}, steps)
         self.loss_sum.zero_()
         self.loss_count = 0
         if not np.isfinite(mean):
@@ -234,47 +186,30 @@ class StreamRun:
     # ---- state --------------------------------------------------------------------------
 
     def save_checkpoint(self) -> None:
-        assert self.journal is not None
         state = {
-            "config_hash": self.config.hash,
-            "content_hash": self.data.manifest.content_hash,
             "learner": self.learner.state_dict(),
             "optimizer": self.strategy.optimizer.state_dict(),
             "position": asdict(self.strategy.position),
             "records": self.records,
             "loss": (self.loss_sum, self.loss_count),
-            "journal": self.journal.flush(),
-            "started": self.started,
-            "seconds": self._seconds(),
         }
-        checkpoint.save(self.folder / "checkpoint", state)
-        self.tracker.grow(self.journal)
+        self.session.save_checkpoint(state)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        assert self.journal is not None
         self.learner.load_state_dict(state["learner"])
         self.strategy.resume(Position(**state["position"]), state["optimizer"])
-        self.records, self.started = state["records"], state["started"]
+        self.records = state["records"]
         self.loss_sum = state["loss"][0].to(self.device)
         self.loss_count = state["loss"][1]
-        self.seconds_before = state["seconds"]
-        self.journal.truncate(state["journal"])
-        checkpoint.restore_random_state(state["random"])
 
     def _save_model(self, index: int, scores: list[float]) -> None:
         if not self.config.tracking.log_models:
             return
-        folder = self.folder / "models"
+        folder = self.session.folder / "models"
         folder.mkdir(exist_ok=True)
         path = folder / f"experience_{index + 1:02d}.safetensors"
         # Copies, because safetensors refuses weights that two modules share.
         tensors = {k: v.clone() for k, v in self.learner.weights().items()}
         safetensors.torch.save_file(tensors, path)
         key = f"mean_test_{score_name(self.data.manifest)}"
-        self.tracker.log_model(path.stem, path, {key: float(np.mean(scores))})
-
-    def _seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self.clock
-
-    def _interrupt(self) -> None:
-        self.interrupted = True
+        self.session.tracker.log_model(path.stem, path, {key: float(np.mean(scores))})

@@ -6,28 +6,23 @@ not evaluated again.
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from rich.progress import Progress
 
 from benchmarks.commands.zeroshot.config import ZeroShotConfig
 from benchmarks.commands.zeroshot.models import ModelConfig, OpenModel
-from benchmarks.reports.page import REPORT_FILE, write_html
-from benchmarks.reports.pictures import draw_pictures
-from benchmarks.results.files import load_result
-from benchmarks.results.result import RESULT_FILE, Result, write_atomically
+from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.data import cache_folder, chosen_classes
-from benchmarks.runs.facts import align_facts, public, row_pins, text_pins
-from benchmarks.runs.workspace import check_same_run, check_writable, clear, run_lock
+from benchmarks.runs.facts import dataset_facts, public, row_pins, text_pins
+from benchmarks.runs.finished import complete, finished
+from benchmarks.runs.session import Session
+from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
-from benchmarks.tracking.tracker import make_tracker
 from multimodal.batch import Batch
 from multimodal.datasets import DatasetConfig
 from multimodal.errors import UserError
@@ -78,25 +73,36 @@ class ZeroShotCells:
     def run_cell(self, number: int, progress: Progress | None = None) -> Result:
         """Evaluate a model, or return its result if it is done already."""
         cell = self.cells[number]
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        with run_lock(cell.folder):
-            check_same_run(cell.folder, cell, self.manifest.content_hash, None)
-            if (cell.folder / RESULT_FILE).exists():
-                return load_result(cell.folder / RESULT_FILE)
-            text = yaml.safe_dump(public(cell), sort_keys=False, allow_unicode=True)
-            write_atomically(cell.folder / "config.yaml", text)
-            return self._evaluate(cell, progress)
-
-    def _evaluate(self, cell: ZeroShotConfig, progress: Progress | None) -> Result:
-        started, clock = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
+        done = finished(cell, self.manifest)
+        if done is not None:
+            complete(cell.folder, done)
+            return done
         assert isinstance(cell.model, ModelConfig)
         model = cell.model.open(self.output_dir, self.protocol, device=self.device, seed=cell.seed)
         self._check_model(model)
-        prompts = self._prompts(model)
-        rows = self._signals(model).usable(self.rows)
-        embeddings = self._embed(model, rows, progress)
+        # Runs of one experiment differ by seed; what else they differ by tells their rows apart.
+        told = public(cell)
+        told["model"] = {"name": told["model"]["name"], "settings": model.settings}
+        session = Session(
+            cell,
+            self.manifest,
+            learner=model.label,
+            scenario=ZERO_SHOT,
+            seed=model.seed,
+            told=told,
+        )
+        with session.open(between_steps=False):
+            return self._evaluate(cell, model, session, progress)
+
+    def _evaluate(
+        self, cell: ZeroShotConfig, model: OpenModel, session: Session, progress: Progress | None
+    ) -> Result:
+        prompts, signals = self._prompts(model), self._signals(model)
+        rows = signals.usable(self.rows)
+        facts = dataset_facts(self.manifest, self.manifest, len(signals.damaged))
+        session.track(facts)
         scores = score(
-            embeddings,
+            self._embed(model, rows, progress),
             model.embed_texts,
             self.manifest,
             rows,
@@ -111,8 +117,14 @@ class ZeroShotCells:
             seed=cell.seed,
         )
         pins = self._pins(cell, model, prompts, rows)
-        result = self._result(cell, model, pins, scores, started, time.perf_counter() - clock)
-        self._publish(cell, result)
+        result = session.result(
+            self.device,
+            dataset=facts,
+            experiences=[],
+            metrics=dict(scores.metrics),
+            evaluation={**pins, **scores.details, "intervals": scores.intervals},
+        )
+        session.finish(result)
         return result
 
     def _check_model(self, model: OpenModel) -> None:
@@ -193,53 +205,3 @@ class ZeroShotCells:
             },
             "seed": cell.seed,
         }
-
-    def _result(
-        self, cell: ZeroShotConfig, model: OpenModel, pins: Any, scores: Any, started: str, s: float
-    ) -> Result:
-        config = public(cell)
-        # Runs of one experiment differ by seed; what else they differ by tells their rows apart.
-        config["model"] = {"name": config["model"]["name"], "settings": model.settings}
-        signals = self._signals(model)
-        return Result(
-            experiment=cell.experiment,
-            config_hash=cell.hash,
-            learner=model.label,
-            scenario=ZERO_SHOT,
-            modality=self.manifest.modality,
-            seed=model.seed,
-            quick=cell.quick,
-            dataset=align_facts(self.manifest, len(signals.damaged)),
-            class_names=list(self.manifest.class_names),
-            experiences=[],
-            metrics=dict(scores.metrics),
-            config=config,
-            evaluation={**pins, **scores.details, "intervals": scores.intervals},
-            hardware=machine.hardware(self.device),
-            packages=machine.packages(),
-            git_commit=machine.git_commit(),
-            started=started,
-            seconds=s,
-            peak_memory_bytes=machine.peak_memory(self.device),
-        )
-
-    def _publish(self, cell: ZeroShotConfig, result: Result) -> None:
-        tracker = make_tracker(
-            cell.tracking,
-            experiment=cell.experiment,
-            folder=cell.folder,
-            output_dir=self.output_dir,
-        )
-        tags = {
-            "medley.config_hash": result.config_hash,
-            "medley.learner": result.learner,
-            "medley.scenario": ZERO_SHOT,
-            "medley.dataset": self.manifest.name,
-            "medley.modality": result.modality,
-            "medley.seed": str(result.seed),
-            "medley.quick": str(cell.quick).lower(),
-        }
-        tracker.start(result.config, tags, result.dataset)
-        result.save(cell.folder)
-        page = write_html([result], cell.folder / REPORT_FILE)
-        tracker.finish(result, [page, *draw_pictures(result, cell.folder)])

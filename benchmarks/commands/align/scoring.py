@@ -1,0 +1,94 @@
+"""Scores of an alignment run: zero-shot, retrieval, and what labels make of its embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.commands.align.config import AlignConfig
+from multimodal.encoders.cache import EmbeddingCache
+from multimodal.errors import UserError
+from multimodal.evaluation.embeddings import embed_rows
+from multimodal.evaluation.linear_probe import LabelledSet, probe_metrics
+from multimodal.evaluation.prompts import Prompts
+from multimodal.evaluation.scores import Scores, Wanted, score
+from multimodal.models.towers import Aligned
+from multimodal.recordings import Manifest
+from multimodal.signals import SignalCache
+
+MOST_PROBED = 20_000  # training recordings; a probe of more takes too long
+VALIDATED = ("zero_shot_top1", "mean_average_precision", "map_at_10")  # the first that there is
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """rows: of each split. classes: the candidates. source: where batches of signals come from."""
+
+    config: AlignConfig
+    model: Aligned
+    manifest: Manifest
+    rows: Mapping[str, np.ndarray]
+    classes: tuple[int, ...]
+    prompts: Prompts
+    source: SignalCache | EmbeddingCache
+    device: torch.device
+
+    def scores(self, split: str, *, whole: bool = True) -> Scores:
+        """Of the recordings of a split; whole: with every part of the report."""
+        rows, embedded = self.rows[split], self._embed(self.rows[split])
+        wanted = Wanted(
+            self.classes,
+            ensemble=self.config.prompts.ensemble,
+            robustness=whole,
+            retrieval=self.config.captions == "text",
+            diagnostics=whole and self.config.captions == "text",
+        )
+        scores = score(
+            embedded,
+            self.model.embed_texts,
+            self.manifest,
+            rows,
+            prompts=self.prompts,
+            wanted=wanted,
+            seed=self.config.seeds[0],
+        )
+        if whole and split == "test":
+            scores.metrics |= self._probes(embedded)
+        return scores
+
+    def validation_score(self) -> float:
+        """Zero-shot top-1 accuracy of the validation recordings, or their text-to-signal mAP@10."""
+        metrics = self.scores("validation", whole=False).metrics
+        found = [metrics[key] for key in VALIDATED if metrics.get(key) is not None]
+        if not found:
+            raise UserError(
+                "validation recordings have neither two classes nor texts to score them by; set "
+                "validation_fraction=0."
+            )
+        return float(found[0] or 0.0)
+
+    def _probes(self, embedded: Tensor) -> dict[str, float]:
+        """What labels would make of the same test embeddings: the upper reference of a table."""
+        train, labels = self.rows["train"], self.manifest.labels
+        if self.manifest.multi_label or not 2 <= len(train) <= MOST_PROBED:
+            return {}
+        known = LabelledSet(self._embed(train), labels[train])
+        tested = LabelledSet(embedded, labels[self.rows["test"]])
+        return probe_metrics(known, tested, self.manifest.num_classes)
+
+    def _embed(self, rows: np.ndarray) -> Tensor:
+        self.model.eval()
+        self.source.ensure(rows)
+        embedded = embed_rows(
+            self.model.embed_signals,
+            self.source.gather,
+            rows,
+            device=self.device,
+            batch_size=self.config.training.eval_batch_size,
+        )
+        self.model.train()
+        return embedded

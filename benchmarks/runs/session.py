@@ -1,0 +1,197 @@
+"""The life of a run, the same for every command: open, resume, track, journal, save, finish, fail.
+
+A command composes a ``Session`` with what it trains or evaluates::
+
+    session = Session(config, manifest, learner="replay", scenario="class_incremental", seed=1)
+    with session.open() as state:
+        ...                     # restore one's own part of the checkpoint, if there is one
+        session.track(facts)
+        ...                     # train: session.log, session.save_checkpoint
+        result = session.result(device, ...)
+        session.finish(result)
+    session.stop_if_interrupted()
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from benchmarks.config.base import CommandConfig
+from benchmarks.reports.page import REPORT_FILE, write_html
+from benchmarks.reports.pictures import draw_pictures
+from benchmarks.results.journal import JOURNAL_FILE, Journal
+from benchmarks.results.result import Result, write_atomically
+from benchmarks.runs import checkpoint, machine
+from benchmarks.runs.facts import public, tags
+from benchmarks.runs.workspace import check_same_run, on_stop_signal, run_lock
+from benchmarks.tracking.tracker import NullTracker, Tracker, make_tracker
+from multimodal.errors import UserError
+from multimodal.recordings import Manifest
+
+CHECKPOINTS = "checkpoint"
+
+
+class Session:
+    """One run and its folder. manifest: of its data, as read. learner, scenario, seed: of its row.
+
+    told: what results and the store are told of the config, if that is not the config itself.
+    writes: False for all but the first of several processes that share a run: these read its
+    checkpoint, but their own files are thrown away.
+    """
+
+    def __init__(
+        self,
+        config: CommandConfig,
+        manifest: Manifest,
+        *,
+        learner: str,
+        scenario: str,
+        seed: int,
+        told: dict[str, Any] | None = None,
+        writes: bool = True,
+    ) -> None:
+        self.config, self.manifest, self.writes = config, manifest, writes
+        self.learner, self.scenario, self.seed = learner, scenario, seed
+        self.told = public(config) if told is None else told
+        self._thrown_away = None if writes else tempfile.TemporaryDirectory()
+        self.folder = Path(self._thrown_away.name) if self._thrown_away else config.folder
+        self.journal = Journal(self.folder / JOURNAL_FILE)
+        self.tracker: Tracker = NullTracker()
+        self.interrupted = False
+        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._seconds_before, self._clock = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of this run, over all resumptions, without the start of tracking."""
+        return self._seconds_before + time.perf_counter() - self._clock
+
+    @contextmanager
+    def open(self, *, between_steps: bool = True) -> Iterator[dict[str, Any] | None]:
+        """Hold the folder; gives the checkpoint's state, or None where the run begins.
+
+        between_steps: a stop signal sets ``interrupted``, for the next step to hear; False: it
+        raises at once. Whatever is raised inside, the store hears of it. UserError if another
+        process is at the run, or its folder belongs to another config or to other data.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        hearing = on_stop_signal(self._interrupt) if between_steps else nullcontext()
+        with run_lock(self.folder), hearing:
+            try:
+                yield self._resume()
+            except BaseException:
+                self.tracker.fail()
+                raise
+            finally:
+                self.journal.close()
+
+    def _resume(self) -> dict[str, Any] | None:
+        state = checkpoint.load(self.config.folder / CHECKPOINTS)
+        check_same_run(self.folder, self.config, self.manifest.content_hash, state)
+        text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
+        write_atomically(self.folder / "config.yaml", text)
+        if self.writes:
+            self.journal.truncate(0 if state is None else state["journal"])
+        if state is not None:
+            self.started, self._seconds_before = state["started"], state["seconds"]
+            checkpoint.restore_random_state(state["random"])
+        self._clock = time.perf_counter()
+        return state
+
+    def track(self, facts: dict[str, Any]) -> None:
+        """Start tracking. facts: of the data. A store lost since it was checked costs a warning.
+
+        Stores are checked before the first run begins, and a run is worth more than its tracking.
+        """
+        if self.writes:
+            tracker = make_tracker(
+                self.config.tracking,
+                experiment=self.config.experiment,
+                folder=self.folder,
+                output_dir=Path(self.config.output_dir).expanduser(),
+            )
+            try:
+                tracker.start(self.told, self._tags(), facts)
+                self.tracker = tracker
+            except UserError as error:
+                print(
+                    f"medley: {error} This run goes on untracked; send it later with "
+                    f"`medley report --resend {self.folder}`.",
+                    file=sys.stderr,
+                )
+        self._clock = time.perf_counter()
+
+    def _tags(self) -> dict[str, str]:
+        return tags(
+            self.config,
+            self.manifest,
+            learner=self.learner,
+            scenario=self.scenario,
+            seed=self.seed,
+        )
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """A line of the journal, which the store gets in the background."""
+        self.journal.write(values, step)
+        self.tracker.grow(self.journal)
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Keep ``state`` with all that the session itself needs to go on from here."""
+        own = {
+            "config_hash": self.config.hash,
+            "content_hash": self.manifest.content_hash,
+            "journal": self.journal.flush(),
+            "started": self.started,
+            "seconds": self.seconds,
+        }
+        checkpoint.save(self.folder / CHECKPOINTS, {**state, **own})
+        self.tracker.grow(self.journal)
+
+    def result(self, device: torch.device, **own: Any) -> Result:
+        """The result of the run. own: the fields that only its command knows."""
+        return Result(
+            command=self.config.command,
+            experiment=self.config.experiment,
+            config_hash=self.config.hash,
+            learner=self.learner,
+            scenario=self.scenario,
+            modality=self.manifest.modality,
+            seed=self.seed,
+            quick=self.config.quick,
+            class_names=list(self.manifest.class_names),
+            config=self.told,
+            hardware=machine.hardware(device),
+            packages=machine.packages(),
+            git_commit=machine.git_commit(),
+            started=self.started,
+            seconds=self.seconds,
+            peak_memory_bytes=machine.peak_memory(device),
+            **own,
+        )
+
+    def finish(self, result: Result) -> None:
+        """Keep the result, then its page and pictures, then tell the store.
+
+        A process killed on the way leaves a finished run; ``finished.complete`` does the rest.
+        """
+        self.journal.flush()
+        result.save(self.folder)
+        page = write_html([result], self.folder / REPORT_FILE)
+        self.tracker.finish(result, [page, *draw_pictures(result, self.folder)])
+
+    def stop_if_interrupted(self) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
