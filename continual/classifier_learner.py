@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
-from continual.learner import ExperienceInfo, Learner, LearnerConfig, Prediction
+from continual.learner import ExperienceInfo, FrozenTower, Learner, LearnerConfig, Prediction
 from continual.rehearsal import Memory
 from multimodal.batch import Batch
 from multimodal.errors import UserError
@@ -80,6 +80,10 @@ class ClassifierLearner(Learner):
     def predict(self, batch: Batch) -> Prediction:
         scores = self.model(batch)
         return Prediction(scores > 0 if self.classifier.multi_label else scores.argmax(1), scores)
+
+    def frozen_tower(self) -> FrozenTower | None:
+        model = self.classifier
+        return FrozenTower(model.front_end, model.encoder) if model.frozen else None
 
 
 class RehearsalLearner(ClassifierLearner):

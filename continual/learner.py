@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -75,8 +75,29 @@ class Prediction:
     texts: tuple[str, ...] | None = None
 
 
+class FrozenTower(NamedTuple):
+    """Front end and encoder whose outputs never change, so that they may be computed once.
+
+    beside: batches need them beside the signals (queries of prompts), not in their place.
+    """
+
+    front_end: nn.Module
+    encoder: nn.Module
+    beside: bool = False
+
+
+Kind = Literal["online", "offline", "joint"]
+
+
 class LearnerConfig(Config):
-    """Base of every learner's config. epochs: None follows ``training.epochs``."""
+    """Base of every learner's config. epochs: None follows ``training.epochs``.
+
+    kind: that of the learner it builds. needs_all_labels: it cannot use a recording some of whose
+    labels are unknown.
+    """
+
+    kind: ClassVar[Kind] = "online"
+    needs_all_labels: ClassVar[bool] = False
 
     epochs: Annotated[int, Field(ge=1)] | None = None
 
@@ -93,15 +114,15 @@ class Learner:
     without augmentation; augment: random changes of a Batch, or None; both set by the strategy.
 
     trains: False if there is nothing to optimise. reads: False if it never looks at a signal.
-    online: "no" for learners that must come back to a recording; "at_once" for the upper bound
-    that trains on a whole online stream offline. uses_borders: it is told where the tasks of an
-    online stream end. memory_epochs: epochs over its memory after each task of an online
-    stream, at ``review_rate``. rate: factor of the learning rate of the next online step.
+    kind: "offline" for learners that must come back to a recording; "joint" for the upper bound,
+    that trains on a whole stream at once, also on an online one. uses_borders: it is told where the
+    tasks of an online stream end. memory_epochs: epochs over its memory after each task of an
+    online stream, at ``review_rate``. rate: factor of the learning rate of the next online step.
     """
 
     trains: ClassVar[bool] = True
     reads: ClassVar[bool] = True
-    online: ClassVar[Literal["yes", "no", "at_once"]] = "yes"
+    kind: ClassVar[Kind] = "online"
     uses_borders: ClassVar[bool] = False
     memory_epochs: int = 0
     rate: float = 1.0
@@ -159,6 +180,10 @@ class Learner:
         """(N, C) scores of all classes, also those not exposed, or None if it cannot name those."""
         return None
 
+    def frozen_tower(self) -> FrozenTower | None:
+        """What of the model may be computed once a recording, if it is frozen."""
+        return None
+
     def weights(self) -> dict[str, Tensor]:
         """What of the model is worth keeping in a file."""
         return self.model.state_dict()
@@ -182,3 +207,14 @@ def embed(model: Any, info: ExperienceInfo) -> Tensor:
     pooled = [model.embed(batch).cpu() for batch in info.batches()]
     model.train(training)
     return torch.cat(pooled)
+
+
+def remember(memory: Memory, model: Any, info: ExperienceInfo, seed: int) -> None:
+    """Offer an experience's recordings to a memory of past experiences, in a random order.
+
+    The order depends on (seed, experience): a manifest is sorted, so in its own order a
+    class-balanced memory would keep the last speaker of each class. model: as of ``embed``.
+    """
+    order = np.random.default_rng([seed, info.index]).permutation(len(info.rows))
+    features = embed(model, info)[torch.as_tensor(order)] if memory.needs_features else None
+    memory.update(info.rows[order], info.labels[order], features)

@@ -35,7 +35,7 @@ class OnlineStrategy(LearnerStrategy):
 
     def __init__(self, *, iterations: int = 1, **parts: Any) -> None:
         super().__init__(train_epochs=1, **parts)
-        if self.learner.online != "yes":
+        if self.learner.kind != "online":
             raise UserError(
                 f"{type(self.learner).__name__} trains several times on the same recordings; an "
                 "online stream shows each of them once."

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from continual.classifier import Classifier
 from continual.classifier_learner import ClassifierLearner, freeze_encoder
+from continual.learner import FrozenTower
 from multimodal.batch import Batch, Features
 from multimodal.encoders.tokens import QueryEncoder, TokenAccess
 from multimodal.objectives.mvp import key_distances
@@ -41,7 +42,7 @@ class PromptModel(nn.Module):
     """A Classifier whose encoder is frozen, with a query of each recording.
 
     use_last_layer: see ``TokenAccess.query``. A batch may bring its queries as ``embeddings``
-    beside the signals (``query_cache`` in ``benchmarks.assemble`` makes such batches).
+    beside the signals (``PromptLearner.frozen_tower``).
     """
 
     def __init__(self, classifier: Classifier, *, use_last_layer: bool) -> None:
@@ -112,6 +113,10 @@ class PromptLearner(ClassifierLearner):
     def __init__(self, model: PromptModel, **options: Any) -> None:
         super().__init__(model.classifier, **options)
         self.model = model
+
+    def frozen_tower(self) -> FrozenTower | None:
+        """The queries: prompts change what the encoder makes of a signal, not what chooses them."""
+        return FrozenTower(self.classifier.front_end, self.model.query_encoder, beside=True)
 
     def weights(self) -> dict[str, Tensor]:
         state = self.model.state_dict()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
-from continual.learner import LEARNERS, LearnerContext
+from continual.learner import LEARNERS, Kind, LearnerContext
 
 
 @LEARNERS.register("joint")
 class JointConfig(SoftmaxConfig):
     """Its accuracy matrix has a single row. train_encoder: as of ``finetune``."""
+
+    kind: ClassVar[Kind] = "joint"
 
     train_encoder: bool = False
 
@@ -23,7 +26,7 @@ class JointConfig(SoftmaxConfig):
 
 
 class JointLearner(ClassifierLearner):
-    online = "at_once"
+    kind = "joint"
 
     def plan(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [np.concatenate(rows)]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-import torch
 from pydantic import Field
 
 from continual.classifier import Classifier
 from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
-from continual.learner import LEARNERS, ExperienceInfo, LearnerContext, embed
+from continual.learner import LEARNERS, ExperienceInfo, Kind, LearnerContext, remember
 from continual.rehearsal import Memory, make_memory
 from multimodal.errors import UserError
 
@@ -18,6 +16,8 @@ from multimodal.errors import UserError
 @LEARNERS.register("replay")
 class ReplayConfig(SoftmaxConfig):
     """memory_size: recordings. memory_batch_size: drawn beside every stream batch."""
+
+    kind: ClassVar[Kind] = "offline"
 
     memory_size: Annotated[int, Field(ge=1)] = 200
     memory_batch_size: Annotated[int, Field(ge=1)] = 32
@@ -42,13 +42,9 @@ class ReplayConfig(SoftmaxConfig):
 
 
 class ReplayLearner(ClassifierLearner):
-    """The memory holds past experiences only: it is filled when an experience ends.
+    """The memory holds past experiences only: it is filled when an experience ends."""
 
-    Recordings are offered in a random order (seed, experience): a manifest is sorted, so in its
-    own order a class-balanced memory would keep the last speaker of each class.
-    """
-
-    online = "no"
+    kind = "offline"
 
     def __init__(self, model: Classifier, *, memory: Memory, seed: int, **options: Any) -> None:
         super().__init__(model, memory=memory, **options)
@@ -56,8 +52,4 @@ class ReplayLearner(ClassifierLearner):
 
     def end_experience(self, info: ExperienceInfo) -> None:
         assert self.memory is not None
-        order = np.random.default_rng([self.seed, info.index]).permutation(len(info.rows))
-        features = None
-        if self.memory.needs_features:
-            features = embed(self.classifier, info)[torch.as_tensor(order)]
-        self.memory.update(info.rows[order], info.labels[order], features)
+        remember(self.memory, self.classifier, info, self.seed)

@@ -6,7 +6,7 @@ bias and forgets nothing; see ``continual.analytic``. Multi-label data: the same
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ class RlsConfig(LearnerConfig):
     """hidden: random features, or null for the embeddings themselves. ridge: of the regression.
     repeat: how often each recording counts (released code: 3).
     """
+
+    needs_all_labels: ClassVar[bool] = True
 
     hidden: Annotated[int, Field(ge=1, le=20_000)] | None = 5000
     ridge: Annotated[float, Field(gt=0)] = 100.0

@@ -5,7 +5,7 @@ Each recording counts once, in any order; see ``continual.analytic``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,6 +17,7 @@ from continual.classifier_learner import freeze_encoder
 from continual.learner import (
     LEARNERS,
     ExperienceInfo,
+    FrozenTower,
     Learner,
     LearnerConfig,
     LearnerContext,
@@ -31,6 +32,8 @@ class SldaConfig(LearnerConfig):
     """shrinkage: share of the identity in the covariance. sigma: exact, or the published
     recurrence, which is distorted by the first recording of every class.
     """
+
+    needs_all_labels: ClassVar[bool] = True
 
     shrinkage: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     sigma: Literal["exact", "published"] = "exact"
@@ -73,6 +76,9 @@ class AnalyticLearner(Learner):
     def predict(self, batch: Batch) -> Prediction:
         scores = self.analytic.scores(self.classifier.embed(batch))
         return Prediction(scores > 0.5 if self.classifier.multi_label else scores.argmax(1), scores)
+
+    def frozen_tower(self) -> FrozenTower | None:
+        return FrozenTower(self.classifier.front_end, self.classifier.encoder)
 
     def weights(self) -> dict[str, Tensor]:
         return self.analytic.state_dict()

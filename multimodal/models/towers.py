@@ -16,10 +16,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from multimodal.batch import Batch
-from multimodal.encoders import Encoder, EncoderConfig
+from multimodal.encoders import Encoder
 from multimodal.encoders.pretrained import PretrainedConfig
 from multimodal.hub import PACKAGED
-from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter, TextConfig
 from multimodal.registry import Config
 
@@ -166,30 +165,30 @@ class Aligned(nn.Module):
 
 
 def build_aligned(
-    adapter: Adapter,
-    modality: str,
-    encoder: EncoderConfig,
+    readers: Mapping[str, Reader],
     text: TextTowerConfig,
     *,
     width: int | None = None,
     scale: float = 1 / 0.07,
     bias: float = 0.0,
 ) -> Aligned:
-    """One signal tower and a text tower, freshly initialised where they are not pretrained.
+    """A signal tower of each reader and a text tower; projections are freshly initialised.
 
-    width: of the joint space; None: the text encoder's own, and no projection of texts.
-    UserError: checkpoints that are absent, damaged or of another modality.
+    readers: by modality. width: of the joint space; None: the text encoder's own, and no projection
+    of texts. UserError: a text checkpoint that is absent, damaged or of another modality.
     """
     tokenizer = text.adapter()
     words = text.encoder.build(tokenizer)
     joint = width or words.width
-    text_head = nn.Identity() if width is None else nn.Linear(words.width, joint, bias=False)
-    reader = encoder.build(adapter)
-    signal_head = nn.Linear(reader.width, joint, bias=False)
-    return Aligned(
-        {modality: Tower(encoder.front_end(adapter), reader, signal_head, width=joint)},
-        Tower(text.encoder.front_end(tokenizer), words, text_head, width=joint),
-        tokenizer,
-        scale=scale,
-        bias=bias,
-    )
+    head = nn.Identity() if width is None else nn.Linear(words.width, joint, bias=False)
+    signals = {
+        modality: Tower(
+            reader.front_end,
+            reader.encoder,
+            nn.Linear(reader.encoder.width, joint, bias=False),
+            width=joint,
+        )
+        for modality, reader in readers.items()
+    }
+    text_tower = Tower(text.encoder.front_end(tokenizer), words, head, width=joint)
+    return Aligned(signals, text_tower, tokenizer, scale=scale, bias=bias)

@@ -17,7 +17,7 @@ from multimodal.errors import UserError
 from multimodal.modalities.speech import SpeechConfig
 from multimodal.models.align_task import AlignTask
 from multimodal.models.captions import Captions
-from multimodal.models.towers import Aligned, TextTowerConfig, build_aligned
+from multimodal.models.towers import Aligned, Reader, TextTowerConfig, build_aligned
 from multimodal.objectives import OBJECTIVES
 from multimodal.objectives.contrastive import siglip
 from multimodal.objectives.cwcl import cwcl
@@ -41,10 +41,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(checkpoint: Path) -> Any:
     def build(*, train: Any = "none", seed: int = 0, **changes: Any) -> Aligned:
         torch.manual_seed(seed)
+        adapter, encoder = SpeechConfig().build(), CompactConfig(width=16, depth=1, heads=2)
+        reader = Reader(encoder.front_end(adapter), encoder.build(adapter))
         return build_aligned(
-            SpeechConfig().build(),
-            "speech",
-            CompactConfig(width=16, depth=1, heads=2),
+            {"speech": reader},
             TextTowerConfig(checkpoint=str(checkpoint), max_length=16, train=train),
             **changes,
         )

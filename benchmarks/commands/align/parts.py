@@ -12,7 +12,7 @@ from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
-from multimodal.models.towers import Aligned, Tower, build_aligned
+from multimodal.models.towers import Aligned, Reader, Tower, build_aligned
 from multimodal.objectives.pairs import AlignmentConfig
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
@@ -25,10 +25,9 @@ def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
     objective, encoder = config.objectives[0], config.encoder
     assert isinstance(objective, AlignmentConfig)
     assert isinstance(encoder, EncoderConfig)
+    reader = Reader(encoder.front_end(adapter), encoder.build(adapter))
     return build_aligned(
-        adapter,
-        config.modality.registered_name,
-        encoder,
+        {config.modality.registered_name: reader},
         config.text,
         width=config.width,
         scale=objective.scale,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from benchmarks.runs.finished import complete, finished
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
-from continual.learner import Learner
-from continual.learners.slda import AnalyticLearner
+from continual.learner import LearnerConfig
 from continual.scenarios import Stream
 from multimodal.errors import UserError
+from multimodal.registry import Config
 from multimodal.signals import SignalCache
 
 QUICK_EXPERIENCES = 2
@@ -52,7 +53,7 @@ class Cells:
         self.warm_up: Cells | None = None
         if config.warm_up is not None and None in self.done:
             self.warm_up = Cells(warm_up_config(config))
-        self.kinds = [self._kind(i) if done is None else None for i, done in enumerate(self.done)]
+        self._refuse_misfits()
         check_store(config.tracking, Path(config.output_dir))
         self._decode()
 
@@ -76,9 +77,7 @@ class Cells:
         if self.warm_up is not None and not self.data.warmed:
             self.data.warmed.update(self._warmed(self.warm_up, observer))
         stream = self.streams[number]
-        kind = self.kinds[number]
-        assert kind is not None
-        return kind(cell, self.data, stream, observer=observer).execute()
+        return self._kind(number)(cell, self.data, stream, observer=observer).execute()
 
     def _warmed(self, warm_up: Cells, observer: Any) -> dict[str, Tensor]:
         """Weights of the warm-up run, which is trained now if that was not done before."""
@@ -90,14 +89,25 @@ class Cells:
             observer.title = title
         return warmed_weights(warm_up.cells[0].folder)
 
+    def _refuse_misfits(self) -> None:
+        """UserError if a learner fits a stream, the data or the encoder not.
+
+        Each learner is built once for a try, whatever the number of its seeds.
+        """
+        waiting = [i for i, done in enumerate(self.done) if done is None]
+        for i in waiting:
+            refuse_misfits(self.cells[i].learners[0], self.streams[i])
+        distinct = {json.dumps(self.cells[i].learners[0].dump()): self.cells[i] for i in waiting}
+        for cell in distinct.values():
+            build_learner(cell, self.data, pick_device("cpu"))
+
     def _kind(self, number: int) -> type[StreamRun]:
-        """What runs a cell; UserError if its learner does not fit its encoder or its stream."""
-        cell, stream = self.cells[number], self.streams[number]
-        learner = build_learner(cell, self.data, pick_device("cpu"))
-        refuse_misfits(cell, stream, learner)
-        if stream.online is None:
+        """What runs a cell."""
+        learner = self.cells[number].learners[0]
+        assert isinstance(learner, LearnerConfig)
+        if self.streams[number].online is None:
             return EpochsRun
-        return AtOnceRun if learner.online == "at_once" else OnlineRun
+        return AtOnceRun if learner.kind == "joint" else OnlineRun
 
     def _decode(self) -> None:
         """Decode all that the cells will need; leave damaged recordings out if so configured."""
@@ -135,24 +145,25 @@ def usable(stream: Stream, signals: SignalCache) -> Stream:
     return replace(stream, experiences=kept, held_out=held)
 
 
-def refuse_misfits(config: RunConfig, stream: Stream, learner: Learner) -> None:
-    """UserError if a cell's learner cannot be used on a stream, an online one above all."""
-    name, manifest = config.learners[0].registered_name, stream.manifest
+def refuse_misfits(learner: Config, stream: Stream) -> None:
+    """UserError if a learner cannot be used on a stream, an online one above all."""
+    assert isinstance(learner, LearnerConfig)
+    name, manifest = learner.registered_name, stream.manifest
     rows = np.concatenate([e.train for e in stream.experiences])
-    analytic = isinstance(learner, AnalyticLearner) and manifest.multi_label
-    if analytic and np.isnan(manifest.targets[rows]).any():
+    picky = learner.needs_all_labels and manifest.multi_label
+    if picky and np.isnan(manifest.targets[rows]).any():
         raise UserError(
             f"learner {name!r}: some labels of dataset {manifest.name!r} are unknown, and a "
             "regression needs all of them; leave it out, or use er or linear_probe."
         )
     if stream.online is None:
         return
-    if learner.online == "no":
+    if learner.kind == "offline":
         raise UserError(
             f"learner {name!r} comes back to recordings after an experience, but an online stream "
             "shows each of them once; use er, finetune or another online learner."
         )
-    if learner.online == "yes" and getattr(config.learners[0], "epochs", None) is not None:
+    if learner.kind == "online" and learner.epochs is not None:
         raise UserError(
             f"learner {name!r}: epochs has no meaning in an online stream, which is read once; "
             "set scenario.online_iter, the optimiser steps of a stream batch."

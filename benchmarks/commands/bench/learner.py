@@ -12,8 +12,6 @@ from benchmarks.commands.bench.config import RunConfig, TrainingConfig
 from benchmarks.runs.data import Data, cache_folder
 from continual.classifier import Classifier
 from continual.learner import Learner, LearnerContext
-from continual.learners.cwcl import AlignedClassifier
-from continual.prompting import PromptModel
 from continual.scenarios import Stream
 from multimodal.batch import Batch
 from multimodal.encoders import EncoderConfig
@@ -61,27 +59,22 @@ def batch_source(
 ) -> SignalCache | EmbeddingCache | WithQueries:
     """Where the learner's batches come from: embeddings, if its tower is frozen.
 
-    Prompts change what a frozen encoder makes of a signal, but not what they are chosen by.
-
     With augmentation there is nothing to cache: every epoch sees other signals.
     """
-    model, tower = learner.model, None
-    if isinstance(model, PromptModel):
-        tower = model.classifier.front_end, model.query_encoder
-    elif isinstance(model, Classifier | AlignedClassifier) and model.frozen:
-        tower = model.front_end, model.encoder
+    tower = learner.frozen_tower()
     if not learner.reads or tower is None or data.adapter.augment() is not None:
         return data.signals
     cache = EmbeddingCache(
         data.signals,
-        *tower,
+        tower.front_end,
+        tower.encoder,
         rows=stream.rows,
         settings=[config.modality.dump(), config.encoder.dump()],
         folder=cache_folder(config),
         device=device,
     )
     cache = data.embeddings.setdefault(cache.key, cache)
-    return WithQueries(data.signals, cache) if isinstance(model, PromptModel) else cache
+    return WithQueries(data.signals, cache) if tower.beside else cache
 
 
 @dataclass(frozen=True)
