@@ -13,18 +13,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from continual.strategy import LearnerStrategy, Position
+from continual.strategy import Position, StreamStrategy
 from multimodal.errors import UserError
 
 
-class OnlineStrategy(LearnerStrategy):
+class OnlineStrategy(StreamStrategy):
     """Trains ``learner`` on an online Stream, one ``train`` call a task; resumable at any batch.
 
-    Arguments as ``LearnerStrategy``; ``iterations`` replaces ``train_epochs``. ``after_step`` is
+    Arguments as ``StreamStrategy``; ``iterations`` replaces ``train_epochs``. ``after_step`` is
     called once a stream batch, after all of its optimiser steps, and after every step of a review.
     ``position``: epoch 0 is the stream itself, epochs 1 to ``learner.memory_epochs`` are reviews
     of the memory at a task's end, whose batches are drawn from (seed, task, epoch) and the memory.
@@ -73,11 +72,6 @@ class OnlineStrategy(LearnerStrategy):
 
     # ---- what Avalanche calls -----------------------------------------------------------
 
-    def _before_training_exp(self, **kwargs: Any) -> None:
-        self._resumed = False
-        # The base class of our base class: ours would start the optimiser afresh.
-        super(LearnerStrategy, self)._before_training_exp(**kwargs)
-
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         if self.position.epoch == 0:
             self._epoch(**kwargs)
@@ -85,11 +79,6 @@ class OnlineStrategy(LearnerStrategy):
             self.learner.end_experience(self.info())
         while self.position.epoch <= self.learner.memory_epochs and not self._stop_training:
             self._epoch(**kwargs)
-
-    def _after_training_exp(self, **kwargs: Any) -> None:
-        super(LearnerStrategy, self)._after_training_exp(**kwargs)
-        steps = self.position.total_steps
-        self.position = Position(self.position.experience + 1, total_steps=steps)
 
     def _epoch(self, **kwargs: Any) -> None:
         self._before_training_epoch(**kwargs)
@@ -99,7 +88,7 @@ class OnlineStrategy(LearnerStrategy):
     def training_epoch(self, **kwargs: Any) -> None:
         """What is left of the stream pass, or of one epoch of a review."""
         self._refuse_other_loader()
-        for rows in self._epoch_order().split(self.train_mb_size)[self.position.step :]:
+        for rows in self.order().split(self.train_mb_size)[self.position.step :]:
             if self._stop_training:
                 return
             if self.position.epoch == 0:
@@ -113,7 +102,7 @@ class OnlineStrategy(LearnerStrategy):
     def _stream_batch(self, rows: Tensor, **kwargs: Any) -> None:
         learner = self.learner
         if not learner.trains:
-            batch = self._to_device(self.gather(rows))
+            batch = self.loader.load(rows)
             learner.meet(rows, batch.labels)
             learner.observe(batch)
             return
@@ -121,7 +110,7 @@ class OnlineStrategy(LearnerStrategy):
         batch = None
         for step in range(self.iterations):
             self.inner_step = step
-            batch, memory_batch = self._load(rows)
+            batch, memory_batch = self.load(rows)
             self._set_rate(learner.rate)
             self._take_step(batch, memory_batch, **kwargs)
             self._after_training_iteration(**kwargs)
@@ -130,7 +119,7 @@ class OnlineStrategy(LearnerStrategy):
 
     def _review(self, rows: Tensor, **kwargs: Any) -> None:
         self._set_rate(self.learner.review_rate(self.position.epoch - 1))
-        self._take_step(self._training_batch(rows), None, **kwargs)
+        self._take_step(self.loader.training(rows), None, **kwargs)
         self._after_training_iteration(**kwargs)
 
     def _set_rate(self, factor: float) -> None:
@@ -141,15 +130,11 @@ class OnlineStrategy(LearnerStrategy):
 
     # ---- loading ------------------------------------------------------------------------
 
-    def _epoch_order(self) -> Tensor:
-        at = self.position
-        if at.epoch == 0:
-            return torch.as_tensor(self.rows[at.experience])
+    def order(self) -> Tensor:
+        if self.position.epoch == 0:
+            return torch.as_tensor(self.rows[self.position.experience])
         assert self.learner.memory is not None
-        rows = self.learner.memory.indices
-        key = np.random.SeedSequence([self.seed, at.experience, at.epoch]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(key[0]))
-        return rows[torch.randperm(len(rows), generator=generator)]
+        return self._shuffled(self.learner.memory.indices)
 
     def _at(self, epoch: int) -> Position:
         """The start of an epoch of the task in hand."""

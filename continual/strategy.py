@@ -1,10 +1,10 @@
-"""The one Avalanche strategy that drives any learner.
+"""The Avalanche strategies that drive any learner: their shared step, and training in epochs.
 
-A ``SupervisedTemplate``, so Avalanche's plugins, metrics and loggers work on it, with these
-differences: one loader for the whole stream that gathers each batch (stream and memory rows
+They are a ``SupervisedTemplate``, so Avalanche's plugins, metrics and loggers work on them, with
+these differences: one loader for the whole stream that gathers each batch (stream and memory rows
 together) in one vectorised step, no optimiser surgery between experiences, and a position from
 which training can be resumed exactly. Batches are ``[Batch, labels, zeros]``; the model takes the
-Batch itself.
+Batch itself. Training in one pass is in ``online.py``.
 """
 
 # Avalanche passes these hooks keywords only; their long signatures are not repeated here.
@@ -23,8 +23,10 @@ from torch import Tensor
 
 from continual.learner import ExperienceInfo, Learner
 from continual.scenarios import Stream
+from continual.stream_loaders import InOrder, Remaining
 from multimodal.batch import Batch
 from multimodal.errors import UserError
+from multimodal.loader import Loader
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="no QP solver found")
@@ -51,16 +53,15 @@ class Position:
         return self.epoch == 0 and self.step == 0
 
 
-class LearnerStrategy(SupervisedTemplate):
-    """Trains ``learner`` on the experiences of an Avalanche benchmark, one ``train`` call each.
+class StreamStrategy(SupervisedTemplate):
+    """What strategies of streams share: loading, one step, the position; see its subclasses.
 
     stream: what the benchmark was made from. gather: rows -> Batch on the CPU. after_step: called
     with this strategy after every step, when ``position`` already names the next one. augment:
     changes training batches at random (``Adapter.augment``). Its ``rows``
     are the manifest rows of each training experience (``learner.plan``), int64.
 
-    The order of an epoch's batches depends on (seed, experience, epoch) alone, and the optimiser
-    starts afresh with every experience. A stream batch and its memory batch are gathered together.
+    A stream batch and its memory batch are gathered together.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class LearnerStrategy(SupervisedTemplate):
         device: str | torch.device = "cpu",
         plugins: Sequence[Any] = (),
         evaluator: Any = None,
-        after_step: Callable[[LearnerStrategy], None] | None = None,
+        after_step: Callable[[Any], None] | None = None,
     ) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No loggers specified")
@@ -98,18 +99,16 @@ class LearnerStrategy(SupervisedTemplate):
         self.learner, self.manifest = learner, stream.manifest
         self.rows = learner.plan([e.train for e in stream.experiences])
         self.classes = [stream.classes_of(rows) for rows in self.rows]
-        self.gather, self.augment = gather, augment
-        learner.read, learner.augment = (lambda rows: self._to_device(self.gather(rows))), augment
+        self.loader = Loader(gather, self.device, augment=augment)
+        learner.read, learner.augment = self.loader.load, augment
         self.seed, self.after_step = seed, after_step
         self.position = Position()
         self.terms: dict[str, Tensor] = {}
-        self._resumed = False
 
     def resume(self, position: Position, optimizer_state: dict[str, Any]) -> None:
         """Continue from a checkpoint: the next ``train`` call goes on at ``position``."""
         self.optimizer.load_state_dict(optimizer_state)
         self.position = position
-        self._resumed = True
 
     @property
     def steps_per_epoch(self) -> int:
@@ -118,9 +117,8 @@ class LearnerStrategy(SupervisedTemplate):
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run, 0 if there is nothing to train."""
-        batches = sum(-(-len(rows) // self.train_mb_size) for rows in self.rows)
-        return batches * self.train_epochs if self.learner.trains else 0
+        """Steps of the whole run, at most."""
+        raise NotImplementedError
 
     def info(self) -> ExperienceInfo:
         """What the learner may know of the current training experience."""
@@ -140,8 +138,7 @@ class LearnerStrategy(SupervisedTemplate):
 
     def batches(self, rows: np.ndarray) -> Iterator[Batch]:
         """The given rows in order, in evaluation batches on the strategy's device."""
-        for part in torch.as_tensor(rows).split(self.eval_mb_size):
-            yield self._to_device(self.gather(part))
+        return self.loader.batches(rows, self.eval_mb_size)
 
     # ---- what Avalanche calls (it passes keywords only) ---------------------------------
 
@@ -156,59 +153,28 @@ class LearnerStrategy(SupervisedTemplate):
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """``self.dataloader`` iterates over what is left of the current epoch."""
-        self.dataloader = _Remaining(self)
+        self.dataloader = Remaining(self)
 
     def make_eval_dataloader(self, **kwargs: Any) -> None:
         rows = torch.tensor([item[0] for item in self.adapted_dataset])  # pyright: ignore
-        self.dataloader = _InOrder(self, rows.numpy())
+        self.dataloader = InOrder(self, rows.numpy())
 
     def _unpack_minibatch(self) -> None:
         """Batches come unpacked and on the device."""
 
-    def _before_training_exp(self, **kwargs: Any) -> None:
-        if not self._resumed or self.position.fresh:
-            self.optimizer.state.clear()
-            self.learner.begin_experience(self.info())
-        self._resumed = False
-        super()._before_training_exp(**kwargs)
-
-    def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
-        while self.learner.trains and self.position.epoch < self.train_epochs:
-            self._before_training_epoch(**kwargs)
-            if self._stop_training:
-                break
-            self.training_epoch(**kwargs)
-            self._after_training_epoch(**kwargs)
-
     def _after_training_exp(self, **kwargs: Any) -> None:
-        self.learner.end_experience(self.info())
         super()._after_training_exp(**kwargs)
         steps = self.position.total_steps
         self.position = Position(self.position.experience + 1, total_steps=steps)
 
-    def training_epoch(self, **kwargs: Any) -> None:
-        """The steps left in the current epoch, with Avalanche's hooks in Avalanche's order.
-
-        UserError if a plugin has put another loader in the place of ours.
-        """
-        self._refuse_other_loader()
-        for batch, memory_batch in self.dataloader:  # pyright: ignore[reportGeneralTypeIssues]
-            if self._stop_training:
-                return
-            self._take_step(batch, memory_batch, **kwargs)
-            if self.position.epoch == 0:
-                self.learner.observe(batch)
-            self._advance()
-            self._after_training_iteration(**kwargs)
-            if self.after_step is not None:
-                self.after_step(self)
-
     def _refuse_other_loader(self) -> None:
-        if not isinstance(self.dataloader, _Remaining):
+        if not isinstance(self.dataloader, Remaining):
             raise UserError(
                 "an Avalanche plugin replaced the training data (ReplayPlugin and its like do): "
                 "use one of Medley's learners with a memory instead, such as replay."
             )
+
+    # ---- the step -----------------------------------------------------------------------
 
     def _take_step(self, batch: Batch, memory_batch: Batch | None, **kwargs: Any) -> None:
         """One optimiser step, with Avalanche's hooks in Avalanche's order."""
@@ -230,8 +196,6 @@ class LearnerStrategy(SupervisedTemplate):
         self.learner.after_step()
         self._after_update(**kwargs)
 
-    # ---- loading ------------------------------------------------------------------------
-
     def _advance(self) -> None:
         at = self.position
         step, last = at.step + 1, at.step + 1 >= self.steps_per_epoch
@@ -239,57 +203,79 @@ class LearnerStrategy(SupervisedTemplate):
             at.experience, at.epoch + last, 0 if last else step, at.total_steps + 1
         )
 
-    def _epoch_order(self) -> Tensor:
+    def order(self) -> Tensor:
+        """(N,) rows of the current epoch, in the order in which they are met."""
+        raise NotImplementedError
+
+    def _shuffled(self, rows: Tensor) -> Tensor:
+        """In an order that depends on (seed, experience, epoch) alone."""
         at = self.position
         key = np.random.SeedSequence([self.seed, at.experience, at.epoch]).generate_state(1)
         generator = torch.Generator().manual_seed(int(key[0]))
-        rows = torch.as_tensor(self.rows[at.experience])
         return rows[torch.randperm(len(rows), generator=generator)]
 
-    def _load(self, rows: Tensor) -> tuple[Batch, Batch | None]:
+    def load(self, rows: Tensor) -> tuple[Batch, Batch | None]:
+        """A stream batch for training, and one drawn from the memory if that holds anything."""
         memory = self.learner.memory
         if memory is None or len(memory) == 0:
-            return self._training_batch(rows), None
+            return self.loader.training(rows), None
         drawn = torch.as_tensor(self.learner.draw())
-        both = self._training_batch(torch.cat([rows, drawn]))
-        return both.split(len(rows))
-
-    def _training_batch(self, rows: Tensor) -> Batch:
-        batch = self._to_device(self.gather(rows))
-        return batch if self.augment is None else self.augment(batch)
-
-    def _to_device(self, batch: Batch) -> Batch:
-        if self.device.type == "cuda":
-            return batch.pin_memory().to(self.device, non_blocking=True)
-        return batch.to(self.device)
+        return self.loader.training(torch.cat([rows, drawn])).split(len(rows))
 
 
-class _Remaining:
-    """Iterating loads (stream batch, memory batch) from ``position.step`` to the epoch's end."""
+class LearnerStrategy(StreamStrategy):
+    """Trains ``learner`` on the experiences of an Avalanche benchmark, one ``train`` call each.
 
-    def __init__(self, strategy: LearnerStrategy) -> None:
-        self.strategy = strategy
+    Each is met in ``train_epochs`` epochs; the optimiser starts afresh with every experience.
+    """
 
-    def __len__(self) -> int:
-        return self.strategy.steps_per_epoch - self.strategy.position.step
+    _resumed = False
 
-    def __iter__(self) -> Iterator[tuple[Batch, Batch | None]]:
-        strategy = self.strategy
-        order = strategy._epoch_order().split(strategy.train_mb_size)
-        for rows in order[strategy.position.step :]:
-            yield strategy._load(rows)
+    def resume(self, position: Position, optimizer_state: dict[str, Any]) -> None:
+        super().resume(position, optimizer_state)
+        self._resumed = True
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run, 0 if there is nothing to train."""
+        batches = sum(-(-len(rows) // self.train_mb_size) for rows in self.rows)
+        return batches * self.train_epochs if self.learner.trains else 0
 
-class _InOrder:
-    """Iterating gives ``[Batch, labels, zeros]`` for the given rows, in order."""
+    def _before_training_exp(self, **kwargs: Any) -> None:
+        if not self._resumed or self.position.fresh:
+            self.optimizer.state.clear()
+            self.learner.begin_experience(self.info())
+        self._resumed = False
+        super()._before_training_exp(**kwargs)
 
-    def __init__(self, strategy: LearnerStrategy, rows: np.ndarray) -> None:
-        self.strategy, self.rows = strategy, rows
+    def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
+        while self.learner.trains and self.position.epoch < self.train_epochs:
+            self._before_training_epoch(**kwargs)
+            if self._stop_training:
+                break
+            self.training_epoch(**kwargs)
+            self._after_training_epoch(**kwargs)
 
-    def __len__(self) -> int:
-        return -(-len(self.rows) // self.strategy.eval_mb_size)
+    def _after_training_exp(self, **kwargs: Any) -> None:
+        self.learner.end_experience(self.info())
+        super()._after_training_exp(**kwargs)
 
-    def __iter__(self) -> Iterator[list[Any]]:
-        for batch in self.strategy.batches(self.rows):
-            zeros = torch.zeros(len(batch), dtype=torch.int64, device=self.strategy.device)
-            yield [batch, batch.labels, zeros]
+    def training_epoch(self, **kwargs: Any) -> None:
+        """The steps left in the current epoch, with Avalanche's hooks in Avalanche's order.
+
+        UserError if a plugin has put another loader in the place of ours.
+        """
+        self._refuse_other_loader()
+        for batch, memory_batch in self.dataloader:  # pyright: ignore[reportGeneralTypeIssues]
+            if self._stop_training:
+                return
+            self._take_step(batch, memory_batch, **kwargs)
+            if self.position.epoch == 0:
+                self.learner.observe(batch)
+            self._advance()
+            self._after_training_iteration(**kwargs)
+            if self.after_step is not None:
+                self.after_step(self)
+
+    def order(self) -> Tensor:
+        return self._shuffled(torch.as_tensor(self.rows[self.position.experience]))

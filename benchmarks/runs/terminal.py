@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -18,10 +18,8 @@ from rich.progress import (
 
 from benchmarks.config.base import CommandConfig
 from benchmarks.results.result import Result
-
-if TYPE_CHECKING:
-    from continual.strategy import LearnerStrategy
-    from multimodal.training.fit import Fit
+from continual.strategy import StreamStrategy
+from multimodal.training.fit import Fit
 
 REFRESH_SECONDS = 0.2
 
@@ -91,7 +89,7 @@ class FitObserver(_Observer):
 class TerminalObserver(_Observer):
     """Of streams: a line for each experience done."""
 
-    def step(self, strategy: LearnerStrategy) -> None:
+    def step(self, strategy: StreamStrategy) -> None:
         if not self.due():
             return
         at, count = strategy.position, len(strategy.rows)

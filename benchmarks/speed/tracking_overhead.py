@@ -20,7 +20,7 @@ from benchmarks.commands.bench.epochs_run import EpochsRun
 from benchmarks.config.loading import validate
 from benchmarks.runs.data import Data
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
-from continual.strategy import LearnerStrategy
+from continual.strategy import StreamStrategy
 from multimodal.modalities.speech import SpeechConfig
 from multimodal.signals import SignalCache
 
@@ -34,7 +34,7 @@ class _Watch:
     def begin(self, total_steps: int, done_steps: int) -> None:
         self.first = time.perf_counter()
 
-    def step(self, strategy: LearnerStrategy) -> None:
+    def step(self, strategy: StreamStrategy) -> None:
         pass
 
     def experience_done(self, index: int, count: int, measure: str, scores: list[float]) -> None:

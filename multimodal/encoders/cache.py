@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from multimodal.bars import bar
 from multimodal.batch import Batch
+from multimodal.loader import Loader
 from multimodal.signals import SignalCache
 
 BLOCK = 64  # rows embedded together
@@ -108,7 +109,7 @@ class EmbeddingCache:
         modes = {m: m.training for part in (self.front_end, self.encoder) for m in part.modules()}
         self.front_end.eval()
         self.encoder.eval()
-        features = self.front_end(self.signals.gather(rows).to(self.device))
+        features = self.front_end(Loader(self.signals.gather, self.device).load(rows))
         pooled = self.encoder(features.values, features.lengths).pooled.cpu()
         for module, mode in modes.items():
             module.training = mode

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from multimodal.batch import Batch
 from multimodal.errors import UserError
+from multimodal.loader import Loader
 
 Embeddings = np.ndarray | Tensor
 Labels = np.ndarray | Tensor | Sequence[int]
@@ -95,15 +96,11 @@ def class_ids(labels: Labels, count: int, num_classes: int) -> np.ndarray:
 @torch.no_grad()
 def embed_rows(
     embed: Callable[[Batch], Tensor],
-    gather: Callable[[np.ndarray], Batch],
+    loader: Loader[Batch],
     rows: np.ndarray,
     *,
-    device: torch.device,
     batch_size: int,
 ) -> Tensor:
     """(N, D) float32 on the CPU, in the order of ``rows``; the model is in evaluation mode."""
-    parts = [
-        embed(gather(rows[start : start + batch_size]).to(device)).float().cpu()
-        for start in range(0, len(rows), batch_size)
-    ]
+    parts = [embed(batch).float().cpu() for batch in loader.batches(rows, batch_size)]
     return torch.cat(parts)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from multimodal.errors import UserError
+from multimodal.loader import Loader
 from multimodal.objectives import Loss
 from multimodal.objectives.tools.gather import rank, world_size
 from multimodal.training.batching import count_batches, epoch_batches
@@ -88,6 +89,7 @@ class Fit:
         self.task, self.config, self.rows, self.lengths = task, config, rows, lengths
         self.seed, self.validate, self.after_step = seed, validate, after_step
         self.name_of = name_of
+        self.loader = Loader(task.load, self.device)
         self.module: nn.Module = task.module.to(self.device)
         share_weights(self.module)
         self.steps_per_epoch = count_batches(len(rows), config.batch_size, multiple=world_size())
@@ -163,7 +165,7 @@ class Fit:
         own = np.array_split(rows, world_size())[rank()]
         size = self.config.micro_batch or len(own)
         places = [own[i : i + size] for i in range(0, len(own), size)]
-        parts = [self._load(part) for part in places]
+        parts = [self.loader.load(part) for part in places]
         loaded = time.perf_counter()
         self._set_rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -182,12 +184,6 @@ class Fit:
         self._seconds += time.perf_counter() - begin
         if self.after_step is not None:
             self.after_step(self)
-
-    def _load(self, rows: np.ndarray) -> Any:
-        batch = self.task.load(rows)
-        if self.device.type == "cuda":
-            return batch.pin_memory().to(self.device, non_blocking=True)
-        return batch.to(self.device)
 
     def _embed(self, batch: Any) -> tuple[Tensor, ...]:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)

@@ -16,6 +16,7 @@ from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.linear_probe import LabelledSet, probe_metrics
 from multimodal.evaluation.prompts import Prompts
 from multimodal.evaluation.scores import Scores, Wanted, score
+from multimodal.loader import Loader
 from multimodal.models.towers import Aligned
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
@@ -85,9 +86,8 @@ class Scorer:
         self.source.ensure(rows)
         embedded = embed_rows(
             self.model.embed_signals,
-            self.source.gather,
+            Loader(self.source.gather, self.device),
             rows,
-            device=self.device,
             batch_size=self.config.training.eval_batch_size,
         )
         self.model.train()

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.commands.bench.result import result_metrics, score_name
 from benchmarks.commands.bench.stream_run import StreamRun
-from continual.strategy import LearnerStrategy, Position
+from continual.strategy import LearnerStrategy, Position, StreamStrategy
 
 
 class EpochsRun(StreamRun):
@@ -19,7 +19,7 @@ class EpochsRun(StreamRun):
     def first_records(self) -> dict[str, Any]:
         return {"matrix": [], "validation": [], "details": {}, "baseline": None, "zero_shot": []}
 
-    def make_strategy(self, **parts: Any) -> LearnerStrategy:
+    def make_strategy(self, **parts: Any) -> StreamStrategy:
         return LearnerStrategy(train_epochs=self.epochs, **parts)
 
     def train(self) -> None:

@@ -18,7 +18,7 @@ from continual.anytime import Anytime
 from continual.online import OnlineStrategy
 from continual.online_metrics import AnytimePoint, AurocPoint
 from continual.scenarios.si_blurry import realised
-from continual.strategy import LearnerStrategy
+from continual.strategy import LearnerStrategy, StreamStrategy
 
 STREAM_FILE = "stream.json"
 
@@ -29,7 +29,7 @@ class OnlineRun(StreamRun):
     def first_records(self) -> dict[str, Any]:
         return {"periodic": [], "at_end": None, "tasks": [], "details": {}}
 
-    def make_strategy(self, **parts: Any) -> LearnerStrategy:
+    def make_strategy(self, **parts: Any) -> StreamStrategy:
         assert self.stream.online is not None
         return OnlineStrategy(iterations=self.stream.online.iterations, **parts)
 
@@ -50,7 +50,7 @@ class OnlineRun(StreamRun):
     def metrics(self) -> dict[str, Any]:
         return online_metrics(self.records, self.stream)
 
-    def after_step(self, strategy: LearnerStrategy) -> None:
+    def after_step(self, strategy: StreamStrategy) -> None:
         assert isinstance(strategy, OnlineStrategy)
         due = self.anytime.counts
         done, seen = self.records["periodic"], strategy.samples_seen
@@ -90,10 +90,10 @@ class OnlineRun(StreamRun):
 class AtOnceRun(OnlineRun):
     """The upper bound of an online stream: all of it trained on offline, then tested once."""
 
-    def make_strategy(self, **parts: Any) -> LearnerStrategy:
+    def make_strategy(self, **parts: Any) -> StreamStrategy:
         return LearnerStrategy(train_epochs=self.epochs, **parts)
 
-    def after_step(self, strategy: LearnerStrategy) -> None:
+    def after_step(self, strategy: StreamStrategy) -> None:
         StreamRun.after_step(self, strategy)
 
     def _point(self) -> AnytimePoint | AurocPoint:

@@ -25,7 +25,7 @@ from benchmarks.runs.session import Session
 from continual.evaluation import Evaluator
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
-from continual.strategy import LearnerStrategy, Position
+from continual.strategy import Position, StreamStrategy
 from multimodal.errors import UserError
 
 
@@ -33,7 +33,7 @@ class Observer(Protocol):
     """Hears how a run goes; the command line's progress bar is one."""
 
     def begin(self, total_steps: int, done_steps: int) -> None: ...
-    def step(self, strategy: LearnerStrategy) -> None: ...
+    def step(self, strategy: StreamStrategy) -> None: ...
     def experience_done(
         self, index: int, count: int, measure: str, scores: list[float]
     ) -> None: ...
@@ -84,7 +84,7 @@ class StreamRun:
         """What is recorded, before anything is; plain values that go into checkpoints."""
         raise NotImplementedError
 
-    def make_strategy(self, **parts: Any) -> LearnerStrategy:
+    def make_strategy(self, **parts: Any) -> StreamStrategy:
         """A strategy of the given parts."""
         raise NotImplementedError
 
@@ -155,7 +155,7 @@ class StreamRun:
         if self.observer is not None:
             self.observer.experience_done(index, total, score_name(self.data.manifest), scores)
 
-    def after_step(self, strategy: LearnerStrategy) -> None:
+    def after_step(self, strategy: StreamStrategy) -> None:
         if self.learner.trains:
             self.loss_sum += strategy.loss.detach()
             self.loss_count += 1

@@ -30,6 +30,7 @@ from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.evaluation.protocols import PROTOCOLS, Protocol
 from multimodal.evaluation.scores import Wanted, score
+from multimodal.loader import Loader
 from multimodal.signals import SignalCache
 
 QUICK_RECORDINGS = 200
@@ -180,7 +181,7 @@ class ZeroShotCells:
         def embed(batch: Batch) -> torch.Tensor:
             return model.embed(batch, [recordings[i].uid for i in batch.indices.tolist()])
 
-        return embed_rows(embed, counted, rows, device=self.device, batch_size=size)
+        return embed_rows(embed, Loader(counted, self.device), rows, batch_size=size)
 
     def _pins(
         self, cell: ZeroShotConfig, model: OpenModel, prompts: Prompts, rows: np.ndarray

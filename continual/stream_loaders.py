@@ -1,0 +1,56 @@
+"""What stands in the place of Avalanche's data loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multimodal.batch import Batch
+
+
+class _Strategy(Protocol):
+    position: Any
+    device: Any
+    train_mb_size: int
+    eval_mb_size: int
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+    def order(self) -> Tensor: ...
+    def load(self, rows: Tensor) -> tuple[Batch, Batch | None]: ...
+    def batches(self, rows: np.ndarray) -> Iterator[Batch]: ...
+
+
+class Remaining:
+    """Iterating loads (stream batch, memory batch) from ``position.step`` to the epoch's end."""
+
+    def __init__(self, strategy: _Strategy) -> None:
+        self.strategy = strategy
+
+    def __len__(self) -> int:
+        return self.strategy.steps_per_epoch - self.strategy.position.step
+
+    def __iter__(self) -> Iterator[tuple[Batch, Batch | None]]:
+        strategy = self.strategy
+        order = strategy.order().split(strategy.train_mb_size)
+        for rows in order[strategy.position.step :]:
+            yield strategy.load(rows)
+
+
+class InOrder:
+    """Iterating gives ``[Batch, labels, zeros]`` for the given rows, in order."""
+
+    def __init__(self, strategy: _Strategy, rows: np.ndarray) -> None:
+        self.strategy, self.rows = strategy, rows
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.strategy.eval_mb_size)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for batch in self.strategy.batches(self.rows):
+            zeros = torch.zeros(len(batch), dtype=torch.int64, device=self.strategy.device)
+            yield [batch, batch.labels, zeros]
