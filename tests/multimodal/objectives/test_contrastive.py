@@ -17,21 +17,9 @@ from multimodal.objectives.contrastive import (
     siglip,
     supervised_contrastive,
 )
+from tests.multimodal.objectives.oracles import gradients, leaf, numpy_unit, softmax_oracle
 
 TILES = (None, 2)
-
-
-def softmax_oracle(x: np.ndarray, targets: np.ndarray, allowed: np.ndarray) -> tuple:
-    """Row by row: mean cross-entropy over the rows with targets, and d mean / d x."""
-    rows = [i for i in range(len(x)) if targets[i].any()]
-    value, gradient = 0.0, np.zeros_like(x)
-    for i in rows:
-        t = targets[i] / targets[i].sum()
-        e = np.where(allowed[i], np.exp(x[i] - x[i].max()), 0.0)
-        p = e / e.sum()
-        value -= sum(t[j] * np.log(p[j]) for j in range(len(t)) if t[j]) / len(rows)
-        gradient[i] = (p - t) / len(rows)
-    return value, gradient
 
 
 def two_way_oracle(x: np.ndarray, targets: np.ndarray, allowed: np.ndarray) -> tuple:
@@ -42,26 +30,6 @@ def two_way_oracle(x: np.ndarray, targets: np.ndarray, allowed: np.ndarray) -> t
 def siglip_oracle(x: np.ndarray, positive: np.ndarray) -> tuple:
     z = np.where(positive, 1.0, -1.0)
     return np.log1p(np.exp(-z * x)).sum() / len(x), -z / (1 + np.exp(z * x)) / len(x)
-
-
-def numpy_unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def gradients(a: np.ndarray, b: np.ndarray, s: float, g: np.ndarray) -> tuple:
-    """d value / d a, b, s from d value / d logits, logits = s <a_i/|a_i|, b_j/|b_j|> + bias."""
-    u, v = numpy_unit(a), numpy_unit(b)
-
-    def through_length(raw: np.ndarray, unit: np.ndarray, grad: np.ndarray) -> np.ndarray:
-        tangent = grad - unit * (grad * unit).sum(1, keepdims=True)
-        return tangent / np.linalg.norm(raw, axis=1, keepdims=True)
-
-    of_a, of_b = through_length(a, u, s * g @ v), through_length(b, v, s * g.T @ u)
-    return of_a, of_b, (g * (u @ v.T)).sum()
-
-
-def leaf(x: object) -> Tensor:
-    return torch.tensor(x, dtype=torch.float64, requires_grad=True)
 
 
 IDS = np.array([0, 1, 1, 2, 0, 3, 1])

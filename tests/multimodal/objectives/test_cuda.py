@@ -11,7 +11,7 @@ from multimodal.objectives.contrastive import info_nce, siglip
 from multimodal.objectives.cwcl import cwcl
 from multimodal.training.config import FitConfig
 from multimodal.training.fit import Fit
-from tests.multimodal.test_training import Toy, weights
+from tests.multimodal.training.toy_fit import Toy, weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 FORMS = {

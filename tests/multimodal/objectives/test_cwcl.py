@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from multimodal.objectives.contrastive import info_nce
 from multimodal.objectives.cwcl import cwcl
-from tests.multimodal.objectives.test_contrastive import gradients, leaf, numpy_unit, softmax_oracle
+from tests.multimodal.objectives.oracles import gradients, leaf, numpy_unit, softmax_oracle
 
 TILES = (None, 2)
 ANCHORS = ("trained", "frozen")

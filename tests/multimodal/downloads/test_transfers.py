@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from multimodal.downloads.transfers import CHUNK, Fetcher, file_name, secure_opener, version_path
 from multimodal.errors import UserError
-from tests.multimodal.download_source import PLAIN, Source, serving
+from tests.multimodal.downloads.download_source import PLAIN, Source, serving
 
 CONTENT = bytes(range(256)) * 40
 

@@ -21,7 +21,7 @@ from multimodal.datasets.findings import COMPETITION
 from multimodal.datasets.nih_cxr14 import FINDINGS
 from multimodal.modalities.ecg import LEADS
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "bench"
+CONFIGS = Path(__file__).parents[4] / "configs" / "bench"
 SUPERCLASSES = {"CD": "1AVB", "HYP": "LVH", "MI": "IMI", "NORM": "NORM", "STTC": "NDT"}
 
 

@@ -17,6 +17,7 @@ from multimodal.objectives.contrastive import (
     supervised_contrastive,
 )
 from multimodal.objectives.cwcl import cwcl
+from tests.multimodal.objectives.tools.largest import Largest
 
 Objective = Callable[..., Loss]
 
@@ -104,21 +105,6 @@ def test_gradients_pass_gradcheck(name: str) -> None:
         return OBJECTIVES[name](*leaves, ids, tile=3).value
 
     assert torch.autograd.gradcheck(value, leaves)
-
-
-class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(x, Tensor):
-                self.elements = max(self.elements, x.untyped_storage().nbytes() // x.itemsize)
-        return out
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -22,9 +22,9 @@ from multimodal.objectives.contrastive import (
 from multimodal.objectives.cwcl import cwcl
 from multimodal.objectives.tools import gather
 from multimodal.objectives.tools.gather import gather_rows, mean_over_processes, world_size
-from tests.multimodal.objectives.test_tiled import Largest
+from tests.multimodal.objectives.tools.largest import Largest
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 N, D = 16, 6  # pairs in the whole batch, width
 Work = Callable[[int, int], Any]
 

@@ -21,8 +21,8 @@ from multimodal.datasets.speech_commands import SpeechCommandsConfig
 from multimodal.downloads import LOCK, RECORD, Download, get
 from multimodal.downloads.transfers import Fetcher
 from multimodal.errors import UserError
-from tests.multimodal.download_source import PLAIN, Source, serving
-from tests.multimodal.test_archives import make_tar, make_zip, tree
+from tests.multimodal.downloads.archive_files import make_tar, make_zip, tree
+from tests.multimodal.downloads.download_source import PLAIN, Source, serving
 
 TREE = {"top/a/one.txt": b"1" * 10, "top/two.txt": b"2"}
 TABLE = b"file,label\n"

@@ -14,22 +14,7 @@ import pytest
 from benchmarks.results.result import Result
 from benchmarks.tracking import store as tracking
 from multimodal.training.fit import Fit
-
-ALIGN = """\
-experiment: tones
-dataset: {name: folder, root: clips, modality: speech}
-encoder: {name: compact, width: 16, depth: 1, heads: 2}
-objectives: [cwcl]
-captions: labels
-training: {epochs: 2, batch_size: 4, device: cpu, log_every: 1}
-tracking: {store: none}
-"""
-
-
-@pytest.fixture
-def tones(tiny) -> Path:
-    (tiny / "align.yaml").write_text(ALIGN)
-    return tiny
+from tests.benchmarks.commands.align_text import ALIGN
 
 
 def result_of(folder: Path) -> Result:
@@ -111,7 +96,7 @@ def test_two_processes_share_a_run(tones) -> None:
     """As ``torchrun`` starts them; only the first one writes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--master-port=29533", "-m", "benchmarks.cli", "align", "align.yaml"]
-    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[4]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=tones, env=environment, capture_output=True, text=True, timeout=120

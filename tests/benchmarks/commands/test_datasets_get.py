@@ -14,8 +14,8 @@ from benchmarks.commands import datasets as commands
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.fsdd import FsddConfig
 from multimodal.downloads import RECORD, Download, transfers
-from tests.multimodal.download_source import PLAIN, Source, serving
-from tests.multimodal.test_archives import make_tar
+from tests.multimodal.downloads.archive_files import make_tar
+from tests.multimodal.downloads.download_source import PLAIN, Source, serving
 
 RECORDINGS = {f"fsdd-1/recordings/{d}_theo_{i}.wav": b"RIFF" for d in range(10) for i in (0, 5)}
 

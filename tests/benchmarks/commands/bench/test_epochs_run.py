@@ -22,7 +22,7 @@ from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from tests.toy import toy_data
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[4]
 
 
 def make(tmp_path: Path, **changes: object) -> Cells:

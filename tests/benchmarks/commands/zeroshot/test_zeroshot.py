@@ -10,8 +10,7 @@ import pytest
 import soundfile
 
 from benchmarks.results.result import Result
-from tests.benchmarks.test_align import ALIGN
-from tests.multimodal.datasets.test_esc50 import make_copy
+from tests.multimodal.datasets.esc50_files import make_copy
 from tests.multimodal.encoders.audio_checkpoints import clap
 from tests.multimodal.encoders.checkpoints import WORDS, save_tokenizer
 
@@ -132,14 +131,13 @@ class TestCheckpoint:
 
 class TestAlignedRuns:
     @pytest.fixture
-    def aligned(self, medley, tiny) -> Path:
-        (tiny / "align.yaml").write_text(ALIGN)
+    def aligned(self, medley, tones) -> Path:
         assert medley("align", "align.yaml", "objectives=[cwcl,clip]", "seeds=[1,2]").code == 0
-        (tiny / "zero.yaml").write_text(
+        (tones / "zero.yaml").write_text(
             "experiment: zero\ndataset: {name: folder, root: clips, modality: speech}\n"
             "model: {name: aligned, experiment: tones}\ntracking: {store: none}\n"
         )
-        return tiny
+        return tones
 
     def test_all_runs_stand_in_one_table(self, medley, aligned) -> None:
         outcome = medley("zeroshot", "zero.yaml")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import stat
 import tarfile
-import zipfile
 from collections import namedtuple
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,36 +13,9 @@ from hypothesis import strategies as st
 
 from multimodal.downloads.archives import STAGING, Unpacked, unpack
 from multimodal.errors import UserError
+from tests.multimodal.downloads.archive_files import MAKERS, make_tar, make_zip, tree
 
 TREE = {"a/b/one.txt": b"1" * 10, "a/two.txt": b"2", "three.txt": b""}
-
-
-def make_zip(path: Path, files: Mapping[str, bytes], mode: int = stat.S_IFREG | 0o644) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            info = zipfile.ZipInfo(name)
-            info.external_attr, info.compress_type = mode << 16, zipfile.ZIP_DEFLATED
-            archive.writestr(info, content)
-    return path
-
-
-def make_tar(path: Path, files: Mapping[str, bytes], mode: str = "w:gz", **fields: object) -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            for field, value in fields.items():
-                setattr(info, field, value)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
-MAKERS: dict[bool, Callable[..., Path]] = {True: make_zip, False: make_tar}
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    found = [p for p in folder.rglob("*") if p.is_file()]
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
 
 
 @pytest.fixture
