@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks.runs.data import Data
 from continual.classifier import Classifier
 from continual.learner import LEARNERS, Learner, LearnerContext
 from continual.scenarios import SCENARIOS, Stream
@@ -14,23 +13,24 @@ from continual.strategy import LearnerStrategy
 from multimodal.encoders.compact import CompactEncoder
 from multimodal.modalities.speech import SpeechConfig
 from multimodal.signals import SignalCache
+from tests.continual.toy_stream import ToyData
 from tests.toy import toy_manifest
 
 
 @pytest.fixture(scope="session")
-def data() -> Data:
+def data() -> ToyData:
     manifest, adapter = toy_manifest(), SpeechConfig().build()
-    return Data(manifest, adapter, SignalCache(manifest, adapter, progress=False))
+    return ToyData(manifest, adapter, SignalCache(manifest, adapter, progress=False))
 
 
 @pytest.fixture(scope="session")
-def stream(data: Data) -> Stream:
+def stream(data: ToyData) -> Stream:
     config = SCENARIOS.parse({"name": "class_incremental", "num_experiences": 2})
     return config.build(data.manifest, 0)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
-def make_learner(data: Data) -> Callable[..., Learner]:
+def make_learner(data: ToyData) -> Callable[..., Learner]:
     def make(name: str, **fields: object) -> Learner:
         torch.manual_seed(0)
         front_end = data.adapter.front_end()
@@ -43,7 +43,7 @@ def make_learner(data: Data) -> Callable[..., Learner]:
 
 
 @pytest.fixture
-def make_strategy(data: Data, stream: Stream) -> Callable[..., tuple[LearnerStrategy, object]]:
+def make_strategy(data: ToyData, stream: Stream) -> Callable[..., tuple[LearnerStrategy, object]]:
     def make(learner: Learner, **changes: object) -> tuple[LearnerStrategy, object]:
         trainable = [p for p in learner.model.parameters() if p.requires_grad]
         fields: dict[str, object] = {

@@ -10,10 +10,6 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks.commands.bench.cells import Cells
-from benchmarks.commands.bench.config import RunConfig
-from benchmarks.config.loading import validate
-from benchmarks.runs.data import Data
 from continual.classifier import Classifier
 from continual.evaluation import Evaluator
 from continual.learner import LEARNERS, LearnerContext
@@ -23,9 +19,9 @@ from multimodal.encoders.compact import CompactEncoder
 from multimodal.errors import UserError
 from multimodal.objectives.contrastive import info_nce
 from multimodal.objectives.cwcl import cwcl
-from tests.continual.test_learners import info
+from tests.continual.toy_stream import ToyData, info
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
-from tests.toy import toy_data, toy_manifest
+from tests.toy import toy_manifest
 
 TEMPLATES = 'templates: ["{}", "a {}", "sound of {}"]\n'
 
@@ -40,7 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make(data: Data, files: Path) -> Any:
+def make(data: ToyData, files: Path) -> Any:
     def build(*, multi_label: bool = False, **fields: Any) -> CwclLearner:
         torch.manual_seed(0)
         encoder = CompactEncoder(data.adapter.channels, width=16, depth=1, heads=2, dropout=0.0)
@@ -65,7 +61,7 @@ def rows_of(stream: Stream, index: int) -> np.ndarray:
     return stream.experiences[index].train[::3]
 
 
-def batch_of(data: Data, rows: np.ndarray) -> Any:
+def batch_of(data: ToyData, rows: np.ndarray) -> Any:
     return data.signals.gather(torch.as_tensor(rows))
 
 
@@ -213,45 +209,3 @@ def test_what_it_cannot_do_is_refused(make, files, fields) -> None:
         fields = {"text": {"checkpoint": str(files / "bert"), "train": "all", "max_length": 16}}
     with pytest.raises(UserError, match="learner 'cwcl'"):
         make(**fields)
-
-
-def test_a_run_reports_zero_shot_and_resumes_exactly(files, tmp_path, monkeypatch) -> None:
-    learner = {
-        "name": "cwcl",
-        "text": {"checkpoint": str(files / "bert"), "max_length": 16},
-        "templates": str(files / "templates.yaml"),
-        "memory_size": 6,
-        "memory_batch_size": 4,
-    }
-    scenario = {"name": "class_incremental", "num_experiences": 2}
-    dataset = {"name": "toy", "num_classes": 6}
-
-    def grid(folder: str) -> Cells:
-        held = {**scenario, "held_out": ["tone_4", "tone_5"]}
-        data = toy_data(learners=[learner], scenario=held, dataset=dataset)
-        return Cells(
-            validate(RunConfig, {**data, "output_dir": str(tmp_path / folder)}, source="x")
-        )
-
-    whole = grid("whole").run_cell(0)
-    assert len(whole.metrics["future_zero_shot_by_experience"]) == 3
-    assert len(whole.metrics["held_out_zero_shot_by_experience"]) == 3
-    assert 0 <= whole.metrics["future_zero_shot_accuracy"] <= 1
-    held = whole.metrics["held_out_zero_shot_by_experience"]
-    assert whole.metrics["held_out_zero_shot_accuracy"] == held[-1]
-    assert whole.metrics["future_zero_shot_chance"] == 0.5
-
-    class Stop:
-        steps = 0
-
-        def begin(self, total: int, done: int) -> None: ...
-        def experience_done(self, *facts: object) -> None: ...
-        def step(self, strategy: object) -> None:
-            self.steps += 1
-            if self.steps == 5:
-                raise RuntimeError("pulled the plug")
-
-    with pytest.raises(RuntimeError):
-        grid("cut").run_cell(0, Stop())  # pyright: ignore[reportArgumentType]
-    resumed = grid("cut").run_cell(0)
-    assert resumed.metrics == whole.metrics

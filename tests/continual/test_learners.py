@@ -7,21 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from continual.learner import LEARNERS, ExperienceInfo
 from multimodal.batch import Batch
-
-
-def info(stream, index: int, data, strategy=None) -> ExperienceInfo:
-    rows = stream.experiences[index].train
-    exposed = {c for e in stream.experiences[: index + 1] for c in e.classes}
-    return ExperienceInfo(
-        index=index,
-        count=len(stream),
-        classes=stream.experiences[index].classes,
-        exposed=tuple(sorted(exposed)),
-        rows=rows,
-        labels=data.manifest.labels[rows],
-        targets=None,
-        batches=lambda: iter([data.signals.gather(torch.as_tensor(rows))]),
-    )
+from tests.continual.toy_stream import info
 
 
 @pytest.fixture

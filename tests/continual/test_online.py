@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.runs import checkpoint
 from continual.anytime import Anytime
 from continual.evaluation import evaluating
 from continual.online import OnlineStrategy
@@ -19,6 +18,7 @@ from continual.scenarios import SCENARIOS, Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
 from continual.strategy import Position
 from multimodal.errors import UserError
+from tests.continual.random_states import random_states, restore
 
 ALL: list[dict[str, Any]] = [
     {"name": "majority"},
@@ -123,7 +123,7 @@ def test_resumed_anywhere_equals_uninterrupted(fields, stop, make_learner, make_
         if saved:
             learner.load_state_dict(saved["learner"])
             strategy.resume(Position(**saved["position"]), saved["optimizer"])
-            checkpoint.restore_random_state(saved["random"])
+            restore(saved["random"])
         run(strategy, benchmark)
         return state_of(learner)
 
@@ -135,7 +135,7 @@ def test_resumed_anywhere_equals_uninterrupted(fields, stop, make_learner, make_
                 learner=deepcopy(strategy.learner.state_dict()),
                 optimizer=deepcopy(strategy.optimizer.state_dict()),
                 position=asdict(strategy.position),
-                random=checkpoint.random_state(),
+                random=random_states(),
             )
 
     torch.manual_seed(5)

@@ -7,6 +7,7 @@ import torch
 from continual.evaluation import evaluating, predict
 from continual.strategy import Position
 from multimodal.errors import UserError
+from tests.continual.random_states import random_states, restore
 
 
 def weights(learner) -> torch.Tensor:
@@ -64,14 +65,12 @@ def test_every_training_row_is_seen_once_an_epoch(make_learner, make_strategy) -
 @pytest.mark.parametrize("name", ["finetune", "replay", "er_ace", "linear_probe", "cumulative"])
 @pytest.mark.parametrize("stop", [1, 3, 6, 7, 10])
 def test_resumed_training_equals_uninterrupted(name, stop, make_learner, make_strategy) -> None:
-    from benchmarks.runs import checkpoint
-
     def finish(learner, after_step, state=None) -> torch.Tensor:
         strategy, benchmark = make_strategy(learner, after_step=after_step)
         if state is not None:
             learner.load_state_dict(state["learner"])
             strategy.resume(Position(**state["position"]), state["optimizer"])
-            checkpoint.restore_random_state(state["random"])
+            restore(state["random"])
         train(strategy, benchmark)
         return weights(learner)
 
@@ -86,7 +85,7 @@ def test_resumed_training_equals_uninterrupted(name, stop, make_learner, make_st
                 learner=deepcopy(strategy.learner.state_dict()),
                 optimizer=deepcopy(strategy.optimizer.state_dict()),
                 position=asdict(strategy.position),
-                random=checkpoint.random_state(),
+                random=random_states(),
             )
 
     torch.manual_seed(5)

@@ -29,7 +29,6 @@ from multimodal.modalities.audio import AudioConfig
 from multimodal.recordings import Manifest
 
 NOWHERE = Path("nowhere")
-CONFIG = Path(__file__).parents[3] / "configs/bench/synthetic_audio_class_incremental.yaml"
 # Every 5,000th sample of the clip in the test below.
 GOLDEN = [0.0014, 0.0009, -0.0079, -0.0048, -0.0021, 0.0352, -0.0736, -0.0997]
 CASES = [(name, seed) for name in KINDS for seed in range(6)]
@@ -248,21 +247,6 @@ def test_a_linear_probe_on_raw_samples_stays_below_60_percent() -> None:
     kernel = train @ train.T + 10 * np.eye(len(train))
     weights = np.linalg.solve(kernel, np.eye(10)[labels[0]] - 0.1)
     assert ((test @ train.T @ weights).argmax(1) == labels[1]).mean() < 0.6
-
-
-@pytest.mark.slow
-def test_joint_training_learns_it(tmp_path: Path) -> None:
-    from benchmarks.commands.bench.cells import Cells
-    from benchmarks.commands.bench.config import RunConfig
-    from benchmarks.config.loading import load_config
-
-    changes = ["learners=[{name: joint, epochs: 10}]", "seeds=[1]", "tracking.store=none"]
-    grid = Cells(
-        load_config(
-            CONFIG, [*changes, "training.threads=1", f"output_dir={tmp_path}"], model=RunConfig
-        )
-    )
-    assert grid.run_cell(0).metrics["last_accuracy"] >= 0.9
 
 
 @pytest.mark.parametrize(

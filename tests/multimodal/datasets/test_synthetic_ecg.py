@@ -171,20 +171,6 @@ def test_a_linear_probe_on_raw_samples_stays_below_60_percent() -> None:
     assert 1 / 15 < accuracy < 0.6
 
 
-@pytest.mark.slow
-def test_joint_training_reaches_90_percent(tmp_path: Path) -> None:
-    from benchmarks.commands.bench.cells import Cells
-    from benchmarks.commands.bench.config import RunConfig
-    from benchmarks.config.loading import load_config
-
-    changes = ("learners=[{name: joint, epochs: 10}]", "seeds=[1]", "training.threads=1")
-    places = ("tracking.store=none", f"output_dir={tmp_path}")
-    config = load_config(
-        Path("bench/synthetic_ecg_class_incremental"), (*changes, *places), model=RunConfig
-    )
-    assert Cells(config).run_cell(0).metrics["last_accuracy"] >= 0.9
-
-
 @pytest.mark.parametrize("fields", [{"num_classes": 1}, {"num_classes": 16}, {"seed": -1}])
 def test_config_refuses(fields: dict) -> None:
     with pytest.raises(ValidationError):

@@ -1,0 +1,22 @@
+"""The shipped configs of synthetic data: joint training learns what they ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.commands.bench.cells import Cells
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.config.loading import load_config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("modality", "epochs"), [("xray", 15), ("ecg", 10), ("audio", 10)])
+def test_joint_training_reaches_90_percent(modality: str, epochs: int, tmp_path: Path) -> None:
+    changes = (f"learners=[{{name: joint, epochs: {epochs}}}]", "seeds=[1]", "training.threads=1")
+    places = ("tracking.store=none", f"output_dir={tmp_path}")
+    config = load_config(
+        Path(f"bench/synthetic_{modality}_class_incremental"), (*changes, *places), model=RunConfig
+    )
+    assert Cells(config).run_cell(0).metrics["last_accuracy"] >= 0.9
