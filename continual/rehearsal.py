@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from continual.herding import herding_order
 from multimodal.errors import UserError, did_you_mean
 
 IntVector = Tensor | np.ndarray | Sequence[int]
-TIE = 1e-12  # herding distances that differ by less are equal: rounding depends on the machine
 
 
 class Memory:
@@ -41,16 +42,18 @@ class Memory:
         return self._size
 
     @property
-    def indices(self) -> Tensor:
+    def indices(self) -> Int64[Tensor, " held"]:
         """(len,) int64, a copy; position k belongs to position k of ``labels``."""
         return self._indices[: self._size].clone()
 
     @property
-    def labels(self) -> Tensor:
+    def labels(self) -> Int64[Tensor, " held"]:
         """(len,) int64, a copy."""
         return self._labels[: self._size].clone()
 
-    def update(self, indices: IntVector, labels: IntVector, features: Tensor | None = None) -> None:
+    def update(
+        self, indices: IntVector, labels: IntVector, features: Float[Tensor, "..."] | None = None
+    ) -> None:
         """Offer N items in stream order.
 
         indices: (N,) rows of the Manifest, >= 0. labels: (N,) class ids. features: (N, D) float,
@@ -63,7 +66,7 @@ class Memory:
             raise ValueError(f"indices contain {int(rows.min())}; rows of a Manifest are >= 0.")
         self._write(rows, classes, features)
 
-    def sample(self, n: int) -> Tensor:
+    def sample(self, n: int) -> Int64[Tensor, " drawn"]:
         """(min(n, len),) int64 indices: a uniform draw without replacement, in random order."""
         if n < 0:
             raise ValueError(f"cannot sample {n} items.")
@@ -259,26 +262,6 @@ class HerdingMemory(Memory):
             start, self._size = self._size, self._size + len(ranked)
             self._indices[start : self._size] = ranked
             self._labels[start : self._size] = label
-
-
-def herding_order(features: Tensor, count: int) -> Tensor:
-    """(min(count, N),) int64 positions of exemplars, best first (iCaRL, algorithm 4).
-
-    features: (N, D), finite. With phi the L2-normalised features (an all-zero row stays zero) and
-    mu their mean, the k-th exemplar p_k is the row not chosen yet that minimises
-    || mu - 1/k (phi(p_k) + sum_{j < k} phi(p_j)) ||; of equal rows the first. Any prefix of the
-    result is the result for a smaller count. O(N D) per exemplar, in float64 on the CPU.
-    """
-    phi = torch.nn.functional.normalize(features.detach().cpu().double(), dim=1)
-    squared_norm, mean = phi.square().sum(1), phi.sum(0) / max(len(phi), 1)
-    total, order = torch.zeros_like(mean), []
-    for k in range(1, min(count, len(phi)) + 1):
-        # ||k mu - total - phi||^2 without the part that all rows share.
-        distance = squared_norm - 2 * (phi @ (k * mean - total))
-        distance[order] = torch.inf
-        order.append(int((distance <= distance.min() + TIE).nonzero()[0]))
-        total += phi[order[-1]]
-    return torch.tensor(order, dtype=torch.int64)
 
 
 MEMORIES: dict[str, type[Memory]] = {

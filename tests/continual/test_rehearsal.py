@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from continual import rehearsal
-from continual.rehearsal import MEMORIES, herding_order, make_memory
+from continual.herding import herding_order
+from continual.rehearsal import MEMORIES, make_memory
 from multimodal.errors import UserError
 
 P_VALUE = 1e-4
