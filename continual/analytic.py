@@ -12,6 +12,7 @@ import math
 from typing import Any, ClassVar, Literal
 
 import torch
+from jaxtyping import Float, Float32, Float64, Shaped
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -94,7 +95,7 @@ class StreamingLda(_Sums):
         self.counts = torch.zeros(num_classes, **kind)
         self.scatter = torch.zeros(width, width, **kind)
 
-    def update(self, features: Tensor, labels: Tensor) -> None:
+    def update(self, features: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
         """features: (N, D), finite, met in this order. labels: (N,) ints in [0, C)."""
         f = _finite(features, len(self.scatter), self.means)
         labels = _class_ids(labels.to(f.device), len(f), len(self.counts))
@@ -121,7 +122,7 @@ class StreamingLda(_Sums):
         self.means[label] += shift / (self.counts[label] + 1)
         self.counts[label] += 1
 
-    def scores(self, features: Tensor) -> Tensor:
+    def scores(self, features: Float[Tensor, "batch dim"]) -> Float32[Tensor, "batch classes"]:
         """(N, D) -> (N, C) float32, -inf for classes without a recording."""
         if self._solved is None:
             mixed = self.scatter * ((1 - self.shrinkage) / self.counts.sum().clamp(min=1))
@@ -179,7 +180,7 @@ class RecursiveLeastSquares(_Sums):
         self.cross = torch.zeros(size, num_classes, **kind)
         self.met = torch.zeros(num_classes, dtype=torch.bool, device=device)
 
-    def update(self, features: Tensor, targets: Tensor) -> None:
+    def update(self, features: Float[Tensor, "..."], targets: Shaped[Tensor, "..."]) -> None:
         """features: (N, D), finite. targets: (N,) int labels in [0, C), or (N, C) of 0 and 1."""
         x = self._expanded(_finite(features, self.width, self.gram))
         y = self._indicators(targets.detach().to(x.device), len(x)).to(x)
@@ -200,13 +201,13 @@ class RecursiveLeastSquares(_Sums):
             raise UserError("targets must be 0 or 1.")
         return targets
 
-    def scores(self, features: Tensor) -> Tensor:
+    def scores(self, features: Float[Tensor, "batch dim"]) -> Float32[Tensor, "batch classes"]:
         """(N, D) -> (N, C) float32, -inf for classes without a positive so far."""
         found = self._expanded(features.detach().to(self.gram)) @ self.weight
         return found.masked_fill(~self.met, -math.inf).float()
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Float64[Tensor, "hidden classes"]:
         """W (H, C) float64, zero columns for classes without a positive; not to be changed."""
         if self._solved is None:
             ridged = self.gram.clone()
@@ -219,8 +220,11 @@ class RecursiveLeastSquares(_Sums):
 
 
 def recursive_step(
-    inverse: Tensor, weight: Tensor, x: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor]:
+    inverse: Float64[Tensor, "hidden hidden"],
+    weight: Float64[Tensor, "hidden classes"],
+    x: Float64[Tensor, "batch hidden"],
+    targets: Float64[Tensor, "batch classes"],
+) -> tuple[Float64[Tensor, "hidden hidden"], Float64[Tensor, "hidden classes"]]:
     """One step of GACL's recursion, from R = I / gamma and W = 0; the new (R, W).
 
         K = I + X R X^T;   R <- R - R X^T K^-1 X R;   W <- W + R X^T (Y - X W)

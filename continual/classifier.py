@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from multimodal.batch import Batch
@@ -40,25 +41,25 @@ class Classifier(Reader):
         """From now on these classes are scored too."""
         self.exposed[list(classes)] = True
 
-    def meet(self, labels: Tensor) -> None:
+    def meet(self, labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"]) -> None:
         """Expose the classes of labels (N,), or those with a positive in targets (N, C)."""
         if self.multi_label:
             self.exposed |= (labels == 1).any(0)
         else:
             self.exposed[labels] = True
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Float[Tensor, "batch dim"]:
         """(N, D) pooled embeddings: the batch's own, if it brings those of the frozen tower."""
         return self.encode(batch)
 
-    def raw(self, batch: Batch) -> Tensor:
+    def raw(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         """(N, C) outputs of the head, of classes not exposed too."""
         return self.head(self.embed(batch))
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         return self.mask(self.raw(batch))
 
-    def mask(self, logits: Tensor) -> Tensor:
+    def mask(self, logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
         """Logits (N, C) with -inf for classes that are not exposed, once some are."""
         self._shown = self._shown or bool(self.exposed.any())  # never hidden again
         return logits.masked_fill(~self.exposed, float("-inf")) if self._shown else logits

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 
 
@@ -49,7 +50,7 @@ def last_accuracy(matrix: ArrayLike, num_test: ArrayLike | None = None) -> float
     return float((weights * accuracy[-1]).sum() / weights.sum())
 
 
-def forgetting_per_experience(matrix: ArrayLike) -> np.ndarray:
+def forgetting_per_experience(matrix: ArrayLike) -> Float64[np.ndarray, " known"]:
     """(T-1,) float64 in [-1, 1]: F_j = max_{i in [j, T-2]} R[i, j] - R[T-1, j]; (0,) for one row.
 
     Negative where the last experience improved on all before. RWalk takes the maximum over every
@@ -117,7 +118,7 @@ def summary(
 
 def confusion_matrix(
     labels: ArrayLike, predictions: ArrayLike, num_classes: int, *, no_prediction: bool = False
-) -> np.ndarray:
+) -> Int64[np.ndarray, "{num_classes} {num_classes+no_prediction}"]:
     """Counts of (true class, predicted class) pairs, int64; row = true class.
 
     ``labels``: (N,) ids in [0, C). ``predictions``: (N,) ids in [0, C), or -1 where the learner
@@ -139,7 +140,7 @@ def confusion_matrix(
     return np.bincount(cells, minlength=num_classes * columns).reshape(num_classes, columns)
 
 
-def per_class_accuracy(confusion: ArrayLike) -> np.ndarray:
+def per_class_accuracy(confusion: ArrayLike) -> Float64[np.ndarray, " classes"]:
     """(C,) float64: the share of each class's test items that were predicted right (recall).
 
     ``confusion``: (C, C) or (C, C + 1) counts as ``confusion_matrix`` returns them. NaN for

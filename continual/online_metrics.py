@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class AnytimePoint:
             raise ValueError(f"impossible counts after {self.count} recordings: {pairs}.")
 
     @property
-    def accuracies(self) -> np.ndarray:
+    def accuracies(self) -> Float64[np.ndarray, " classes"]:
         """(C,) float64 in [0, 1], NaN where a class is not exposed."""
         right, total = np.array(self.correct, dtype=float), np.array(self.total, dtype=float)
         return np.divide(right, total, out=np.full(len(total), np.nan), where=total > 0)
@@ -65,7 +66,7 @@ class AurocPoint:
             raise ValueError(f"impossible AUROCs after {self.count} recordings: {self.auroc}.")
 
     @property
-    def accuracies(self) -> np.ndarray:
+    def accuracies(self) -> Float64[np.ndarray, " classes"]:
         """(C,) float64: the AUROCs, NaN where there is none."""
         return np.array([np.nan if a is None else a for a in self.auroc], dtype=float)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
@@ -60,7 +61,7 @@ class PromptModel(nn.Module):
         with torch.no_grad():
             return self.classifier.front_end(batch)
 
-    def query(self, batch: Batch, features: Features) -> Tensor:
+    def query(self, batch: Batch, features: Features) -> Float[Tensor, "batch dim"]:
         """(N, D), without gradient."""
         if batch.embeddings is not None:
             return batch.embeddings
@@ -78,7 +79,9 @@ class PromptPool(nn.Module):
         self.keys = nn.Parameter(start.uniform_(-1, 1) if uniform else start.normal_())
         self.register_buffer("counts", torch.zeros(size))
 
-    def nearest(self, queries: Tensor, *, count: int = 1, by_use: bool = False) -> Tensor:
+    def nearest(
+        self, queries: Float[Tensor, "batch dim"], *, count: int = 1, by_use: bool = False
+    ) -> Int64[Tensor, "batch {count}"]:
         """(N, count) int64 entries of least d = 1 - cos(q, k); by_use: of d * (counts + 1)."""
         with torch.no_grad():
             distance = key_distances(queries, self.keys)
@@ -86,14 +89,16 @@ class PromptPool(nn.Module):
                 distance = distance * (self.counts + 1)
             return distance.topk(count, largest=False).indices
 
-    def count(self, chosen: Tensor) -> None:
+    def count(self, chosen: Int[Tensor, "..."]) -> None:
         """Note which entries (any shape) a training batch has chosen."""
         self.counts += torch.bincount(chosen.flatten(), minlength=len(self.counts))
 
 
 def prompts_by_block(
-    shared: Tensor, chosen: Tensor, blocks: tuple[list[int], list[int]]
-) -> Mapping[int, Tensor]:
+    shared: Float[Tensor, "shared_blocks shared_tokens dim"],
+    chosen: Float[Tensor, "batch chosen_blocks chosen_tokens dim"],
+    blocks: tuple[list[int], list[int]],
+) -> Mapping[int, Float[Tensor, "batch _tokens dim"]]:
     """Block -> (N, T, D) prompts.
 
     shared: (blocks, T, D), the same for every recording; chosen: (N, blocks, T, D).

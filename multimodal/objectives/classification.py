@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 
-def classification_loss(logits: Tensor, labels: Tensor, exposed: Tensor) -> Tensor:
+def classification_loss(
+    logits: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    exposed: Bool[Tensor, " classes"],
+) -> Float[Tensor, ""]:
     """Cross-entropy for labels (N,) int64, ``masked_binary_loss`` for labels (N, C) float.
 
     logits: (N, C), -inf where a class is not exposed. exposed: (C,) bool.
@@ -17,14 +22,22 @@ def classification_loss(logits: Tensor, labels: Tensor, exposed: Tensor) -> Tens
     return masked_binary_loss(logits, labels, exposed)
 
 
-def recording_losses(logits: Tensor, labels: Tensor, exposed: Tensor) -> Tensor:
+def recording_losses(
+    logits: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    exposed: Bool[Tensor, " classes"],
+) -> Float[Tensor, " batch"]:
     """(N,) cross-entropy of each recording; with targets (N, C), the sum over its known cells."""
     if labels.dim() == 1:
         return cross_entropy(logits, labels, reduction="none")
     return _cells(logits, labels, exposed)[0].sum(1)
 
 
-def masked_binary_loss(logits: Tensor, targets: Tensor, exposed: Tensor) -> Tensor:
+def masked_binary_loss(
+    logits: Float[Tensor, "batch classes"],
+    targets: Float[Tensor, "batch classes"],
+    exposed: Bool[Tensor, " classes"],
+) -> Float[Tensor, ""]:
     """Binary cross-entropy, the mean over the cells (recording, class) whose target is known.
 
     logits, targets: (N, C); targets in [0, 1], NaN where unknown. exposed: (C,) bool; in a class

@@ -7,7 +7,7 @@ averages over its own rows, so that data-parallel averaging gives the gradient o
 whole batch (``tools/gather.py``). tile: None, or the side of the tiles in which the (N, N) matrix
 is worked through without being held (``tools/tiled.py``). Values in nats. Terms of a process are of
 its own rows. ValueError if shapes do not fit, an option is out of range, or the processes' batches
-differ.
+differ; "..." and Shaped in a signature mark what is refused by that error.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -71,11 +72,11 @@ class SiglipConfig(AlignmentConfig):
 
 
 def info_nce(
-    a: Tensor,
-    b: Tensor,
-    scale: Tensor,
+    a: Float[Tensor, "..."],
+    b: Float[Tensor, "..."],
+    scale: Float[Tensor, "..."],
     *,
-    ids: Tensor | None = None,
+    ids: Int[Tensor, "..."] | None = None,
     gather: bool = False,
     tile: int | None = None,
 ) -> Loss:
@@ -105,10 +106,10 @@ def info_nce(
 
 
 def multi_positive(
-    a: Tensor,
-    b: Tensor,
-    ids: Tensor,
-    scale: Tensor,
+    a: Float[Tensor, "batch dim"],
+    b: Float[Tensor, "batch dim"],
+    ids: Shaped[Tensor, " batch"],
+    scale: Float[Tensor, ""],
     *,
     gather: bool = False,
     tile: int | None = None,
@@ -137,9 +138,9 @@ def multi_positive(
 
 
 def supervised_contrastive(
-    x: Tensor,
-    labels: Tensor,
-    scale: Tensor,
+    x: Float[Tensor, "..."],
+    labels: Shaped[Tensor, "..."],
+    scale: Float[Tensor, ""],
     *,
     gather: bool = False,
     tile: int | None = None,
@@ -178,12 +179,12 @@ def supervised_contrastive(
 
 
 def siglip(
-    a: Tensor,
-    b: Tensor,
-    scale: Tensor,
-    bias: Tensor,
+    a: Float[Tensor, "..."],
+    b: Float[Tensor, "..."],
+    scale: Float[Tensor, ""],
+    bias: Float[Tensor, "..."],
     *,
-    ids: Tensor | None = None,
+    ids: Int[Tensor, " batch"] | None = None,
     gather: bool = False,
     tile: int | None = None,
 ) -> Loss:

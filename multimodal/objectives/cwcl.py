@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
+from jaxtyping import Float, Shaped
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -85,17 +86,17 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 
 def cwcl(
-    trained: Tensor,
-    frozen: Tensor,
-    scale: Tensor,
+    trained: Float[Tensor, "..."],
+    frozen: Float[Tensor, "..."],
+    scale: Float[Tensor, "..."],
     *,
     anchor: Literal["trained", "frozen"] = "trained",
-    similarity_source: Tensor | None = None,
+    similarity_source: Float[Tensor, "..."] | None = None,
     kernel: Literal["linear", "power", "exp", "threshold"] = "linear",
     sharpness: float | None = None,
-    centre: Tensor | None = None,
+    centre: Float[Tensor, " source_dim"] | None = None,
     plain_weight: float = 1.0,
-    ids: Tensor | None = None,
+    ids: Shaped[Tensor, " batch"] | None = None,
     reduction: Literal["sum", "mean"] = "sum",
     gather: bool = False,
     tile: int | None = None,

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -28,7 +29,9 @@ CvptMode = Literal["per_sample", "released_broadcast"]
 GsfMode = Literal["per_sample", "released_scalar"]
 
 
-def key_distances(queries: Tensor, keys: Tensor) -> Tensor:
+def key_distances(
+    queries: Float[Tensor, "batch dim"], keys: Float[Tensor, "pool dim"]
+) -> Float[Tensor, "batch pool"]:
     """(N, P) d(q_i, k_j) in [0, 2] up to rounding. queries: (N, D). keys: (P, D)."""
     a, b = unit(queries, "queries"), unit(keys, "keys")
     dtype = torch.promote_types(a.dtype, b.dtype)
@@ -37,13 +40,13 @@ def key_distances(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def cvpt_loss(
-    queries: Tensor,
-    keys: Tensor,
-    selected: Tensor,
-    counts: Tensor,
+    queries: Float[Tensor, "batch dim"],
+    keys: Float[Tensor, "pool dim"],
+    selected: Int[Tensor, " batch"],
+    counts: Num[Tensor, " pool"],
     *,
     mode: CvptMode = "per_sample",
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """Contrastive visual prompt tuning: the chosen key to its query, away from all other keys.
 
         S_kk = mean_ij exp(d(k_{s_i}, k_j) / (c_{s_i} + 1)),  j over all keys, s_i included
@@ -73,13 +76,13 @@ def cvpt_loss(
 
 @torch.no_grad()
 def gradient_similarity(
-    features: Tensor,
-    logits: Tensor,
-    labels: Tensor,
-    factor: Tensor,
+    features: Float[Tensor, "batch dim"],
+    logits: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    factor: Float[Tensor, "batch classes"],
     *,
-    exposed: Tensor | None = None,
-) -> Tensor:
+    exposed: Bool[Tensor, " classes"] | None = None,
+) -> Float[Tensor, " batch"]:
     """(N,) S = 1 - cos(g_i, G_y) in [0, 2]: 0 redundant, 2 opposed to its class's mean gradient.
 
     g_i is the gradient of recording i's cross-entropy by row y_i of the head, G_y that row of the
@@ -106,13 +109,13 @@ def gradient_similarity(
 
 
 def gsf_loss(
-    ce: Tensor,
-    similarity: Tensor,
+    ce: Float[Tensor, " batch"],
+    similarity: Float[Tensor, " batch"],
     *,
     alpha: float = 0.5,
     gamma: float = 2.0,
     mode: GsfMode = "per_sample",
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """Gradient-similarity focal loss, mean_i [(1 - alpha) CE_i + alpha S_i^gamma CE_i].
 
     ce: (N,) losses of the recordings. similarity: (N,) S in [0, 2], without gradient. alpha in
@@ -131,13 +134,13 @@ def gsf_loss(
 
 @torch.no_grad()
 def feature_scale(
-    features: Tensor,
-    weight: Tensor,
-    labels: Tensor,
+    features: Float[Tensor, "batch dim"],
+    weight: Float[Tensor, "classes dim"],
+    labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
     *,
     margin: float = 0.5,
-    exposed: Tensor | None = None,
-) -> Tensor:
+    exposed: Bool[Tensor, " classes"] | None = None,
+) -> Float[Tensor, " batch"]:
     """(N,) S_cps = 1 - cos(W_y, f) + margin, by which training features are divided.
 
     A temperature a recording, in [margin, 2 + margin]: well-fitted ones get a peaked softmax and

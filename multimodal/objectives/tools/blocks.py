@@ -7,10 +7,13 @@ from functools import cache
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def fold(logits: Tensor, maximum: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def fold(
+    logits: Float[Tensor, "r c"], maximum: Float[Tensor, " r"], total: Float[Tensor, " r"]
+) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"], Float[Tensor, " r"]]:
     """Take a block (r, c) into its rows' running maximum and sum of exp, (r,) each.
 
     Returns the block's own highest logits, the new maximum and the new sum.
@@ -21,7 +24,9 @@ def fold(logits: Tensor, maximum: Tensor, total: Tensor) -> tuple[Tensor, Tensor
     return highest, above, total * (maximum - above).exp() + inside
 
 
-def scaled_exp(logits: Tensor, maximum: Tensor, factor: Tensor) -> Tensor:
+def scaled_exp(
+    logits: Float[Tensor, "r c"], maximum: Float[Tensor, " r"], factor: Float[Tensor, " r"]
+) -> Float[Tensor, "r c"]:
     """(r, c): factor * exp(logits - maximum), maximum and factor of each row, (r,)."""
     return (logits - maximum[:, None]).exp_().mul_(factor[:, None])
 

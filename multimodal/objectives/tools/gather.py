@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -20,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from multimodal.objectives.tools.tiled import Block, Choice, Targets, choose, own_pairs
 
 
-def unit(x: Tensor, name: str) -> Tensor:
+def unit(x: Float[Tensor, "..."], name: str) -> Float[Tensor, "batch dim"]:
     """Rows of length 1, (N, D): float64 stays, everything else becomes float32.
 
     The length is taken to be at least 1e-8, so a row of zeros stays zeros. ValueError, with
@@ -33,7 +34,9 @@ def unit(x: Tensor, name: str) -> Tensor:
     return x * torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-8).reciprocal()
 
 
-def unit_pair(a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")) -> tuple[Tensor, Tensor]:
+def unit_pair(
+    a: Float[Tensor, "..."], b: Float[Tensor, "..."], names: tuple[str, str] = ("a", "b")
+) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
     """``unit`` of the embeddings of N pairs, both (N, D); ValueError if their shapes differ."""
     if a.shape != b.shape:
         raise ValueError(
@@ -45,14 +48,18 @@ def unit_pair(a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")) -> tupl
     return a.to(dtype), b.to(dtype)
 
 
-def scalar(x: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+def scalar(x: Float[Tensor, "..."], name: str, dtype: torch.dtype) -> Float[Tensor, ""]:
     """x without dimensions, in ``dtype``; ValueError if it has more than one element."""
     if x.numel() != 1:
         raise ValueError(f"{name}: shape {tuple(x.shape)}; give a tensor of one number.")
     return x.reshape(()).to(dtype)
 
 
-def scaled(rows: Tensor, columns: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def scaled(
+    rows: Float[Tensor, "rows dim"],
+    columns: Float[Tensor, "columns dim"],
+    scale: Float[Tensor, "..."],
+) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, "columns dim"]]:
     """Both, the scale on a side that has a gradient anyway: a frozen one then needs no product."""
     scale = scalar(scale, "scale", rows.dtype)
     return (scale * rows, columns) if rows.requires_grad else (rows, scale * columns)
@@ -68,7 +75,9 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def gather_rows(x: Tensor, *, grad: bool = True) -> Tensor:
+def gather_rows(
+    x: Shaped[Tensor, "batch ..."], *, grad: bool = True
+) -> Shaped[Tensor, "all_rows ..."]:
     """The rows of every process, in the order of their ranks: (N, ...) -> (world_size * N, ...).
 
     Backward sums what all processes send back to these rows; with ``grad=False`` (labels, a
@@ -81,7 +90,7 @@ def gather_rows(x: Tensor, *, grad: bool = True) -> Tensor:
     return _GatherRows.apply(x) if grad else _all_gather(x.detach())
 
 
-def mean_over_processes(x: Tensor) -> Tensor:
+def mean_over_processes(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """The mean of a tensor over the processes, without gradient."""
     x = x.detach().clone()
     if world_size() > 1:
@@ -89,12 +98,14 @@ def mean_over_processes(x: Tensor) -> Tensor:
     return x / world_size()
 
 
-def first_row(x: Tensor, gather: bool) -> int:
+def first_row(x: Shaped[Tensor, "batch ..."], gather: bool) -> int:
     """Where the rows of this process begin among the gathered ones; 0 without ``gather``."""
     return rank() * len(x) if gather else 0
 
 
-def same_ids(ids: Tensor, x: Tensor, *, name: str, gather: bool, own: bool) -> Block:
+def same_ids(
+    ids: Shaped[Tensor, "..."], x: Float[Tensor, "batch dim"], *, name: str, gather: bool, own: bool
+) -> Block:
     """Blocks that are True where a row of this process and a column have equal ids.
 
     ids: (N,) integers, of this process's rows x (N, D). gather: the columns are those of all
@@ -117,9 +128,9 @@ def same_ids(ids: Tensor, x: Tensor, *, name: str, gather: bool, own: bool) -> B
 
 
 def two_way(
-    a: Tensor,
-    b: Tensor,
-    scale: Tensor,
+    a: Float[Tensor, "batch dim"],
+    b: Float[Tensor, "batch dim"],
+    scale: Float[Tensor, "..."],
     targets: tuple[Targets, Targets],
     *,
     gather: bool,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import softplus
@@ -141,7 +142,9 @@ def _tiles(rows: Tensor, columns: Tensor, tile: int) -> Iterator[tuple[slice, sl
             yield r, c, rows[r] @ columns[c].T
 
 
-def own_pairs(block: Tensor, rows: slice, columns: slice, first: int) -> tuple[slice, Tensor]:
+def own_pairs(
+    block: Shaped[Tensor, "r c"], rows: slice, columns: slice, first: int
+) -> tuple[slice, Shaped[Tensor, " own"]]:
     """The rows of a block whose own pair lies in it, and a view of those entries."""
     start = max(rows.start, columns.start - first)
     stop = max(start, min(rows.stop, columns.stop - first))
