@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import shapes
+
+shapes.install()  # before anything of ours is imported
+
 # The suite runs several processes on few cores: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).parents[1]
