@@ -45,6 +45,12 @@ class OnlineStrategy(StreamStrategy):
         self._factor: float | None = None
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
 
+    def resume(self, position: Position, optimizer_state: dict[str, Any]) -> None:
+        super().resume(position, optimizer_state)
+        groups = len(self.optimizer.param_groups)
+        if groups != len(self.rates):  # divided as an earlier version did
+            self.rates = self.rates[:1] * groups
+
     @property
     def samples_seen(self) -> int:
         """Stream recordings met so far."""

@@ -27,6 +27,7 @@ from continual.stream_loaders import InOrder, Remaining
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.loader import Loader
+from multimodal.training.optim import load_optimizer
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="no QP solver found")
@@ -107,7 +108,7 @@ class StreamStrategy(SupervisedTemplate):
 
     def resume(self, position: Position, optimizer_state: dict[str, Any]) -> None:
         """Continue from a checkpoint: the next ``train`` call goes on at ``position``."""
-        self.optimizer.load_state_dict(optimizer_state)
+        load_optimizer(self.optimizer, self.learner.model, optimizer_state)
         self.position = position
 
     @property

@@ -27,7 +27,12 @@ from multimodal.objectives.tools.gather import rank, world_size
 from multimodal.training.batching import count_batches, epoch_batches
 from multimodal.training.config import FitConfig
 from multimodal.training.grad_cache import backward_in_parts
-from multimodal.training.optim import MovingAverage, learning_rate_factor, parameter_groups
+from multimodal.training.optim import (
+    MovingAverage,
+    learning_rate_factor,
+    load_optimizer,
+    parameter_groups,
+)
 from multimodal.training.processes import average_gradients, share_weights, start_processes
 from multimodal.weights import trained_weights
 
@@ -274,7 +279,7 @@ class Fit:
         with torch.no_grad():
             for name, tensor in trained_weights(self.module).items():
                 tensor.copy_(state["weights"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, self.module, state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         if self.scaler is not None:

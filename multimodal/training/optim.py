@@ -10,15 +10,71 @@ from typing import Any
 import torch
 from torch import nn
 
+# Layers whose matrices decay. What a module holds as a parameter of its own (prompts, positions,
+# class tokens, scales) and embeddings are tables or factors: shrinking them is no regularisation.
+DECAYING = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for AdamW, of parameters that are trained: matrices decay; vectors and scalars
-    (biases, norms, the scale of cosines) do not.
+    """Two groups for AdamW, of parameters that are trained.
+
+    Matrices of linear, convolutional, attention and recurrent layers decay; biases, norms,
+    embeddings, positions, prompts, tokens and scales do not.
     """
+    return _divided(module, weight_decay, _matrices(module))
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, module: nn.Module, state: dict[str, Any]
+) -> None:
+    """Go on from a checkpoint's ``state``, decaying what decayed when it was begun.
+
+    Earlier versions divided the parameters otherwise: all but scalars decayed (``bench``), or all
+    but vectors and scalars (``align``). Their runs end as they would have ended then.
+    """
+    sizes = [len(group["params"]) for group in state["param_groups"]]
+    trained = [p for p in module.parameters() if p.requires_grad]
+    rules = (
+        _matrices(module),
+        {id(p) for p in trained if p.ndim >= 2},
+        {id(p) for p in trained if p.ndim >= 1},
+    )
+    for decaying in rules:
+        groups = _divided(module, 0.0, decaying)
+        if [len(group["params"]) for group in groups] == sizes:
+            optimizer.param_groups.clear()
+            for group in groups:
+                optimizer.add_param_group(group)
+            break
+    optimizer.load_state_dict(state)
+
+
+def _matrices(module: nn.Module) -> set[int]:
+    return {
+        id(parameter)
+        for layer in module.modules()
+        if isinstance(layer, DECAYING)
+        for name, parameter in layer.named_parameters(recurse=False)
+        if parameter.ndim >= 2 and "bias" not in name
+    }
+
+
+def _divided(module: nn.Module, weight_decay: float, decaying: set[int]) -> list[dict[str, Any]]:
     trained = [p for p in module.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if id(p) in decaying], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) not in decaying], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

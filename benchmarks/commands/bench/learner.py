@@ -17,6 +17,7 @@ from multimodal.batch import Batch
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.signals import SignalCache
+from multimodal.training.optim import parameter_groups
 
 
 def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learner:
@@ -41,17 +42,9 @@ def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learne
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW of what is trained; a scale of cosines is no weight that should shrink."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim]},
-        {"params": [p for p in trained if not p.ndim], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]] or groups[:1],
-        lr=training.learning_rate,
-        weight_decay=training.weight_decay,
-    )
+    """AdamW of what is trained; the same parameters decay as in alignment."""
+    groups = parameter_groups(model, training.weight_decay) or [{"params": []}]
+    return torch.optim.AdamW(groups, lr=training.learning_rate)
 
 
 def batch_source(

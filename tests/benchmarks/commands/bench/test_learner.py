@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.commands.bench import cells as cells_module
 from benchmarks.commands.bench import stream_run as run_module
 from benchmarks.commands.bench.cells import Cells
 from benchmarks.commands.bench.config import RunConfig
-from benchmarks.commands.bench.learner import batch_source, build_learner
+from benchmarks.commands.bench.epochs_run import EpochsRun
+from benchmarks.commands.bench.learner import batch_source, build_learner, build_optimizer
+from continual.learner import LEARNERS, LearnerConfig
+from continual.learners.cwcl import CwclLearner
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
 from multimodal.modalities.speech import SpeechAdapter
@@ -88,3 +92,48 @@ def test_weights_that_two_modules_share_are_saved(tmp_path, monkeypatch) -> None
     monkeypatch.setattr(run_module, "build_learner", tied)
     assert made.run_cell(0).metrics["last_accuracy"] >= 0
     assert list(tmp_path.rglob("experience_02.safetensors"))
+
+
+@pytest.mark.parametrize("learner", ["finetune", "replay", "mvp_r", "l2p", "dual_prompt"])
+def test_biases_norms_prompts_and_keys_never_decay(tmp_path, learner: str) -> None:
+    made = grid(tmp_path, "finetune")
+    config = RunConfig.parse(toy_data(learners=[learner], output_dir=str(tmp_path)))
+    model = build_learner(config, made.data, CPU).model
+    groups = build_optimizer(model, config.training).param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in decayed}
+    assert any(name.endswith("head.weight") for name in names)
+    forbidden = ("bias", "norm", "prompts", "shared", "keys", "masks", "scale", "position")
+    assert not [name for name in names if any(word in name for word in forbidden)]
+    optimised = {id(p) for group in groups for p in group["params"]}
+    assert optimised == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+def test_the_kind_of_every_learner_is_that_of_its_config(tmp_path) -> None:
+    made, tried = grid(tmp_path, "finetune"), 0
+    for name in LEARNERS.names():
+        config = LEARNERS.config(name)
+        assert issubclass(config, LearnerConfig)
+        if name == "cwcl":  # needs a text encoder; its class is known
+            assert config.kind == CwclLearner.kind == "offline"
+            continue
+        cell = RunConfig.parse(toy_data(learners=[name], output_dir=str(tmp_path)))
+        assert build_learner(cell, made.data, CPU).kind == config.kind, name
+        tried += 1
+    assert tried > 15
+
+
+def test_a_learner_is_tried_once_whatever_its_seeds_and_kinds_need_no_model(
+    tmp_path, monkeypatch
+) -> None:
+    built: list[str] = []
+
+    def counting(config: RunConfig, *rest: object) -> object:
+        built.append(config.learners[0].registered_name)
+        return build_learner(config, *rest)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(cells_module, "build_learner", counting)
+    made = grid(tmp_path, "finetune", "replay", "joint", seeds=[1, 2, 3])
+    assert built == ["finetune", "replay", "joint"]
+    assert {made._kind(number) for number in range(9)} == {EpochsRun}
+    assert len(built) == 3
