@@ -39,7 +39,7 @@ def complete(folder: Path, result: Result) -> None:
         write_html([result], folder / REPORT_FILE)
         draw_pictures(result, folder)
     state = State.load(folder)
-    if state is not None and not state.done:
+    if state is not None and not state.whole:
         try:
             resend(folder)
         except UserError as error:

@@ -58,6 +58,11 @@ class State:
             state.add_model(path.stem, folder, path, None)
         return state
 
+    @property
+    def whole(self) -> bool:
+        """The store has a finished run with its result."""
+        return self.done and self.status == "FINISHED"
+
     def save(self, folder: Path, **changes: Any) -> None:
         """Change fields and write ``tracking.json``, replaced atomically."""
         with self._lock:

@@ -201,6 +201,8 @@ def resend(folder: Path, *, uri: str | None = None) -> str:
     state = State.load(folder) or (State.of(result, folder) if result else None)
     if state is None:
         raise UserError(f"{folder}: no {TRACKING_FILE} and no {RESULT_FILE}; give a run's folder.")
+    if result is not None and not state.whole:
+        state.done = False  # ended as FAILED after its result was saved
     output_dir = folder.resolve().parent.parent
     recorded = "" if "***" in state.uri else state.uri  # a password is needed again
     uri = uri or recorded or default_uri(output_dir)
