@@ -15,23 +15,29 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from multimodal.batch import Batch, Features
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
-from multimodal.modalities.augment import SoundAugmentConfig, refuse_idle_crop
+from multimodal.modalities.augment import refuse_idle_crop
 from multimodal.modalities.log_mel import LogMel
+from multimodal.modalities.log_mel_config import (
+    Bands,
+    LogMelAdapter,
+    LogMelConfig,
+    Milliseconds,
+    SampleRate,
+    Seconds,
+)
 from multimodal.modalities.speech import (
     RESAMPLER,
     SpeechAdapter,
     SpeechConfig,
     refuse_damaged_container,
-    refuse_gaps,
 )
 from multimodal.recordings import Recording
-from multimodal.registry import Config
 
 # libsndfile's error codes for a container it does not know and for a codec it cannot decode.
 UNKNOWN_FORMAT, UNKNOWN_CODEC = 1, 4
@@ -42,7 +48,7 @@ CENTRE, SCALE = -7.0, 5.0
 
 
 @MODALITIES.register("audio")
-class AudioConfig(Config):
+class AudioConfig(LogMelConfig):
     """Sound signals and their log-mel features.
 
     The defaults for rate, bands and step are those of PANNs (Kong et al., arXiv:1912.10211).
@@ -55,18 +61,11 @@ class AudioConfig(Config):
     augment: random changes of training batches, after ``seconds``; None: no changes.
     """
 
-    sample_rate: int = Field(default=32000, ge=1000, le=192000)
-    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    sample_rate: SampleRate = 32000
+    seconds: Seconds | None = None
     crop: Literal["centre", "start"] = "centre"
-    n_mels: int = Field(default=64, ge=1, le=512)
-    window_ms: float = Field(default=32.0, gt=0, le=1000)
-    hop_ms: float = Field(default=10.0, gt=0, le=1000)
-    augment: SoundAugmentConfig | None = None
-
-    @model_validator(mode="after")
-    def _hop_within_window(self) -> Self:
-        refuse_gaps(self.hop_ms, self.window_ms)
-        return self
+    n_mels: Bands = 64
+    window_ms: Milliseconds = 32.0
 
     @model_validator(mode="after")
     def _crop_within_seconds(self) -> Self:
@@ -78,20 +77,13 @@ class AudioConfig(Config):
 
 
 @dataclass(frozen=True)
-class AudioAdapter:
+class AudioAdapter(LogMelAdapter):
     """Adapter of audio: canonical signal (1, T) float32 in [-1, 1] at ``config.sample_rate``.
 
     ``load`` may be called from several threads.
     """
 
     config: AudioConfig
-    length_axis = -1
-    axes = 1
-    dtype = torch.float32
-
-    @property
-    def channels(self) -> int:
-        return self.config.n_mels
 
     @property
     def fingerprint(self) -> str:
@@ -129,11 +121,6 @@ class AudioAdapter:
         """``AudioLogMel``: Batch -> Features (N, n_mels, frames)."""
         c = self.config
         return AudioLogMel(c.sample_rate, n_mels=c.n_mels, window_ms=c.window_ms, hop_ms=c.hop_ms)
-
-    def augment(self) -> nn.Module | None:
-        """``SoundAugment``: Batch -> Batch, or None."""
-        c = self.config
-        return None if c.augment is None else c.augment.build(c.sample_rate)
 
     def describe(self, class_name: str) -> list[str]:
         """The prompt of CLAP's zero-shot evaluation first (Elizalde et al., arXiv:2206.04769)."""

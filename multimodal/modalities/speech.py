@@ -17,14 +17,21 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
-from multimodal.modalities.augment import SoundAugmentConfig, refuse_idle_crop
+from multimodal.modalities.augment import refuse_idle_crop
+from multimodal.modalities.log_mel_config import (
+    Bands,
+    LogMelAdapter,
+    LogMelConfig,
+    Milliseconds,
+    SampleRate,
+    Seconds,
+)
 from multimodal.recordings import Recording
-from multimodal.registry import Config
 
 RESAMPLER = "HQ"
 # Float files may exceed full scale a little; beyond this factor they hold another unit.
@@ -35,17 +42,8 @@ LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
 MAX_FRAMES = 2**40
 
 
-def refuse_gaps(hop_ms: float, window_ms: float) -> None:
-    """ValueError if samples between the Fourier windows would be ignored."""
-    if hop_ms > window_ms:
-        raise ValueError(
-            f"hop_ms={hop_ms} is longer than window_ms={window_ms}: samples between the windows "
-            "would be ignored; use a shorter hop or a longer window"
-        )
-
-
 @MODALITIES.register("speech")
-class SpeechConfig(Config):
+class SpeechConfig(LogMelConfig):
     """Speech signals and their log-mel features.
 
     sample_rate: Hz, 1,000 to 192,000; files at other rates are resampled (soxr, quality HQ).
@@ -55,17 +53,10 @@ class SpeechConfig(Config):
     augment: random changes of training batches, after ``max_seconds``; None: no changes.
     """
 
-    sample_rate: int = Field(default=16000, ge=1000, le=192000)
-    max_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    n_mels: int = Field(default=40, ge=1, le=512)
-    window_ms: float = Field(default=25.0, gt=0, le=1000)
-    hop_ms: float = Field(default=10.0, gt=0, le=1000)
-    augment: SoundAugmentConfig | None = None
-
-    @model_validator(mode="after")
-    def _hop_within_window(self) -> Self:
-        refuse_gaps(self.hop_ms, self.window_ms)
-        return self
+    sample_rate: SampleRate = 16000
+    max_seconds: Seconds | None = None
+    n_mels: Bands = 40
+    window_ms: Milliseconds = 25.0
 
     @model_validator(mode="after")
     def _crop_within_seconds(self) -> Self:
@@ -77,20 +68,13 @@ class SpeechConfig(Config):
 
 
 @dataclass(frozen=True)
-class SpeechAdapter:
+class SpeechAdapter(LogMelAdapter):
     """Adapter of speech: canonical signal (1, T) float32 in [-1, 1] at ``config.sample_rate``.
 
     ``load`` may be called from several threads.
     """
 
     config: SpeechConfig
-    length_axis = -1
-    axes = 1
-    dtype = torch.float32
-
-    @property
-    def channels(self) -> int:
-        return self.config.n_mels
 
     @property
     def fingerprint(self) -> str:
@@ -123,11 +107,6 @@ class SpeechAdapter:
 
         c = self.config
         return LogMel(c.sample_rate, n_mels=c.n_mels, window_ms=c.window_ms, hop_ms=c.hop_ms)
-
-    def augment(self) -> nn.Module | None:
-        """``SoundAugment``: Batch -> Batch, or None."""
-        c = self.config
-        return None if c.augment is None else c.augment.build(c.sample_rate)
 
     def describe(self, class_name: str) -> list[str]:
         """The bare words first: that is what a transcript, the training text, looks like."""
