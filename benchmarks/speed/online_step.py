@@ -10,8 +10,6 @@ evaluations take.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import statistics
 import sys
 import tempfile
@@ -31,6 +29,15 @@ from benchmarks.commands.bench.online_run import OnlineRun
 from benchmarks.config.loading import validate
 from benchmarks.runs.data import Data
 from benchmarks.speed.harness import noise_manifest, print_figures, ratio, time_all
+from benchmarks.speed.online_peers import (
+    BATCH,
+    CLASSES,
+    HIDDEN,
+    WIDTH,
+    InMemory,
+    avalanche,
+    bare,
+)
 from continual.anytime import Anytime
 from continual.classifier import Classifier
 from continual.learner import LEARNERS, LearnerContext
@@ -42,8 +49,7 @@ from multimodal.modalities.speech import SpeechConfig
 from multimodal.objectives.mvp import gradient_similarity
 from multimodal.signals import SignalCache
 
-BATCH, MEMORY, WIDTH, HIDDEN, CLASSES = 32, 2000, 32, 64, 10
-LONG = 100_000
+MEMORY, LONG = 2000, 100_000
 
 
 class _FrontEnd(nn.Module):
@@ -64,20 +70,21 @@ class _Mlp(nn.Module):
 
 
 class Bench:
-    """What the alternatives share: a stream of ``count`` recordings and their features."""
+    """What the loops share: a stream of ``count`` recordings, ``data``; and our loop over it."""
 
     def __init__(self, count: int) -> None:
         self.manifest = noise_manifest(classes=CLASSES, train=count // CLASSES, test=1)
         config: Any = SCENARIOS.parse({"name": "si_blurry", "num_tasks": 2, "online_iter": 1})
         self.stream: Stream = config.build(self.manifest, 1)
-        self.features = torch.randn(len(self.manifest), WIDTH)
-        self.labels = torch.as_tensor(self.manifest.labels)
+        features = torch.randn(len(self.manifest), WIDTH)
+        labels = torch.as_tensor(self.manifest.labels)
+        tasks = [torch.as_tensor(e.train) for e in self.stream.experiences]
+        self.data = InMemory(features, labels, tasks)
         self.lengths = torch.ones(len(self.manifest), dtype=torch.int64)
-        self.tasks = [torch.as_tensor(e.train) for e in self.stream.experiences]
-        self.steps = sum(-(-len(rows) // BATCH) for rows in self.tasks)
+        self.steps = sum(-(-len(rows) // BATCH) for rows in tasks)
 
     def gather(self, rows: Tensor) -> Batch:
-        return Batch(self.features[rows], self.lengths[rows], self.labels[rows], rows)
+        return Batch(self.data.features[rows], self.lengths[rows], self.data.labels[rows], rows)
 
     def ours(self, memory: int, after_step: Any = None) -> Callable[[], object]:
         torch.manual_seed(0)
@@ -100,86 +107,6 @@ class Bench:
                 strategy.train(task, eval_streams=[])
 
         return work
-
-    def bare(self, memory: int = 0) -> Callable[[], object]:
-        """Plain PyTorch; with a memory, the usual reservoir item by item, and joint batches."""
-        held: list[int] = []
-        seen, random = 0, np.random.default_rng(0)
-
-        def drawn(rows: Tensor) -> Tensor:
-            chosen = torch.randperm(len(held))[:BATCH].tolist()
-            items = torch.tensor([held[i] for i in chosen], dtype=torch.int64)
-            return torch.cat([rows, items])
-
-        def remember(rows: Tensor) -> None:
-            nonlocal seen
-            for row in rows.tolist():
-                seen += 1
-                if len(held) < memory:
-                    held.append(row)
-                elif (slot := int(random.integers(seen))) < memory:
-                    held[slot] = row
-
-        model, exposed = self._model(), torch.zeros(CLASSES, dtype=torch.bool)
-        optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-
-        def work() -> None:
-            model.train()
-            for task in self.tasks:
-                for stream in task.split(BATCH):
-                    rows = drawn(stream) if memory else stream
-                    features, labels = self.features[rows], self.labels[rows]
-                    exposed[labels] = True
-                    logits = model(features).masked_fill(~exposed, float("-inf"))
-                    loss = cross_entropy(logits, labels)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    if memory:
-                        remember(stream)
-
-        return work
-
-    def avalanche(self, memory: int) -> Callable[[], object]:
-        from avalanche.benchmarks import benchmark_from_datasets, split_online_stream
-        from avalanche.benchmarks.utils import as_classification_dataset
-        from avalanche.training.plugins import ReplayPlugin
-        from avalanche.training.supervised import Naive
-
-        datasets = [
-            as_classification_dataset(_Tensors(self.features[r], self.labels[r]))  # pyright: ignore
-            for r in self.tasks
-        ]
-        tasks = benchmark_from_datasets(train=datasets).streams["train"]
-        online = split_online_stream(tasks, experience_size=BATCH, shuffle=False)
-        model = self._model()
-        strategy = Naive(
-            model=model,
-            optimizer=torch.optim.Adam(model.parameters(), 5e-3),
-            criterion=nn.CrossEntropyLoss(),
-            train_mb_size=BATCH,
-            train_epochs=1,
-            plugins=[ReplayPlugin(mem_size=memory)] if memory else [],
-            evaluator=None,  # pyright: ignore[reportArgumentType]
-        )
-
-        def work() -> None:
-            # Its deprecation warnings come in every step, whatever the filters say.
-            with contextlib.redirect_stderr(io.StringIO()):
-                for experience in online:
-                    strategy.train(experience, eval_streams=[])
-
-        return work
-
-    def _model(self) -> nn.Module:
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(WIDTH, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, CLASSES))
-
-
-class _Tensors(torch.utils.data.TensorDataset):
-    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
-        super().__init__(inputs, labels)
-        self.targets = labels.tolist()
 
 
 def growth(count: int) -> float:
@@ -276,12 +203,12 @@ def main() -> None:
     bench, short = Bench(3200 if quick else 16_000), Bench(1600 if quick else 6400)
     seconds = time_all(
         {
-            "bare": bench.bare,
-            "bare_reservoir_2000": lambda: bench.bare(MEMORY),
+            "bare": lambda: bare(bench.data),
+            "bare_reservoir_2000": lambda: bare(bench.data, MEMORY),
             "ours": lambda: bench.ours(0),
             "ours_reservoir_2000": lambda: bench.ours(MEMORY),
-            "avalanche_online": lambda: short.avalanche(0),
-            "avalanche_online_replay": lambda: short.avalanche(MEMORY),
+            "avalanche_online": lambda: avalanche(short.data),
+            "avalanche_online_replay": lambda: avalanche(short.data, MEMORY),
         },
         repeats=2 if quick else 5,
     )
