@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.datasets.splits import refuse_held_out
 from multimodal.downloads import Download
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
@@ -56,7 +57,13 @@ class FsddConfig(DatasetConfig):
         rows = _read(root)
         speakers = sorted({speaker for _, _, speaker, _ in rows})
         if self.split == "speaker":
-            self._refuse_test_speakers(speakers)
+            refuse_held_out(
+                "test_speakers",
+                self.test_speakers,
+                speakers,
+                kind="speaker",
+                empty="it names nobody",
+            )
         return Manifest(
             name="fsdd",
             modality="speech",
@@ -104,21 +111,6 @@ class FsddConfig(DatasetConfig):
         if self.validation:
             return "official: index 0-4 test; index 5-9 validation (Medley's rule), 10-49 train"
         return "official: index 0-4 test, 5-49 train"
-
-    def _refuse_test_speakers(self, speakers: list[str]) -> None:
-        unknown = sorted(set(self.test_speakers) - set(speakers))
-        problem = ""
-        if unknown:
-            problem = f"there is no speaker {unknown[0]!r}"
-        elif not self.test_speakers:
-            problem = "it names nobody"
-        elif set(self.test_speakers) == set(speakers):
-            problem = "no speaker is left to train on"
-        if problem:
-            raise UserError(
-                f"test_speakers {list(self.test_speakers)}: {problem}; "
-                f"speakers in the data: {', '.join(speakers)}."
-            )
 
 
 def _read(root: Path) -> list[tuple[Path, int, str, int]]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.datasets.splits import refuse_held_out
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -52,7 +53,9 @@ class ShapeActionsConfig(DatasetConfig):
                     )
                 rows.append((path, label, match[1], match[2]))
         colours = sorted({colour for _, _, colour, _ in rows})
-        self._refuse_test_colours(colours)
+        refuse_held_out(
+            "test_colours", self.test_colours, colours, kind="colour", empty="it names no colour"
+        )
         return Manifest(
             name="shape_actions",
             modality="video",
@@ -79,18 +82,3 @@ class ShapeActionsConfig(DatasetConfig):
         """Clips per split of the full set: 45 of each of 3 colours."""
         test = len(set(self.test_colours))
         return {"train": (COLOURS - test) * CLIPS, "test": test * CLIPS}
-
-    def _refuse_test_colours(self, colours: list[str]) -> None:
-        unknown = sorted(set(self.test_colours) - set(colours))
-        problem = ""
-        if unknown:
-            problem = f"there is no colour {unknown[0]!r}"
-        elif not self.test_colours:
-            problem = "it names no colour"
-        elif set(self.test_colours) == set(colours):
-            problem = "no colour is left to train on"
-        if problem:
-            raise UserError(
-                f"test_colours {list(self.test_colours)}: {problem}; "
-                f"colours in the data: {', '.join(colours) or 'none'}."
-            )

@@ -1,4 +1,4 @@
-"""What readers share about splits and names: a seeded split, known overlaps, class order."""
+"""What readers share about splits and names: seeded or held out, known overlaps, class order."""
 
 from __future__ import annotations
 
@@ -49,6 +49,30 @@ def known_overlap(recordings: Iterable[Recording], known: Collection[str]) -> st
     if not shared or not set(shared) <= set(known):
         return ""
     return f"the official folds share the source recordings {', '.join(shared)}"
+
+
+def refuse_held_out(
+    setting: str, chosen: Collection[str], present: Sequence[str], *, kind: str, empty: str
+) -> None:
+    """UserError if ``chosen``, held out for test, is empty, unknown or all that there is.
+
+    setting: the name of the setting that chooses them. present: the distinct ones in the data, in
+    the order in which the message lists them. kind: what each of them is, e.g. "speaker". empty:
+    how the message puts it that none is chosen.
+    """
+    unknown = sorted(set(chosen) - set(present))
+    problem = ""
+    if unknown:
+        problem = f"there is no {kind} {unknown[0]!r}"
+    elif not chosen:
+        problem = empty
+    elif set(chosen) == set(present):
+        problem = f"no {kind} is left to train on"
+    if problem:
+        raise UserError(
+            f"{setting} {list(chosen)}: {problem}; "
+            f"{kind}s in the data: {', '.join(present) or 'none'}."
+        )
 
 
 def seeded_split(
