@@ -1,0 +1,239 @@
+"""Every block of docs/extending.md runs, in the tree and outside it as the page says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from jaxtyping import TypeCheckError, install_import_hook
+
+from benchmarks import cli
+from benchmarks.config.loading import command_configs, commands_of
+from benchmarks.results.files import find_results
+from continual.learner import LEARNERS
+from multimodal.batch import Batch
+from multimodal.objectives import OBJECTIVES
+from multimodal.registry import PLUGIN_VARIABLE
+from tests.docs_page import FENCE, PAGE, Section, Workshop
+from tests.multimodal.encoders.checkpoints import save_text_checkpoint
+from tests.toy import RATE, tone
+
+SECTIONS = ("A command", "An objective", "A text-aligned learner")
+CLASSES = ("bell", "dog", "heart", "rain")  # words that the tiny text encoder knows
+
+
+@pytest.fixture(scope="module")
+def text_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text") / "bert"
+    save_text_checkpoint(folder, "bert")
+    return folder
+
+
+@pytest.fixture
+def workshop(tmp_path, text_checkpoint, monkeypatch, capsys) -> Iterator[Workshop]:
+    for number, name in enumerate(CLASSES):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for i in range(5):
+            signal = tone(300.0 * (number + 1), 0.1 + 0.01 * i, 10 * number + i)[0]
+            soundfile.write(tmp_path / "clips" / name / f"{i}.wav", signal, RATE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for variable in ("MEDLEY_DATA", "MLFLOW_TRACKING_URI", PLUGIN_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # plug-ins are searched in the working folder
+    monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
+    for registry in (OBJECTIVES, LEARNERS):
+        registry.names()  # what is known without the page stays known afterwards
+        monkeypatch.setattr(registry, "_configs", dict(registry._configs))
+        monkeypatch.setattr(registry, "_loaded", False)
+    place = Workshop(tmp_path, text_checkpoint, monkeypatch, capsys)
+    yield place
+    place.forget()
+
+
+# ---- the page -------------------------------------------------------------------------------
+
+
+def test_no_block_is_outside_the_sections() -> None:
+    sections = [Section(heading) for heading in SECTIONS]
+    text = PAGE.read_text("utf-8")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(SECTIONS)
+    assert not FENCE.search(text.partition("\n## ")[0])
+    assert text.count("\n```") == 2 * len(FENCE.findall(text))
+    assert all(section.commands and len(section.files) >= 2 for section in sections)
+
+
+def test_what_the_page_says_is_there_is_there() -> None:
+    """Files and folders that it names, but those that its examples would add."""
+    places = r"`((?:benchmarks|configs|continual|multimodal|tests)/[\w/.]*)`"
+    named = set(re.findall(places, PAGE.read_text("utf-8")))
+    new = {"tests/benchmarks/commands/test_count.py", "configs/count/NAME.yaml"}
+    new |= {
+        "tests/multimodal/objectives/test_hinge.py",
+        "tests/continual/test_prompt_softmax.py",
+    }
+    assert new <= named
+    for name in sorted(named - new):
+        assert (PAGE.parents[1] / name).exists(), name
+    for name in new:
+        assert not (PAGE.parents[1] / name).exists(), name
+
+
+# ---- a command ------------------------------------------------------------------------------
+
+
+def test_the_command_counts(workshop: Workshop) -> None:
+    section = Section("A command")
+    workshop.write(section, outside=False)
+    workshop.run_page(section, outside=False)
+    (workshop.folder / "my.yaml").write_text(section.files["count.yaml"])
+    helped = workshop.run(["medley", "count", "--help"])
+    assert helped.code == 0
+    example = re.search(r"Example: (medley count .*)", helped.out)
+    assert example
+    outcome = workshop.run(shlex.split(example[1].replace("FOLDER", "clips").strip(" │")))
+    assert outcome.out.split() == ["train", "16", "test", "4"]
+
+
+def test_the_command_refuses_what_is_wrong(workshop: Workshop) -> None:
+    workshop.write(Section("A command"), outside=False)
+    outcome = workshop.run(["medley", "count", "count.yaml", "spilts=[train]", "dataset.root=3"])
+    assert outcome.code == 2
+    wrong, unknown = sorted(outcome.err.splitlines())
+    assert "count.yaml: dataset.root" in wrong
+    assert "spilts: unknown key; did you mean 'splits'?" in unknown
+    other = workshop.run(["medley", "bench", "count.yaml"])
+    assert other.code == 2
+    assert "a config of `medley count`, not of `medley bench`" in other.err
+
+
+def test_the_command_is_known_by_its_marker_and_forgotten_afterwards(workshop: Workshop) -> None:
+    workshop.write(Section("A command"), outside=False)
+    assert commands_of({"splits": ["train"]}) == ["count"]
+    schema = workshop.run(["medley", "config", "schema", "count"])
+    assert '"splits"' in schema.out
+    workshop.forget()
+    workshop.patch.undo()
+    assert "count" not in command_configs()
+
+
+# ---- an objective ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_the_objective_trains(workshop: Workshop, outside: bool) -> None:
+    section = Section("An objective")
+    workshop.write(section, outside=outside)
+    workshop.run_page(section, outside=outside)
+    results = {result.learner: result for result in find_results(workshop.folder / "runs")}
+    assert sorted(results) == ["clip", "hinge"]
+    assert 0 <= results["hinge"].metrics["zero_shot_top1"] <= 1
+    assert results["hinge"].config["objectives"][0]["margin"] == (0.5 if outside else 0.3)
+    refused = workshop.run(["medley", "align", "align.yaml", "objectives.0.tile=4"])
+    assert refused.code == 2
+    assert "objective 'hinge' holds the similarity matrix" in refused.err
+
+
+def hinge_oracle(a: np.ndarray, b: np.ndarray, margin: float, ids: list[int]) -> float:
+    """Pair by pair."""
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    total = 0.0
+    for i, j in product(range(len(a)), repeat=2):
+        if ids[i] != ids[j]:
+            own = a[i] @ b[i]
+            total += max(0.0, margin - own + a[i] @ b[j]) + max(0.0, margin - own + a[j] @ b[i])
+    return total / len(a)
+
+
+def test_the_objective_is_that_of_its_equation(workshop: Workshop) -> None:
+    workshop.write(Section("An objective"), outside=False)
+    with install_import_hook(workshop.imported[-1], "tests.shapes.only_shapes"):
+        hinge = workshop.module().hinge
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 6, 3))
+    inputs = [torch.tensor(x, requires_grad=True) for x in (a, b)]
+    for margin, ids in product((0.2, 1.0), (None, [0, 1, 0, 2, 3, 1])):
+        given = None if ids is None else torch.tensor(ids)
+        expected = hinge_oracle(a, b, margin, list(range(6)) if ids is None else ids)
+        for gather in (False, True):
+            loss = hinge(*inputs, margin=margin, ids=given, gather=gather)
+            assert loss.value.item() == pytest.approx(expected, rel=1e-12)
+            assert expected > 0
+        assert torch.autograd.gradcheck(lambda x, y: hinge(x, y, margin=1.0).value, inputs)
+    apart = torch.eye(3)
+    assert hinge(apart, apart, margin=0.2).value == 0  # all others are far enough
+    with pytest.raises(TypeCheckError, match="ids"):
+        hinge(*inputs, ids=torch.zeros(5, dtype=torch.int64))
+
+
+# ---- a learner ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_the_learner_names_classes_to_come(workshop: Workshop, outside: bool) -> None:
+    section = Section("A text-aligned learner")
+    workshop.write(section, outside=outside)
+    workshop.run_page(section, outside=outside)
+    results = {result.learner: result for result in find_results(workshop.folder / "runs")}
+    assert sorted(results) == ["finetune", "prompt_softmax"]
+    metrics = results["prompt_softmax"].metrics
+    assert 0 <= metrics["future_zero_shot_accuracy"] <= 1
+    assert metrics["future_zero_shot_chance"] == 0.5
+    assert 0 <= metrics["last_accuracy"] <= 1
+    assert "future_zero_shot_accuracy" not in results["finetune"].metrics
+    for journal in workshop.folder.glob("runs/*/*/metrics.jsonl"):
+        assert "nan" not in journal.read_text().lower()
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_the_learner_trains_on_exposed_classes_only(workshop: Workshop, memory: bool) -> None:
+    """The loss is the equation's, and its gradients are numbers though classes are masked."""
+    workshop.write(Section("A text-aligned learner"), outside=False)
+    model = Scores()
+    learner = workshop.module().PromptSoftmax(model)
+    batch = Batch(torch.zeros(3, 1), torch.ones(3).long(), torch.tensor([0, 2, 2]), torch.arange(3))
+    loss = learner.loss(batch, batch if memory else None)
+    logits = 10 * model.cosines.detach().numpy()[:, [0, 2]]
+    each = np.log(np.exp(logits).sum(1)) - logits[np.arange(3), [0, 1, 1]]
+    assert loss.value.item() == pytest.approx(each.mean(), rel=1e-5)
+    assert loss.outputs is not None
+    assert loss.outputs.shape == (3, 4)
+    loss.value.backward()
+    for parameter in (model.cosines, model.aligned.log_scale):
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+        assert parameter.grad.any()
+
+
+class Scores(torch.nn.Module):
+    """Cosines (3, 4) of three recordings, in place of an aligned classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aligned = Scale()
+        self.exposed = torch.tensor([True, False, True, False])
+        self.cosines = torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4).sin())
+
+    def all_scores(self, batch: Batch) -> torch.Tensor:
+        return self.cosines.repeat(len(batch) // 3, 1)
+
+
+class Scale(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = torch.nn.Parameter(torch.tensor(10.0).log())
+
+    @property
+    def scale(self) -> torch.Tensor:
+        return self.log_scale.exp()
+
+    def clamp_scale(self) -> None:
+        pass
