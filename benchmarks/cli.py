@@ -218,7 +218,7 @@ def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
 
 @config_app.command("schema")
 def config_schema(
-    command: Annotated[str, typer.Argument(help="bench, align or zeroshot.")] = "bench",
+    command: Annotated[str, typer.Argument(help="One that reads a file, such as align.")] = "bench",
 ) -> None:
     """JSON Schema of a command's config files, for editors.
 

@@ -93,6 +93,9 @@ class TextAlignedConfig(LearnerConfig):
 class AlignedClassifier(nn.Module):
     """``forward(batch) -> cosines (N, C)`` with the class vectors, -inf for classes not exposed.
 
+    A loss scales ``all_scores`` and masks afterwards: an infinity times a learned scale has no
+    gradient but NaN.
+
     prompts: of each class, as many as templates, or one's own; a class vector is the normalised
     mean of its normalised prompts. ``exposed`` (C,) bool is part of the state.
     """

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import shapes
 
@@ -11,6 +12,9 @@ shapes.install()  # before anything of ours is imported
 
 # The suite runs several processes on few cores: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nor does a slow moment of a busy machine say anything about a property.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 from beartype import beartype
 from jaxtyping import AbstractArray, install_import_hook
 
+OBJECTIVES = Path(__file__).parents[1] / "multimodal" / "objectives"
 # Not tools.blocks: its functions are compiled on a GPU, and checks would be compiled with them.
 CHECKED = (
-    *(f"multimodal.objectives.{m}" for m in ("classification", "contrastive", "cwcl", "mvp")),
+    *(f"multimodal.objectives.{p.stem}" for p in OBJECTIVES.glob("[!_]*.py")),
     *(f"multimodal.objectives.tools.{m}" for m in ("gather", "tiled")),
     "continual",
 )

@@ -21,6 +21,7 @@ from continual.learner import (
     Prediction,
     embed,
 )
+from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
 
 __all__ = [
     "LEARNERS",
@@ -32,6 +33,8 @@ __all__ = [
     "Prediction",
     "RehearsalLearner",
     "SoftmaxConfig",
+    "TextAlignedConfig",
+    "TextAlignedLearner",
     "embed",
     "freeze_encoder",
     "main_labels",

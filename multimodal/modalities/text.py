@@ -36,8 +36,9 @@ class TextConfig(Config):
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     max_length: int = Field(default=128, ge=8, le=8192)
 
-    def build(self) -> TextAdapter:
-        return TextAdapter(self)
+    def build(self, *, section: str = "modality") -> TextAdapter:
+        """section: of the user's config that these settings stand in, for errors."""
+        return TextAdapter(self, section=section)
 
 
 class TextAdapter:
@@ -54,8 +55,8 @@ class TextAdapter:
     axes = 1
     dtype = torch.int64
 
-    def __init__(self, config: TextConfig) -> None:
-        self.config = config
+    def __init__(self, config: TextConfig, *, section: str = "modality") -> None:
+        self.config, self.section = config, section
         self.seen, self.truncated, self.longest = 0, 0, 0
         # A tokenizer changes its own state when it cuts, and refuses to do so in two threads.
         self._lock = threading.Lock()
@@ -92,16 +93,14 @@ class TextAdapter:
             row[: len(values)] = torch.tensor(values)
         return ids, lengths
 
-    def truncation_report(self, setting: str = "modality.max_length") -> str:
-        """One line: how many texts were cut so far, and how long the longest was.
-
-        setting: what to raise.
-        """
+    def truncation_report(self) -> str:
+        """One line: how many texts were cut so far, and how long the longest was."""
         if not self.truncated:
             return f"none of {self.seen} texts was cut to {self.config.max_length} tokens"
         return (
             f"{self.truncated} of {self.seen} texts were cut to {self.config.max_length} tokens "
-            f"(the longest has {self.longest}); raise {setting} if the ends matter"
+            f"(the longest has {self.longest}); raise {self.section}.max_length if "
+            "the ends matter"
         )
 
     def front_end(self) -> nn.Module:
@@ -152,8 +151,8 @@ class TextAdapter:
         limit, length = tokenizer.model_max_length, self.config.max_length
         if length > limit:
             raise UserError(
-                f"modality.max_length={length}: tokenizer {self.config.tokenizer!r} allows at most "
-                f"{limit}; set modality.max_length={limit}."
+                f"{self.section}.max_length={length}: tokenizer {self.config.tokenizer!r} allows "
+                f"at most {limit}; set {self.section}.max_length={limit}."
             )
         # Before its first call, so that the lengths of a call are no part of it.
         state = tokenizer.backend_tokenizer.to_str()

@@ -51,7 +51,7 @@ class TextTowerConfig(Config):
         config = TextConfig(
             tokenizer=self.checkpoint, revision=self.revision, max_length=self.max_length
         )
-        return config.build()
+        return config.build(section="text")
 
 
 class Reader(nn.Module):

@@ -74,7 +74,7 @@ def text_notes(
     """Of cut texts, and of texts that several of ``count`` recordings share."""
     notes = []
     if tokenizer.truncated:
-        notes.append(tokenizer.truncation_report("text.max_length"))
+        notes.append(tokenizer.truncation_report())
     if distinct < count and not objective.mask_duplicates:
         notes.append(
             f"{count} training recordings share {distinct} texts; recordings of equal text are "

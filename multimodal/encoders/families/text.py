@@ -62,8 +62,8 @@ def _front_end(folder: Path, config: Any, adapter: Adapter) -> nn.Module:
         limit -= config.pad_token_id + 1
     if limit is not None and length > limit:
         raise UserError(
-            f"modality.max_length={length}: checkpoint {folder} reads at most {limit} tokens; set "
-            f"modality.max_length={limit}."
+            f"{adapter.section}.max_length={length}: checkpoint {folder} reads at most {limit} "
+            f"tokens; set {adapter.section}.max_length={limit}."
         )
     if load_tokenizer(str(folder)).get_vocab() != adapter.vocabulary:
         raise UserError(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.commands.bench.config import RunConfig
-from benchmarks.config.loading import load_config, validate
+from benchmarks.config.loading import command_configs, load_config, validate
 from benchmarks.config.settings import (
     apply_override,
     find_config,
@@ -163,3 +163,13 @@ def test_shipped_configs_are_found_by_name(tmp_path, monkeypatch) -> None:
         UserError, match=r"no such config file; shipped with Medley: .*demo/speech\.yaml"
     ):
         load_config(Path("bench/nothing"), model=RunConfig)
+
+
+def test_markers_tell_the_files_of_commands_apart() -> None:
+    configs = command_configs()
+    assert {"bench", "align", "zeroshot"} <= set(configs)
+    assert len({config.marker for config in configs.values()}) == len(configs)
+    for name, config in configs.items():
+        assert config.model_fields[config.marker].is_required(), name
+        others = [c for c in configs.values() if config.marker in c.model_fields]
+        assert others == [config], f"{config.marker} is a key of other commands too"
