@@ -19,3 +19,8 @@ def did_you_mean(value: str, valid: list[str]) -> str:
     near = difflib.get_close_matches(value, valid, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{hint} Valid: {', '.join(sorted(valid)) or '(none registered)'}."
+
+
+def how_to_install(extra: str) -> str:
+    """Words for what only an extra brings; the ``medley`` of public indexes is not ours."""
+    return f"install the extra {extra!r}: pip install '.[{extra}]' in Medley's checkout"

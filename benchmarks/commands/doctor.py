@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from multimodal.errors import how_to_install
+
 LIBRARIES = ("transformers", "peft", "accelerate", "soundfile", "soxr", "librosa", "mlflow")
 EXTRAS = {
     "offline": {"espeakng_loader": "spoken commands for the demo"},
@@ -151,7 +153,7 @@ def _try(action: Callable[[], object]) -> str | None:
 def _extra(module: str, purpose: str, extra: str) -> Finding:
     if _try(lambda: importlib.import_module(module)) is None:
         return Finding("ok", module, f"{purpose} (extra {extra})")
-    return Finding("warning", module, f"missing: no {purpose}; pip install 'medley[{extra}]'")
+    return Finding("warning", module, f"missing: no {purpose}; {how_to_install(extra)}")
 
 
 def _device() -> Finding:

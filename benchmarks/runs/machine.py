@@ -15,7 +15,15 @@ import torch
 
 from multimodal.errors import UserError
 
-PACKAGES = ("medley", "torch", "torchaudio", "numpy", "avalanche-lib", "transformers", "mlflow")
+PACKAGES = (
+    "medley-continual",
+    "torch",
+    "torchaudio",
+    "numpy",
+    "avalanche-lib",
+    "transformers",
+    "mlflow",
+)
 
 
 def pick_device(wanted: str, *, setting: str = "training.device") -> torch.device:

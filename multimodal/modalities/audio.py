@@ -19,7 +19,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from multimodal.batch import Batch, Features
-from multimodal.errors import UserError
+from multimodal.errors import UserError, how_to_install
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import refuse_idle_crop
 from multimodal.modalities.log_mel import LogMel
@@ -179,8 +179,8 @@ def _read_with_pyav(path: Path, where: str) -> tuple[np.ndarray, int]:
         from av.error import FFmpegError
     except ImportError as error:
         raise UserError(
-            f"{where}: libsndfile does not know this format; if it is sound, install PyAV "
-            "(pip install 'medley[video]') or convert it to WAV, FLAC, Ogg or MP3."
+            f"{where}: libsndfile does not know this format; if it is sound, PyAV may, or convert "
+            f"it to WAV, FLAC, Ogg or MP3. For PyAV {how_to_install('video')}."
         ) from error
     try:
         with av.open(str(path)) as container:

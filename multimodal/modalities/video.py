@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from multimodal.errors import UserError
+from multimodal.errors import UserError, how_to_install
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import VideoAugmentConfig
 from multimodal.modalities.video_frames import VideoFrames
@@ -224,7 +224,7 @@ def _opened(recording: Recording) -> Iterator[tuple[InputContainer, VideoStream]
         import av
         from av.error import FFmpegError
     except ImportError as error:
-        raise UserError("modality 'video' needs PyAV: pip install 'medley[video]'") from error
+        raise UserError(f"modality 'video' needs PyAV; {how_to_install('video')}.") from error
     if path is None or not path.is_file():
         raise UserError(f"{where}: no such file; correct the path or restore the file.")
     if path.stat().st_size == 0:

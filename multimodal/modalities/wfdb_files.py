@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from multimodal.errors import UserError
+from multimodal.errors import UserError, how_to_install
 
 FILE_ENDINGS = (".hea", ".dat", ".mat", ".atr")
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3}
@@ -90,7 +90,7 @@ def call_wfdb(function: str, path: Path, *args: Any, **options: Any) -> Any:
         import wfdb
     except ImportError as error:
         raise UserError(
-            "ECG records need the library wfdb; install it with: pip install 'medley[medical]'"
+            f"ECG records need the library wfdb; {how_to_install('medical')}."
         ) from error
     try:
         return getattr(wfdb, function)(str(record_name(path)), *args, **options)

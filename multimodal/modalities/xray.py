@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from multimodal.batch import Batch, Features
-from multimodal.errors import UserError
+from multimodal.errors import UserError, how_to_install
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import XrayAugmentConfig
 from multimodal.recordings import Recording
@@ -269,5 +269,5 @@ def _stored_ends(data: Any) -> np.ndarray:
 
 def _not_installed(where: str, name: str) -> UserError:
     return UserError(
-        f"{where}: reading it needs {name}, which is not installed: pip install 'medley[medical]'."
+        f"{where}: reading it needs {name}, which is not there; {how_to_install('medical')}."
     )

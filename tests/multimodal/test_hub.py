@@ -74,5 +74,5 @@ def test_a_folder_takes_no_revision(tmp_path: Path) -> None:
 
 def test_the_packaged_encoder_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'medley\[offline\]'"):
+    with pytest.raises(UserError, match=r"install the extra 'offline'"):
         local_folder(PACKAGED, None)

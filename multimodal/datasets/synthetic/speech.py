@@ -24,7 +24,7 @@ from pydantic import Field
 
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.synthetic.phrases import PHRASES
-from multimodal.errors import UserError
+from multimodal.errors import UserError, how_to_install
 from multimodal.recordings import Manifest, Recording
 
 GENERATOR_VERSION = "1"  # raise it whenever the same config would give other files
@@ -87,7 +87,7 @@ class SyntheticSpeechConfig(DatasetConfig):
         "generated audio, no recordings of people: Medley's phrases (Apache-2.0) spoken by "
         "espeak-ng, a program under GPL-3.0-or-later"
     )
-    how_to_get: ClassVar[str] = "made on first use; needs: pip install 'medley[offline]'"
+    how_to_get: ClassVar[str] = f"made on first use; {how_to_install('offline')}"
 
     seed: int = Field(default=0, ge=0, lt=2**32)
     num_intents: int = Field(default=len(PHRASES), ge=2, le=len(PHRASES))
@@ -220,7 +220,7 @@ def _wheel() -> tuple[Path, Path]:
         import espeakng_loader
     except ImportError as error:
         raise UserError(
-            "dataset 'synthetic_speech' needs espeak-ng: pip install 'medley[offline]'"
+            f"dataset 'synthetic_speech' needs espeak-ng; {how_to_install('offline')}."
         ) from error
     return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
 

@@ -147,7 +147,7 @@ def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "a.m4a"
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r"a\.m4a: .*pip install 'medley\[video\]'"):
+    with pytest.raises(UserError, match=r"a\.m4a: .*install the extra 'video'"):
         load(path)
 
 

@@ -53,5 +53,5 @@ def test_without_wfdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(UserError, match=r"pip install 'medley\[medical\]'"):
+    with pytest.raises(UserError, match=r"install the extra 'medical'"):
         load(path)

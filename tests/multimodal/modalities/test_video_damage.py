@@ -106,5 +106,5 @@ def test_without_pyav(tmp_path: Path, monkeypatch) -> None:
     path = write(tmp_path / "a.mp4", [50])
     for name in [n for n in sys.modules if n == "av" or n.startswith("av.")]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"pip install 'medley\[video\]'"):
+    with pytest.raises(UserError, match=r"install the extra 'video'"):
         load(path)

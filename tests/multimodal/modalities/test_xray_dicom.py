@@ -82,4 +82,4 @@ def test_missing_library_names_the_extra(
     save(grey(), tmp_path / "a.png")
     dicom(tmp_path / "a.dcm", grey(top=4095))
     monkeypatch.setitem(sys.modules, library, None)
-    assert "pip install 'medley[medical]'" in refused(tmp_path / f"a.{ending}")
+    assert "install the extra 'medical'" in refused(tmp_path / f"a.{ending}")
