@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any, get_args
 
 from beartype import beartype
-from jaxtyping import AbstractArray, install_import_hook
+from jaxtyping import AbstractArray, jaxtyped
 
 OBJECTIVES = Path(__file__).parents[1] / "multimodal" / "objectives"
 # Not tools.blocks: its functions are compiled on a GPU, and checks would be compiled with them.
@@ -19,8 +23,60 @@ CHECKED = (
 
 
 def install() -> None:
-    """Check what is imported from now on; modules imported before stay as they are."""
-    install_import_hook(CHECKED, f"{__name__}.only_shapes")
+    """Check what is imported from now on; modules imported before stay as they are.
+
+    Not jaxtyping's own import hook: while a module runs it has all that this imports (PyTorch and
+    the like) compiled anew, which takes longer than many a test.
+    """
+    sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if not any(fullname == name or fullname.startswith(f"{name}.") for name in CHECKED):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader(Loader):
+    """Runs a module as it is, then wraps its functions and methods."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self.loader.exec_module(module)
+        for holder in (module, *(v for v in vars(module).values() if isinstance(v, type))):
+            if getattr(holder, "__module__", module.__name__) != module.__name__:
+                continue
+            for name, value in list(vars(holder).items()):
+                if getattr(value, "__module__", "") == module.__name__ or holder is not module:
+                    checked = _checked(value)
+                    if checked is not value:
+                        setattr(holder, name, checked)
+
+
+def _checked(value: Any) -> Any:
+    """A function, method or property that checks shapes, if its signature has some."""
+    if isinstance(value, property):
+        return property(_checked(value.fget), value.fset, value.fdel, value.__doc__)
+    if isinstance(value, staticmethod | classmethod):
+        return type(value)(_checked(value.__func__))
+    if not isinstance(value, FunctionType):
+        return value
+    hints = [str(hint) for hint in value.__annotations__.values()]
+    if not any("[Tensor," in hint or "ndarray," in hint for hint in hints):
+        return value
+    return jaxtyped(typechecker=only_shapes)(value)
 
 
 def only_shapes(function: Callable[..., Any]) -> Callable[..., Any]:

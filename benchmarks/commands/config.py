@@ -11,14 +11,14 @@ import yaml
 
 from benchmarks.config.base import CommandConfig
 from benchmarks.config.loading import command_configs, commands_of, load_config
-from benchmarks.config.settings import find_configs, read_yaml
+from benchmarks.config.settings import apply_override, find_configs, read_yaml
 from multimodal.errors import UserError, did_you_mean
 
 
 def show(path: Path, overrides: Sequence[str]) -> None:
     """Print the whole config as YAML, and where each run would go."""
     files = find_configs(path)
-    configs = [load_config(file, overrides, model=_model(file)) for file in files]
+    configs = [load_config(file, overrides, model=_model(file, overrides)) for file in files]
     dumps = [config.dump() for config in configs]
     sys.stdout.write(yaml.safe_dump_all(dumps, sort_keys=False, allow_unicode=True))
     for config in configs:
@@ -34,9 +34,12 @@ def print_schema(command: str) -> None:
     print(json.dumps(configs[command].model_json_schema(), indent=1))
 
 
-def _model(file: Path) -> type[CommandConfig]:
+def _model(file: Path, overrides: Sequence[str]) -> type[CommandConfig]:
     """Of the command that a file is for; UserError if it has no command's marker."""
-    configs, found = command_configs(), commands_of(read_yaml(file))
+    data = read_yaml(file)
+    for override in overrides:
+        apply_override(data, override)
+    configs, found = command_configs(), commands_of(data)
     if not found:
         known = ", ".join(f"{c.marker} (medley {name})" for name, c in configs.items())
         raise UserError(f"{file}: cannot tell which command this is for; it has none of {known}.")

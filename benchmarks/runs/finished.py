@@ -10,7 +10,7 @@ from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
-from benchmarks.runs.workspace import check_same_run
+from benchmarks.runs.workspace import check_same_run, run_lock
 from benchmarks.tracking.state import State
 from benchmarks.tracking.tracker import resend
 from multimodal.errors import UserError
@@ -24,7 +24,10 @@ def finished(config: CommandConfig, manifest: Manifest) -> Result | None:
     """
     if not (config.folder / RESULT_FILE).exists():
         return None
-    result = load_result(config.folder / RESULT_FILE)
+    file = config.folder / RESULT_FILE
+    result = load_result(file)
+    if "content_hash" not in result.dataset:
+        raise UserError(f"{file} is damaged (dataset.content_hash is gone): delete its folder.")
     state = {
         "config_hash": result.config_hash,
         "content_hash": result.dataset["content_hash"],
@@ -34,13 +37,24 @@ def finished(config: CommandConfig, manifest: Manifest) -> Result | None:
 
 
 def complete(folder: Path, result: Result) -> None:
-    """What a run killed just after its result was written still owes: its page and its store."""
+    """What a run killed just after its result was written still owes: its page and its store.
+
+    A run that another process is still at is left to it.
+    """
+    state = State.load(folder)
+    if (folder / REPORT_FILE).exists() and (state is None or state.whole):
+        return
+    try:
+        with run_lock(folder):
+            _complete(folder, result)
+    except UserError as error:
+        print(f"medley: {error}", file=sys.stderr)
+
+
+def _complete(folder: Path, result: Result) -> None:
     if not (folder / REPORT_FILE).exists():
-        write_html([result], folder / REPORT_FILE)
         draw_pictures(result, folder)
+        write_html([result], folder / REPORT_FILE)
     state = State.load(folder)
     if state is not None and not state.whole:
-        try:
-            resend(folder)
-        except UserError as error:
-            print(f"medley: {error}", file=sys.stderr)
+        resend(folder)

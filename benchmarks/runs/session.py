@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Session:
     """One run and its folder. manifest: of its data, as read. learner, scenario, seed: of its row.
 
     told: what results and the store are told of the config, if that is not the config itself.
+    since: ``time.perf_counter()`` when its work began; None: when it is opened.
     writes: False for all but the first of several processes that share a run: these read its
     checkpoint, but their own files are thrown away.
     """
@@ -58,6 +59,7 @@ class Session:
         scenario: str,
         seed: int,
         told: dict[str, Any] | None = None,
+        since: float | None = None,
         writes: bool = True,
     ) -> None:
         self.config, self.manifest, self.writes = config, manifest, writes
@@ -69,7 +71,9 @@ class Session:
         self.tracker: Tracker = NullTracker()
         self.interrupted = False
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._seconds_before, self._clock = 0.0, time.perf_counter()
+        self._seconds_before, self._since = 0.0, since
+        self._clock = time.perf_counter()
+        self._random: dict[str, Any] | None = None
 
     @property
     def seconds(self) -> float:
@@ -81,12 +85,14 @@ class Session:
         """Hold the folder; gives the checkpoint's state, or None where the run begins.
 
         between_steps: a stop signal sets ``interrupted``, for the next step to hear; False: it
-        raises at once. Whatever is raised inside, the store hears of it. UserError if another
-        process is at the run, or its folder belongs to another config or to other data.
+        raises KeyboardInterrupt at once. Whatever is raised inside, the store hears of it.
+        UserError if another process is at the run, or its folder belongs to another config or to
+        other data.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        hearing = on_stop_signal(self._interrupt) if between_steps else nullcontext()
-        with run_lock(self.folder), hearing:
+        hear = self._interrupt if between_steps else _stop
+        with run_lock(self.folder), on_stop_signal(hear):
+            self._clock = time.perf_counter() if self._since is None else self._since
             try:
                 yield self._resume()
             except BaseException:
@@ -104,15 +110,18 @@ class Session:
             self.journal.truncate(0 if state is None else state["journal"])
         if state is not None:
             self.started, self._seconds_before = state["started"], state["seconds"]
-            checkpoint.restore_random_state(state["random"])
-        self._clock = time.perf_counter()
+            self._random = state["random"]
         return state
 
     def track(self, facts: dict[str, Any]) -> None:
         """Start tracking. facts: of the data. A store lost since it was checked costs a warning.
 
         Stores are checked before the first run begins, and a run is worth more than its tracking.
+        Call it when all is restored: the global random states are those of the checkpoint then.
         """
+        if self._random is not None:
+            checkpoint.restore_random_state(self._random)
+        before = time.perf_counter()
         if self.writes:
             tracker = make_tracker(
                 self.config.tracking,
@@ -129,7 +138,7 @@ class Session:
                     f"`medley report --resend {self.folder}`.",
                     file=sys.stderr,
                 )
-        self._clock = time.perf_counter()
+        self._clock += time.perf_counter() - before
 
     def _tags(self) -> dict[str, str]:
         return tags(
@@ -180,14 +189,15 @@ class Session:
         )
 
     def finish(self, result: Result) -> None:
-        """Keep the result, then its page and pictures, then tell the store.
+        """Keep the result, then its pictures and page, then tell the store.
 
         A process killed on the way leaves a finished run; ``finished.complete`` does the rest.
         """
         self.journal.flush()
         result.save(self.folder)
+        pictures = draw_pictures(result, self.folder)
         page = write_html([result], self.folder / REPORT_FILE)
-        self.tracker.finish(result, [page, *draw_pictures(result, self.folder)])
+        self.tracker.finish(result, [page, *pictures])
 
     def stop_if_interrupted(self) -> None:
         if self.interrupted:
@@ -195,3 +205,7 @@ class Session:
 
     def _interrupt(self) -> None:
         self.interrupted = True
+
+
+def _stop() -> None:
+    raise KeyboardInterrupt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -18,8 +18,6 @@ from rich.progress import (
 
 from benchmarks.config.base import CommandConfig
 from benchmarks.results.result import Result
-from continual.strategy import StreamStrategy
-from multimodal.training.fit import Fit
 
 REFRESH_SECONDS = 0.2
 
@@ -62,7 +60,8 @@ class _Observer:
 class FitObserver(_Observer):
     """Of alignment: a line when a run is done."""
 
-    def step(self, fit: Fit) -> None:
+    def step(self, fit: Any) -> None:
+        """fit: the ``Fit`` that has taken a step."""
         if not self.due():
             return
         note = (
@@ -89,7 +88,8 @@ class FitObserver(_Observer):
 class TerminalObserver(_Observer):
     """Of streams: a line for each experience done."""
 
-    def step(self, strategy: StreamStrategy) -> None:
+    def step(self, strategy: Any) -> None:
+        """strategy: the ``StreamStrategy`` that has taken a step."""
         if not self.due():
             return
         at, count = strategy.position, len(strategy.rows)

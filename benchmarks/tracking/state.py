@@ -53,6 +53,10 @@ class State:
         keys = ("config_hash", "learner", "scenario", "modality", "seed")
         tags = {f"medley.{key}": str(getattr(result, key)) for key in keys}
         tags["medley.dataset"] = str(result.dataset.get("name", ""))
+        tags["medley.dataset_content_hash"] = str(result.dataset.get("content_hash", ""))
+        tags["medley.quick"] = str(result.quick).lower()
+        if result.git_commit:
+            tags["medley.git_commit"] = result.git_commit
         state = cls("", result.experiment, result.config, tags, result.dataset)
         for path in sorted((folder / "models").glob("*.safetensors")):
             state.add_model(path.stem, folder, path, None)

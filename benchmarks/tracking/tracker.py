@@ -111,6 +111,8 @@ class MLflowTracker(Tracker):
         run = self._run
         run.folder.mkdir(parents=True, exist_ok=True)
         run.state = replace(run.state, config=config, tags=tags, dataset=dataset)
+        if not run.state.run_id:  # kept even if the store is lost just now, to be sent later
+            run.state.save(run.folder, uri=shown(run.uri))
         run.open(REMEDY, resume=True)
         if self._system_metrics:
             self._stop_watch = run.watch_system()

@@ -22,7 +22,7 @@ from benchmarks.runs.finished import complete, finished
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
-from continual.learner import LearnerConfig
+from continual.learner import Learner, LearnerConfig
 from continual.scenarios import Stream
 from multimodal.errors import UserError
 from multimodal.registry import Config
@@ -90,7 +90,7 @@ class Cells:
         return warmed_weights(warm_up.cells[0].folder)
 
     def _refuse_misfits(self) -> None:
-        """UserError if a learner fits a stream, the data or the encoder not.
+        """UserError if a learner does not fit its stream, the data or the encoder.
 
         Each learner is built once for a try, whatever the number of its seeds.
         """
@@ -99,7 +99,7 @@ class Cells:
             refuse_misfits(self.cells[i].learners[0], self.streams[i])
         distinct = {json.dumps(self.cells[i].learners[0].dump()): self.cells[i] for i in waiting}
         for cell in distinct.values():
-            build_learner(cell, self.data, pick_device("cpu"))
+            refuse_two_kinds(cell.learners[0], build_learner(cell, self.data, pick_device("cpu")))
 
     def _kind(self, number: int) -> type[StreamRun]:
         """What runs a cell."""
@@ -143,6 +143,21 @@ def usable(stream: Stream, signals: SignalCache) -> Stream:
     if held is not None:
         held = replace(held, test=signals.usable(held.test))
     return replace(stream, experiences=kept, held_out=held)
+
+
+def refuse_two_kinds(config: Config, learner: Learner) -> None:
+    """UserError if a learner from outside the tree does not say what it is, or says two things."""
+    name, said = config.registered_name, getattr(config, "kind", None)
+    if said != learner.kind:
+        raise UserError(
+            f"learner {name!r}: its config is of kind {said!r}, but {type(learner).__name__} is "
+            f"{learner.kind!r}; give both classes the same `kind`."
+        )
+    if hasattr(learner, "online"):
+        raise UserError(
+            f"learner {name!r}: `online` is called `kind` now, of the learner and of its config "
+            "('online', 'offline' or 'joint'); rename it."
+        )
 
 
 def refuse_misfits(learner: Config, stream: Stream) -> None:

@@ -36,8 +36,7 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
         for grid in grids:
             data = f"{grid.manifest.name} " if len(grids) > 1 else ""
             for number, cell in enumerate(grid.cells):
-                name, seed = cell.learners[0].registered_name, cell.seeds[0]
-                observer.title = f"[{len(results) + 1}/{total}] {data}{name} seed {seed}"
+                observer.title = f"[{len(results) + 1}/{total}] {data}{cell.title}"
                 results.append(grid.run_cell(number, observer))
                 if grid.done[number] is not None:
                     console.print(f"{observer.title}: done before, result reused")

@@ -51,6 +51,11 @@ class OnlineRun(StreamRun):
         return online_metrics(self.records, self.stream)
 
     def after_step(self, strategy: StreamStrategy) -> None:
+        self.evaluate_what_is_due(strategy)
+        super().after_step(strategy)
+
+    def evaluate_what_is_due(self, strategy: StreamStrategy) -> None:
+        """At every multiple of the period, and after the last recording."""
         assert isinstance(strategy, OnlineStrategy)
         due = self.anytime.counts
         done, seen = self.records["periodic"], strategy.samples_seen
@@ -63,7 +68,6 @@ class OnlineRun(StreamRun):
             point = self._point()
             self.records["at_end"] = asdict(point)
             self._write(point)
-        super().after_step(strategy)
 
     @property
     def anytime(self) -> Anytime:
@@ -93,8 +97,8 @@ class AtOnceRun(OnlineRun):
     def make_strategy(self, **parts: Any) -> StreamStrategy:
         return LearnerStrategy(train_epochs=self.epochs, **parts)
 
-    def after_step(self, strategy: StreamStrategy) -> None:
-        StreamRun.after_step(self, strategy)
+    def evaluate_what_is_due(self, strategy: StreamStrategy) -> None:
+        """Nothing: recordings are met again and again, so there is no time in the stream."""
 
     def _point(self) -> AnytimePoint | AurocPoint:
         return self.anytime.point(self.anytime.length)

@@ -6,6 +6,7 @@ not evaluated again.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class ZeroShotCells:
             complete(cell.folder, done)
             return done
         assert isinstance(cell.model, ModelConfig)
+        since = time.perf_counter()
         model = cell.model.open(self.output_dir, self.protocol, device=self.device, seed=cell.seed)
         self._check_model(model)
         # Runs of one experiment differ by seed; what else they differ by tells their rows apart.
@@ -91,6 +93,7 @@ class ZeroShotCells:
             scenario=ZERO_SHOT,
             seed=model.seed,
             told=told,
+            since=since,
         )
         with session.open(between_steps=False):
             return self._evaluate(cell, model, session, progress)
