@@ -211,6 +211,23 @@ def test_benchmarks_asks_learners_and_never_looks_inside() -> None:
                 assert not inside, f"{path.relative_to(ROOT)}:{node.lineno}: {inside}"
 
 
+def test_modules_are_imported_by_name_only_where_things_are_looked_up() -> None:
+    """Imports that no arrow shows: of registries and families, commands' configs, doctor."""
+    known = {
+        "multimodal/registry.py",
+        "multimodal/encoders/families/__init__.py",
+        "benchmarks/config/loading.py",
+        "benchmarks/commands/doctor.py",
+    }
+    found = {
+        str(path.relative_to(ROOT))
+        for package in LAYERS
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"import_module|__import__", path.read_text("utf-8"))
+    }
+    assert found == known
+
+
 def test_tests_mirror_the_rooms() -> None:
     for package in LAYERS:
         for path in (ROOT / "tests" / package).rglob("test_*.py"):

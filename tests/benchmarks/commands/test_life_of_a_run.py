@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,8 @@ import pytest
 
 from benchmarks.results.result import Result
 from benchmarks.runs import session as session_module
+from benchmarks.runs.workspace import run_lock
+from benchmarks.tracking.run import MLflowRun
 from benchmarks.tracking.state import State
 from benchmarks.tracking.store import connect
 from benchmarks.tracking.tracker import MLflowTracker
@@ -97,9 +101,10 @@ def test_a_store_lost_since_it_was_checked_loses_no_result(command: Command, mon
     assert Result.load(command.folder).metrics
 
 
+@pytest.mark.parametrize("place", ["draw_pictures", "write_html"])
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
 def test_a_run_that_ends_after_its_result_is_completed_next_time(
-    command: Command, killed: bool, monkeypatch
+    command: Command, killed: bool, place: str, monkeypatch
 ) -> None:
     """killed: nothing runs any more; else the store hears that the run failed."""
 
@@ -107,7 +112,7 @@ def test_a_run_that_ends_after_its_result_is_completed_next_time(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr(session_module, "write_html", stop)
+        context.setattr(session_module, place, stop)
         if killed:
             context.setattr(MLflowTracker, "fail", lambda self: None)
         assert command.run().code == 130
@@ -145,3 +150,59 @@ def test_a_damaged_result_is_told_before_anything_trains(medley, tones) -> None:
     assert outcome.code == 2
     assert f"{damaged.relative_to(tones)} is damaged" in outcome.err
     assert not other.exists()
+
+
+def test_what_a_lost_store_was_to_be_told_is_sent_next_time(command: Command, monkeypatch) -> None:
+    def lost(*args: object, **options: object) -> None:
+        raise UserError("MLflow store x failed (gone); fix it.")
+
+    with monkeypatch.context() as context:
+        context.setattr(MLflowRun, "open", lost)
+        assert "goes on untracked" in command.run().err
+    assert command.run().code == 0
+    result, (run, files) = Result.load(command.folder), command.tracked()
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["medley.dataset_content_hash"] == result.dataset["content_hash"]
+    assert run.data.tags["medley.quick"] == "false"
+    assert "result.json" in files
+
+
+def test_a_run_is_left_to_the_process_that_is_at_it(command: Command) -> None:
+    assert command.run().code == 0
+    page = command.folder / "report.html"
+    page.unlink()
+    with run_lock(command.folder):
+        outcome = command.run()
+        assert outcome.code == 0
+        assert "another process is at this run" in outcome.err
+        assert not page.exists()
+    assert command.run().code == 0
+    assert page.exists()
+
+
+def test_a_command_that_trains_no_stream_starts_without_avalanche() -> None:
+    program = (
+        "import sys, benchmarks.commands.align.command, benchmarks.commands.zeroshot.command\n"
+        "sys.exit(int('avalanche' in sys.modules))"
+    )
+    root = Path(__file__).parents[3]
+    assert subprocess.run([sys.executable, "-c", program], cwd=root).returncode == 0
+
+
+def test_a_marker_may_come_from_an_override(medley, tiny) -> None:
+    bare = (tiny / "tiny.yaml").read_text().replace("learners: [finetune]\n", "")
+    (tiny / "bare.yaml").write_text(bare)
+    assert "none of learners (medley bench)" in medley("config", "show", "bare.yaml").err
+    outcome = medley("config", "show", "bare.yaml", "learners=[finetune]")
+    assert outcome.code == 0
+    assert "name: finetune" in outcome.out
+
+
+def test_a_result_without_the_hash_of_its_data_is_damaged(command: Command) -> None:
+    assert command.run().code == 0
+    result = Result.load(command.folder)
+    del result.dataset["content_hash"]
+    result.save(command.folder)
+    outcome = command.run()
+    assert outcome.code == 2
+    assert "is damaged (dataset.content_hash is gone)" in outcome.err

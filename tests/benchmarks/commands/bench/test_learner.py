@@ -15,7 +15,8 @@ from benchmarks.commands.bench.cells import Cells
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.epochs_run import EpochsRun
 from benchmarks.commands.bench.learner import batch_source, build_learner, build_optimizer
-from continual.learner import LEARNERS, LearnerConfig
+from continual.classifier_learner import ClassifierLearner
+from continual.learner import LEARNERS, LearnerConfig, LearnerContext
 from continual.learners.cwcl import CwclLearner
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
@@ -137,3 +138,27 @@ def test_a_learner_is_tried_once_whatever_its_seeds_and_kinds_need_no_model(
     assert built == ["finetune", "replay", "joint"]
     assert {made._kind(number) for number in range(9)} == {EpochsRun}
     assert len(built) == 3
+
+
+def test_a_learner_of_two_kinds_is_refused_before_anything_runs(tmp_path, monkeypatch) -> None:
+    class Offline(ClassifierLearner):
+        kind = "offline"
+
+    class Old(ClassifierLearner):
+        online = "no"  # as the contract once had it
+
+    def register(name: str, made: type[ClassifierLearner]) -> None:
+        class Config(LearnerConfig):
+            def build(self, context: LearnerContext) -> ClassifierLearner:
+                return made(context.model)
+
+        Config.registered_name = name
+        monkeypatch.setitem(LEARNERS._configs, name, Config)
+
+    LEARNERS.names()
+    register("two_kinds", Offline)
+    register("old", Old)
+    with pytest.raises(UserError, match="'two_kinds': its config is of kind 'online'"):
+        grid(tmp_path, "two_kinds")
+    with pytest.raises(UserError, match="'old': `online` is called `kind` now"):
+        grid(tmp_path, "old")
