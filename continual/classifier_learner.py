@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
@@ -53,7 +54,11 @@ class ClassifierLearner(Learner):
     def begin_experience(self, info: ExperienceInfo) -> None:
         self.classifier.expose(info.exposed)
 
-    def meet(self, rows: Tensor, labels: Tensor) -> None:
+    def meet(
+        self,
+        rows: Int[Tensor, " batch"],
+        labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    ) -> None:
         self.classifier.meet(labels)
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
@@ -69,7 +74,11 @@ class ClassifierLearner(Learner):
             outputs=logits if memory_batch is None else logits[: len(batch)],
         )
 
-    def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def training_logits(
+        self,
+        logits: Float[Tensor, "batch classes"],
+        labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    ) -> Float[Tensor, "batch classes"]:
         """Logits (N, C) of the training softmax for labels (N,) of stream and memory together."""
         return mask_absent(logits, labels) if self.batch_class_mask else logits
 
@@ -104,14 +113,16 @@ def freeze_encoder(model: Classifier) -> None:
     model.encoder.requires_grad_(False)
 
 
-def main_labels(targets: Tensor) -> Tensor:
+def main_labels(targets: Float[Tensor, "batch classes"]) -> Int[Tensor, " batch"]:
     """(N, C) multi-label targets -> (N,) int64: the first positive class, C where there is none."""
     positive = targets == 1
     first = positive.int().argmax(1)
     return first.masked_fill(~positive.any(1), targets.shape[1])
 
 
-def mask_absent(logits: Tensor, labels: Tensor) -> Tensor:
+def mask_absent(
+    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " labelled"]
+) -> Float[Tensor, "batch classes"]:
     """Logits (N, C) with -inf for classes that none of the labels (M,) names."""
     absent = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
     absent[labels] = False

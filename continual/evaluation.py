@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from continual.learner import Learner, Prediction
 from continual.metrics import confusion_matrix, per_class_accuracy
@@ -138,7 +139,7 @@ class Evaluator:
         }
 
 
-def scores_of(predicted: Prediction) -> np.ndarray:
+def scores_of(predicted: Prediction) -> Float[np.ndarray, "recordings classes"]:
     """(N, C) scores; UserError if there are none, or one is no number."""
     if predicted.scores is None:
         raise UserError("this learner gives no class scores, which multi-label data needs.")
@@ -177,7 +178,9 @@ def predict(learner: Learner, batches: Iterator[Batch]) -> Prediction:
     )
 
 
-def score_all(learner: Learner, batches: Iterator[Batch]) -> np.ndarray | None:
+def score_all(
+    learner: Learner, batches: Iterator[Batch]
+) -> Float[np.ndarray, "recordings classes"] | None:
     """(N, C) scores of all classes, on the CPU, or None if the learner cannot name unseen ones."""
     parts = []
     with evaluating(learner):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -141,10 +142,14 @@ class Learner:
     def begin_experience(self, info: ExperienceInfo) -> None:
         """Before the first step on an experience (never in an online stream)."""
 
-    def meet(self, rows: Tensor, labels: Tensor) -> None:
+    def meet(
+        self,
+        rows: Int[Tensor, " batch"],
+        labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    ) -> None:
         """Online: before the first step on a stream batch, of these manifest rows and labels."""
 
-    def draw(self) -> Tensor:
+    def draw(self) -> Int[Tensor, " drawn"]:
         """Memory rows for the next step."""
         assert self.memory is not None
         return self.memory.sample(self.memory_batch_size)
@@ -176,7 +181,7 @@ class Learner:
         """Called without gradients, in evaluation mode."""
         raise NotImplementedError
 
-    def score_all(self, batch: Batch) -> Tensor | None:
+    def score_all(self, batch: Batch) -> Float[Tensor, "batch classes"] | None:
         """(N, C) scores of all classes, also those not exposed, or None if it cannot name those."""
         return None
 
@@ -200,7 +205,7 @@ class Learner:
 
 
 @torch.no_grad()
-def embed(model: Any, info: ExperienceInfo) -> Tensor:
+def embed(model: Any, info: ExperienceInfo) -> Float[Tensor, "recordings dim"]:
     """(N, D) pooled embeddings of an experience's training recordings, in evaluation mode."""
     training = model.training
     model.eval()

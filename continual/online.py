@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from continual.strategy import Position, StreamStrategy
@@ -136,7 +137,7 @@ class OnlineStrategy(StreamStrategy):
 
     # ---- loading ------------------------------------------------------------------------
 
-    def order(self) -> Tensor:
+    def order(self) -> Int[Tensor, " rows"]:
         if self.position.epoch == 0:
             return torch.as_tensor(self.rows[self.position.experience])
         assert self.learner.memory is not None

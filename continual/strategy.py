@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from continual.learner import ExperienceInfo, Learner
@@ -137,7 +138,7 @@ class StreamStrategy(SupervisedTemplate):
             batches=lambda: self.batches(rows),
         )
 
-    def batches(self, rows: np.ndarray) -> Iterator[Batch]:
+    def batches(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Batch]:
         """The given rows in order, in evaluation batches on the strategy's device."""
         return self.loader.batches(rows, self.eval_mb_size)
 
@@ -204,7 +205,7 @@ class StreamStrategy(SupervisedTemplate):
             at.experience, at.epoch + last, 0 if last else step, at.total_steps + 1
         )
 
-    def order(self) -> Tensor:
+    def order(self) -> Int[Tensor, " rows"]:
         """(N,) rows of the current epoch, in the order in which they are met."""
         raise NotImplementedError
 
@@ -215,7 +216,7 @@ class StreamStrategy(SupervisedTemplate):
         generator = torch.Generator().manual_seed(int(key[0]))
         return rows[torch.randperm(len(rows), generator=generator)]
 
-    def load(self, rows: Tensor) -> tuple[Batch, Batch | None]:
+    def load(self, rows: Int[Tensor, " batch"]) -> tuple[Batch, Batch | None]:
         """A stream batch for training, and one drawn from the memory if that holds anything."""
         memory = self.learner.memory
         if memory is None or len(memory) == 0:
@@ -278,5 +279,5 @@ class LearnerStrategy(StreamStrategy):
             if self.after_step is not None:
                 self.after_step(self)
 
-    def order(self) -> Tensor:
+    def order(self) -> Int[Tensor, " rows"]:
         return self._shuffled(torch.as_tensor(self.rows[self.position.experience]))

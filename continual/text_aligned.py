@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -137,27 +138,29 @@ class AlignedClassifier(nn.Module):
         """From now on these classes are candidates too."""
         self.exposed[list(classes)] = True
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Float[Tensor, "batch dim"]:
         """(N, D) of length 1, in the joint space."""
         return normalize(self.aligned.embed_signals(batch), dim=1)
 
-    def prompts_of(self, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def prompts_of(
+        self, labels: Int[Tensor, " batch"], rows: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch width"], Int[Tensor, " batch"]]:
         """Each recording's prompt, its class's in turn by row: encoded (N, W), and its number."""
         number = self.first_C[labels] + rows % self.number_C[labels]
         return self.prompts_PW[number], number
 
-    def class_vectors(self) -> Tensor:
+    def class_vectors(self) -> Float[Tensor, "classes dim"]:
         """(C, D) of length 1."""
         unit_PD = normalize(self.aligned.text.projection(self.prompts_PW), dim=1)
         owner = torch.repeat_interleave(self.number_C)
         sums = unit_PD.new_zeros(len(self.number_C), unit_PD.shape[1])
         return normalize(sums.index_add_(0, owner, unit_PD), dim=1)
 
-    def all_scores(self, batch: Batch) -> Tensor:
+    def all_scores(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         """(N, C) cosines with every class, exposed or not."""
         return self.embed(batch) @ self.class_vectors().T
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         unseen = ~self.exposed & self.exposed.any()
         return self.all_scores(batch).masked_fill(unseen, float("-inf"))
 
@@ -187,7 +190,11 @@ class TextAlignedLearner(Learner):
         if self.captions is not None:
             self.captions.ensure(info.rows)
 
-    def meet(self, rows: Tensor, labels: Tensor) -> None:
+    def meet(
+        self,
+        rows: Int[Tensor, " batch"],
+        labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    ) -> None:
         self.model.expose(labels.tolist())
         if self.captions is not None:
             self.captions.ensure(rows.cpu().numpy())
@@ -202,7 +209,7 @@ class TextAlignedLearner(Learner):
         return Pairs(signals, texts, source, ids, aligned.scale, aligned.bias)
 
     @torch.no_grad()
-    def outputs(self, pairs: Pairs, count: int) -> Tensor:
+    def outputs(self, pairs: Pairs, count: int) -> Float[Tensor, "{count} classes"]:
         """(count, C) cosines of the first ``count`` signals with all classes, for plugins."""
         return normalize(pairs.signals[:count], dim=1) @ self.model.class_vectors().T
 
@@ -224,7 +231,7 @@ class TextAlignedLearner(Learner):
         scores = self.model(batch)
         return Prediction(scores.argmax(1), scores)
 
-    def score_all(self, batch: Batch) -> Tensor:
+    def score_all(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         return self.model.all_scores(batch)
 
     def frozen_tower(self) -> FrozenTower | None:

@@ -38,7 +38,7 @@ def test_batch_class_mask_is_a_softmax_over_the_classes_of_the_batch(make_learne
     loss.value.backward()
     assert torch.equal(learner.classifier.head.weight.grad[2:], torch.zeros(2, 16))
     one = batches[0].rows(0, 1)
-    assert float(learner.loss(one, None).value) == 0.0
+    assert learner.loss(one, None).value.item() == 0.0
 
 
 def test_er_ace_moves_no_absent_class(make_learner, batches) -> None:

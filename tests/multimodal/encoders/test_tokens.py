@@ -101,7 +101,7 @@ def test_gradients_reach_the_prompts_and_nothing_else(encoder, features) -> None
     direction = torch.randn_like(prompt)
     value = lambda p: TokenAccess(encoder).run(features, {1: p}).pooled.square().sum()  # noqa: E731
     slope = (value(prompt + 1e-2 * direction) - value(prompt - 1e-2 * direction)) / 2e-2
-    assert float(slope) == pytest.approx(float((prompt.grad * direction).sum()), rel=2e-2)
+    assert slope.item() == pytest.approx(float((prompt.grad * direction).sum()), rel=2e-2)
     assert all(p.grad is None for p in encoder.parameters())
     hooks = [h for b in encoder.blocks for h in (*b._forward_hooks, *b._forward_pre_hooks)]
     assert not hooks

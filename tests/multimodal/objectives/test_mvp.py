@@ -160,7 +160,7 @@ def test_keys_stop_learning_as_counts_grow() -> None:
     norms, losses, counts = [], [], (0, 10, 100, 1000, 5000)
     for count in counts:
         loss = cvpt_loss(queries, keys, selected, torch.full((10,), float(count)))
-        losses.append(float(loss))
+        losses.append(loss.item())
         norms.append(float(torch.autograd.grad(loss, [keys])[0].norm()))
     assert losses[-1] == pytest.approx(math.log(2), abs=1e-4)
     assert losses == sorted(losses)
