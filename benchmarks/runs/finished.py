@@ -36,25 +36,29 @@ def finished(config: CommandConfig, manifest: Manifest) -> Result | None:
     return result
 
 
-def complete(folder: Path, result: Result) -> None:
+def complete(config: CommandConfig, result: Result) -> None:
     """What a run killed just after its result was written still owes: its page and its store.
 
     A run that another process is still at is left to it.
     """
-    state = State.load(folder)
-    if (folder / REPORT_FILE).exists() and (state is None or state.whole):
+    folder, tracked = config.folder, config.tracking.store != "none"
+    if (folder / REPORT_FILE).exists() and not (tracked and _owes_its_store(folder)):
         return
     try:
         with run_lock(folder):
-            _complete(folder, result)
+            _complete(folder, result, tracked=tracked)
     except UserError as error:
         print(f"medley: {error}", file=sys.stderr)
 
 
-def _complete(folder: Path, result: Result) -> None:
+def _complete(folder: Path, result: Result, *, tracked: bool) -> None:
     if not (folder / REPORT_FILE).exists():
         draw_pictures(result, folder)
         write_html([result], folder / REPORT_FILE)
-    state = State.load(folder)
-    if state is not None and not state.whole:
+    if tracked and _owes_its_store(folder):
         resend(folder)
+
+
+def _owes_its_store(folder: Path) -> bool:
+    state = State.load(folder)
+    return state is not None and not state.whole

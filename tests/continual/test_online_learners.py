@@ -90,7 +90,7 @@ def test_ewcpp_has_the_penalty_and_the_fisher_of_its_paper(make_learner, batches
         for n, p in names.items()
     )
     assert penalty > 0
-    assert float(learner.loss(batches[0], None).terms["penalty"]) == pytest.approx(penalty)
+    assert learner.loss(batches[0], None).terms["penalty"].item() == pytest.approx(penalty)
     at = list(names).index("head.weight")
     torch.testing.assert_close(
         gradients[at] - plain[at], 20 * first * (head.weight - anchor), rtol=1e-4, atol=1e-6

@@ -46,7 +46,7 @@ def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
                 result = _run_cell(cell, data, observer, console, told)
             else:
                 if is_first():
-                    complete(cell.folder, result)
+                    complete(cell, result)
                 console.print(f"{observer.title}: done before, result reused")
             results.append(result)
     if is_first():

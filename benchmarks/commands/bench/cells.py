@@ -72,7 +72,7 @@ class Cells:
         """Run a cell, or return its result if it is done already."""
         cell, done = self.cells[number], self.done[number]
         if done is not None:
-            complete(cell.folder, done)
+            complete(cell, done)
             return done
         if self.warm_up is not None and not self.data.warmed:
             self.data.warmed.update(self._warmed(self.warm_up, observer))
@@ -162,8 +162,9 @@ def refuse_two_kinds(config: Config, learner: Learner) -> None:
 
 def refuse_misfits(learner: Config, stream: Stream) -> None:
     """UserError if a learner cannot be used on a stream, an online one above all."""
-    assert isinstance(learner, LearnerConfig)
     name, manifest = learner.registered_name, stream.manifest
+    if not isinstance(learner, LearnerConfig):
+        raise UserError(f"learner {name!r}: its config is no continual.learners.LearnerConfig.")
     rows = np.concatenate([e.train for e in stream.experiences])
     picky = learner.needs_all_labels and manifest.multi_label
     if picky and np.isnan(manifest.targets[rows]).any():

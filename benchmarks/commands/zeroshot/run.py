@@ -77,7 +77,7 @@ class ZeroShotCells:
         cell = self.cells[number]
         done = finished(cell, self.manifest)
         if done is not None:
-            complete(cell.folder, done)
+            complete(cell, done)
             return done
         assert isinstance(cell.model, ModelConfig)
         since = time.perf_counter()
