@@ -33,6 +33,8 @@ class OnlineStrategy(StreamStrategy):
     UserError: a learner that must come back to recordings.
     """
 
+    online = True
+
     def __init__(self, *, iterations: int = 1, **parts: Any) -> None:
         super().__init__(train_epochs=1, **parts)
         if self.learner.kind != "online":

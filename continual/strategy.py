@@ -1,10 +1,11 @@
 """The Avalanche strategies that drive any learner: their shared step, and training in epochs.
 
-They are a ``SupervisedTemplate``, so Avalanche's plugins, metrics and loggers work on them, with
-these differences: one loader for the whole stream that gathers each batch (stream and memory rows
-together) in one vectorised step, no optimiser surgery between experiences, and a position from
-which training can be resumed exactly. Batches are ``[Batch, labels, zeros]``; the model takes the
-Batch itself. Training in one pass is in ``online.py``.
+They are a ``SupervisedTemplate``, so Avalanche's plugins, metrics and loggers work on them (which
+plugins: ``plugins/known.py``), with these differences: one loader for the whole stream that gathers
+each batch (stream and memory rows together) in one vectorised step, no optimiser surgery between
+experiences, and a position from which training can be resumed exactly. Batches are
+``[Batch, labels, zeros]``; the model takes the Batch itself. Training in one pass is in
+``online.py``.
 """
 
 # Avalanche passes these hooks keywords only; their long signatures are not repeated here.
@@ -12,7 +13,6 @@ Batch itself. Training in one pass is in ``online.py``.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,16 +23,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from continual.learner import ExperienceInfo, Learner
+from continual.plugins.outputs import finite
+from continual.plugins.template import LearnerTemplate
 from continual.scenarios import Stream
+from continual.scenarios.avalanche_benchmark import row_of
 from continual.stream_loaders import InOrder, Remaining
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.loader import Loader
 from multimodal.training.optim import load_optimizer
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="no QP solver found")
-    from avalanche.training.templates import SupervisedTemplate
 
 Gather = Callable[[Tensor], Batch]
 
@@ -55,7 +54,7 @@ class Position:
         return self.epoch == 0 and self.step == 0
 
 
-class StreamStrategy(SupervisedTemplate):
+class StreamStrategy(LearnerTemplate):
     """What strategies of streams share: loading, one step, the position; see its subclasses.
 
     stream: what the benchmark was made from. gather: rows -> Batch on the CPU. after_step: called
@@ -81,24 +80,22 @@ class StreamStrategy(SupervisedTemplate):
         device: str | torch.device = "cpu",
         plugins: Sequence[Any] = (),
         evaluator: Any = None,
+        eval_every: int = -1,
         after_step: Callable[[Any], None] | None = None,
     ) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="No loggers specified")
-            super().__init__(
-                model=learner.model,
-                optimizer=optimizer,
-                train_mb_size=train_mb_size,
-                train_epochs=train_epochs,
-                eval_mb_size=eval_mb_size,
-                device=device,
-                plugins=list(plugins),
-                evaluator=evaluator,
-            )
-        if evaluator is None and not plugins:
-            # Avalanche's own plugins copy the experience at every hook, even with nothing to do.
-            self.plugins = []
-        self.learner, self.manifest = learner, stream.manifest
+        super().__init__(
+            learner=learner,
+            num_classes=stream.manifest.num_classes,
+            optimizer=optimizer,
+            train_mb_size=train_mb_size,
+            train_epochs=train_epochs,
+            eval_mb_size=eval_mb_size,
+            device=device,
+            plugins=plugins,
+            evaluator=evaluator,
+            eval_every=eval_every,
+        )
+        self.manifest = stream.manifest
         self.rows = learner.plan([e.train for e in stream.experiences])
         self.classes = [stream.classes_of(rows) for rows in self.rows]
         self.loader = Loader(gather, self.device, augment=augment)
@@ -144,25 +141,32 @@ class StreamStrategy(SupervisedTemplate):
 
     # ---- what Avalanche calls (it passes keywords only) ---------------------------------
 
-    def make_optimizer(self, **kwargs: Any) -> None:
-        """The optimiser stays as it was given: frozen parameters stay out of it."""
-
-    def check_model_and_optimizer(self, **kwargs: Any) -> None:
-        self.model = self.model.to(self.device)
-
-    def model_adaptation(self, model: torch.nn.Module | None = None) -> torch.nn.Module:
-        return self.model if model is None else model
-
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """``self.dataloader`` iterates over what is left of the current epoch."""
         self.dataloader = Remaining(self)
 
     def make_eval_dataloader(self, **kwargs: Any) -> None:
-        rows = torch.tensor([item[0] for item in self.adapted_dataset])  # pyright: ignore
-        self.dataloader = InOrder(self, rows.numpy())
+        dataset: Any = self.adapted_dataset
+        self.dataloader = InOrder(self, np.array([row_of(dataset, i) for i in range(len(dataset))]))
 
-    def _unpack_minibatch(self) -> None:
-        """Batches come unpacked and on the device."""
+    def _before_training_exp(self, **kwargs: Any) -> None:
+        self._refuse_other_experience()
+        self._begin()
+        super()._before_training_exp(**kwargs)
+
+    def _begin(self) -> None:
+        """Before plugins hear of the experience."""
+
+    def _refuse_other_experience(self) -> None:
+        index, dataset = self.position.experience, self.experience.dataset  # pyright: ignore
+        rows = self.rows[index] if index < len(self.rows) else []
+        ends = (0, -1) if len(rows) else ()
+        if len(dataset) != len(rows) or any(row_of(dataset, i) != rows[i] for i in ends):
+            raise UserError(
+                f"the experience given is not number {index + 1} of the {len(self.rows)} that this "
+                "strategy trains on: give each once and in order, from as_benchmark(stream, "
+                "gather, train_rows=strategy.rows)."
+            )
 
     def _after_training_exp(self, **kwargs: Any) -> None:
         super()._after_training_exp(**kwargs)
@@ -185,11 +189,14 @@ class StreamStrategy(SupervisedTemplate):
         self._before_training_iteration(**kwargs)
         self.optimizer.zero_grad()
         self._before_forward(**kwargs)
+        self._refuse_replaced(batch)
         loss = self.learner.loss(batch, memory_batch)
-        self.mb_output, self.terms = loss.outputs, loss.terms
+        self.mb_output = None if loss.outputs is None else finite(loss.outputs)
+        self.terms = loss.terms
         self._after_forward(**kwargs)
         self.loss = loss.value
         self._before_backward(**kwargs)
+        self._refuse_no_number("the loss", [self.loss])
         self.backward()
         self.learner.after_backward()
         self._after_backward(**kwargs)
@@ -243,12 +250,11 @@ class LearnerStrategy(StreamStrategy):
         batches = sum(-(-len(rows) // self.train_mb_size) for rows in self.rows)
         return batches * self.train_epochs if self.learner.trains else 0
 
-    def _before_training_exp(self, **kwargs: Any) -> None:
+    def _begin(self) -> None:
         if not self._resumed or self.position.fresh:
             self.optimizer.state.clear()
             self.learner.begin_experience(self.info())
         self._resumed = False
-        super()._before_training_exp(**kwargs)
 
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         while self.learner.trains and self.position.epoch < self.train_epochs:

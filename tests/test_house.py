@@ -30,7 +30,7 @@ LAYERS = {
     "continual": (
         "learners online anytime",
         "strategy evaluation text_aligned prompting",
-        "classifier_learner",
+        "classifier_learner plugins",
         "learner",
         "scenarios classifier rehearsal analytic metrics online_metrics stream_loaders",
         "herding",
@@ -68,6 +68,7 @@ COMMANDS = {
 LIBRARIES = {
     "avalanche": (
         "continual.scenarios",
+        "continual.plugins",
         "continual.strategy",
         "continual.online",
         "benchmarks.tracking.avalanche",

@@ -6,7 +6,6 @@ import torch
 
 from continual.evaluation import evaluating, predict
 from continual.strategy import Position
-from multimodal.errors import UserError
 from tests.continual.random_states import random_states, restore
 
 
@@ -187,16 +186,6 @@ class TestAvalanche:
         batch, labels, _ = dataset.collate_fn([dataset[0], dataset[1]])
         assert batch.indices.tolist() == stream.experiences[1].train[:2].tolist()
         assert torch.equal(labels, batch.labels)
-
-    def test_a_plugin_that_replaces_the_data_is_refused(self, make_strategy, make_learner):
-        from avalanche.training.plugins import ReplayPlugin
-
-        strategy, benchmark = make_strategy(
-            make_learner("finetune"), plugins=[ReplayPlugin(mem_size=4)]
-        )
-        strategy.train(benchmark.train_stream[0], eval_streams=[])
-        with pytest.raises(UserError, match="plugin replaced the training data"):
-            strategy.train(benchmark.train_stream[1], eval_streams=[])
 
     def test_its_interactive_logger_evaluates(self, make_strategy, make_learner, capsys):
         from avalanche.evaluation.metrics import accuracy_metrics
