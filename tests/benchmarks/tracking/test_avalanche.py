@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from avalanche.benchmarks import benchmark_from_datasets
@@ -19,7 +20,17 @@ from torch.utils.data import TensorDataset
 from benchmarks.tracking import avalanche as avalanche_logger
 from benchmarks.tracking import store as tracking
 from benchmarks.tracking.avalanche import MLflowLogger
+from continual.classifier import Classifier
+from continual.learner import LEARNERS, LearnerContext
+from continual.scenarios import SCENARIOS
+from continual.scenarios.avalanche_benchmark import as_benchmark
+from continual.scenarios.avalanche_tensors import TensorTower
+from continual.strategy import LearnerStrategy
+from multimodal.encoders.compact import CompactEncoder
 from multimodal.errors import UserError
+from multimodal.modalities.speech import SpeechConfig
+from multimodal.signals import SignalCache
+from tests.toy import toy_manifest
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +103,51 @@ def test_naive_strategy_logs_every_scalar_once(store):
     assert set(finished.data.metrics) == set(recorder.seen)
     assert any(name.startswith("Top1_Acc_Stream/eval_phase") for name in recorder.seen)
     for name, points in recorder.seen.items():
+        assert history(store, logger.run_id, name) == sorted(points), name
+
+
+@pytest.mark.parametrize("tensors", [True, False])
+def test_a_medley_stream_logs_every_scalar_once(store, tensors: bool):
+    """Avalanche's Naive on its tensors, and a learner on its rows."""
+    manifest, adapter = toy_manifest(train=4, test=2), SpeechConfig().build()
+    gather = SignalCache(manifest, adapter, progress=False).gather
+    config: Any = SCENARIOS.parse({"name": "class_incremental", "num_experiences": 2})
+    stream = config.build(manifest, 0)
+    benchmark = as_benchmark(stream, gather, tensors=tensors)
+    logger, recorder = MLflowLogger(store, experiment="medley"), Recorder()
+    evaluator = EvaluationPlugin(
+        accuracy_metrics(minibatch=True, epoch=True, experience=True, stream=True),
+        loss_metrics(epoch=True, stream=True),
+        loggers=[logger, recorder],  # pyright: ignore[reportArgumentType]
+    )
+    encoder = CompactEncoder(adapter.channels, width=8, depth=1, heads=2)
+    sizes = {"train_mb_size": 8, "eval_mb_size": 8, "evaluator": evaluator}
+    if tensors:
+        model: Any = nn.Sequential(TensorTower(adapter, encoder), nn.Linear(8, 4))
+    else:
+        model = Classifier(adapter.front_end(), encoder, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if tensors:
+        strategy: Any = Naive(model=model, optimizer=optimizer, **sizes)
+    else:
+        learner: Any = LEARNERS.parse("finetune")
+        strategy = LearnerStrategy(
+            learner=learner.build(LearnerContext(model, seed=0)),
+            stream=stream,
+            gather=gather,
+            optimizer=optimizer,
+            seed=0,
+            **sizes,
+        )
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[])
+        strategy.eval(benchmark.test_stream)
+    logger.close()
+    metrics = tracking.connect(store).get_run(logger.run_id).data.metrics
+    assert set(metrics) == set(recorder.seen)
+    assert "Top1_Acc_Exp/eval_phase/test_stream/Exp001" in metrics
+    for name, points in recorder.seen.items():
+        assert np.isfinite([value for _, value in points]).all()
         assert history(store, logger.run_id, name) == sorted(points), name
 
 
