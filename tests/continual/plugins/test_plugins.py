@@ -191,6 +191,14 @@ def test_it_is_refused_before_training(plugin: str, kind: str, train) -> None:
         strategy.train([], eval_streams=[])
 
 
+def test_plugins_are_given_when_a_strategy_is_made(train) -> None:
+    """Later, its clock would stand still and penalties would wait for ever."""
+    strategy = train("offline", finish=False)
+    strategy.plugins.append(make("EWCPlugin", strategy.learner, strategy.optimizer))
+    with pytest.raises(UserError, match="give a strategy its Avalanche plugins when it is made"):
+        strategy.train([], eval_streams=[])
+
+
 def test_penalties_hold_the_weights_back(train) -> None:
     """MAS with a large weight moves what it guards less than no plugin does."""
     moved = []
