@@ -1,7 +1,7 @@
 """Audio: sound of any container that libsndfile or PyAV reads -> (1, T) float32 at one rate.
 
-libsndfile comes first, with the decoding and the damage checks of speech. Only what it does not
-know (AAC in MP4, WebM, WMA, the sound of a video) goes to PyAV, which is the extra "video".
+libsndfile comes first, as for speech. Only what it does not know (AAC in MP4, WebM, WMA, the sound
+of a video) goes to PyAV, which is the extra "video".
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from multimodal.batch import Batch, Features
-from multimodal.errors import UserError, how_to_install
+from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import refuse_idle_crop
 from multimodal.modalities.log_mel import LogMel
@@ -31,18 +29,12 @@ from multimodal.modalities.log_mel_config import (
     SampleRate,
     Seconds,
 )
-from multimodal.modalities.speech import (
-    RESAMPLER,
-    SpeechAdapter,
-    SpeechConfig,
-    refuse_damaged_container,
-)
+from multimodal.modalities.sound.av_read import read_with_pyav
+from multimodal.modalities.sound.part import Part
+from multimodal.modalities.sound.read import UnknownSound, read_sound, refuse_damaged_container
+from multimodal.modalities.speech import RESAMPLER, SpeechAdapter, SpeechConfig
 from multimodal.recordings import Recording
 
-# libsndfile's error codes for a container it does not know and for a codec it cannot decode.
-UNKNOWN_FORMAT, UNKNOWN_CODEC = 1, 4
-# Containers round durations to their time base, codecs to whole frames (AAC: 1024 samples).
-DURATION_TOLERANCE = 0.1
 # Rounded mean and standard deviation of the log-mel values of ESC-10's training folds.
 CENTRE, SCALE = -7.0, 5.0
 
@@ -89,25 +81,19 @@ class AudioAdapter(LogMelAdapter):
     def fingerprint(self) -> str:
         c = self.config
         crop = f"seconds={c.seconds} crop={c.crop}"
-        return f"audio/1 rate={c.sample_rate} {crop} mono soxr={RESAMPLER}"
+        return f"audio/2 rate={c.sample_rate} {crop} mono soxr={RESAMPLER}"
 
     def load(self, recording: Recording) -> Tensor:
         """Decode the recording's part, mix to mono (mean), resample, clip to [-1, 1], crop.
 
-        A part that reaches past the end of the signal ends there. An array from
-        ``recording.make`` must be (1, T) at the canonical rate; it is cut in the same way.
-        Returns (1, T), T >= 1. UserError: missing, empty, truncated, without sound, no sample in
-        the part, NaN or infinite samples, samples far outside [-1, 1], PyAV needed but absent.
+        A part is what the decoding of the whole file has there, to the bit; it ends where the
+        signal ends. The sound of a film that begins after its pictures has silence before it, so
+        that parts count from the film's beginning. An array from ``recording.make`` must be
+        (1, T) at the canonical rate; it is cut in the same way.
+        Returns (1, T), T >= 1. UserError: as speech has them, without sound, PyAV needed but
+        absent.
         """
-        rate, path = self.config.sample_rate, recording.path
-        if recording.make is None and path is not None and path.is_file():
-            refuse_damaged_container(path, recording.where)
-            if not _libsndfile_knows(path):
-                signal, made_at = _read_with_pyav(path, recording.where)
-                if made_at != rate:
-                    signal = soxr.resample(signal, made_at, rate, quality=RESAMPLER)
-                recording = replace(recording, make=lambda: signal[None])
-        elif recording.make is not None:
+        if recording.make is not None:
             array = np.asarray(recording.make(), dtype=np.float32)
             if array.ndim != 2 or array.shape[0] != 1 or array.shape[1] == 0:
                 raise UserError(
@@ -115,7 +101,7 @@ class AudioAdapter(LogMelAdapter):
                     "T >= 1, float, mono."
                 )
             recording = replace(recording, make=lambda: array)
-        return self._cropped(self._decoder.load(recording))
+        return self._cropped(self._decoder.load(recording, _read))
 
     def front_end(self) -> nn.Module:
         """``AudioLogMel``: Batch -> Features (N, n_mels, frames)."""
@@ -161,58 +147,9 @@ class AudioLogMel(nn.Module):
         return Features(((values_NBF - CENTRE) / SCALE) * valid_N1F, lengths_N)
 
 
-def _libsndfile_knows(path: Path) -> bool:
-    """False if another library should try; damaged files of known formats count as known."""
+def _read(path: Path, part: Part) -> tuple[np.ndarray, int]:
     try:
-        with soundfile.SoundFile(path):
-            return True
-    except soundfile.LibsndfileError as error:
-        return error.code not in (UNKNOWN_FORMAT, UNKNOWN_CODEC)
-    except TypeError:  # soundfile wants to be told the format of names that end in .raw
-        return True
-
-
-def _read_with_pyav(path: Path, where: str) -> tuple[np.ndarray, int]:
-    """(T,) float32 mono of the first sound stream, and its rate in Hz."""
-    try:
-        import av
-        from av.error import FFmpegError
-    except ImportError as error:
-        raise UserError(
-            f"{where}: libsndfile does not know this format; if it is sound, PyAV may, or convert "
-            f"it to WAV, FLAC, Ogg or MP3. For PyAV {how_to_install('video')}."
-        ) from error
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise UserError(f"{where}: it has no sound, only other streams; remove it.")
-            stream = container.streams.audio[0]
-            pieces = _decoded(container, stream)
-            rate, announced = stream.rate, stream.duration
-            seconds = float(announced * stream.time_base) if announced and stream.time_base else 0.0
-    except (FFmpegError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"{where}: damaged, truncated or not audio ({error}); replace it or convert it to "
-            "WAV, FLAC, Ogg or MP3."
-        ) from error
-    if not pieces:
-        raise UserError(f"{where}: the file holds no samples; remove or replace it.")
-    signal = np.concatenate(pieces)
-    if len(signal) / rate < seconds - DURATION_TOLERANCE:
-        raise UserError(
-            f"{where}: truncated, the header announces {seconds:.2f} s but only "
-            f"{len(signal) / rate:.2f} s could be decoded; copy the file again."
-        )
-    return signal, rate
-
-
-def _decoded(container: Any, stream: Any) -> list[np.ndarray]:
-    """The stream's frames, each (n,) float32 in [-1, 1]: the mean of its channels."""
-    import av
-
-    to_float = av.AudioResampler(format="fltp")
-    frames = [part for frame in container.decode(stream) for part in to_float.resample(frame)]
-    frames += to_float.resample(None)
-    return [frame.to_ndarray().mean(axis=0, dtype=np.float32) for frame in frames]
+        return read_sound(path, part)
+    except UnknownSound:
+        refuse_damaged_container(path, part.where)
+        return read_with_pyav(path, part)

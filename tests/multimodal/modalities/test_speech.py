@@ -230,14 +230,14 @@ def test_chunks_before_and_after_the_samples(tmp_path: Path) -> None:
     assert load(path).shape == (1, RATE)
 
 
-def test_streamed_flac_is_refused_with_a_remedy(tmp_path: Path) -> None:
+def test_streamed_flac_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     soundfile.write(path, noise(), RATE)
     data = bytearray(path.read_bytes())
     data[21] &= 0xF0  # the 36 bits of the total in STREAMINFO
     data[22:26] = bytes(4)
     path.write_bytes(data)
-    assert "encode it again" in refused(path)
+    np.testing.assert_array_equal(load(path)[0].numpy(), noise()[:, 0].astype(np.float32))
 
 
 def test_ogg_without_its_last_page(tmp_path: Path) -> None:

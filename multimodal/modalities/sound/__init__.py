@@ -1,0 +1,1 @@
+"""Sound files: what a container states, what is decoded from it, and whether the two agree."""

@@ -1,0 +1,46 @@
+"""FLAC: the number of samples that STREAMINFO states, and one stream after another."""
+
+from __future__ import annotations
+
+import re
+
+from multimodal.errors import UserError
+from multimodal.modalities.sound.tags import only_tags, tag_length
+
+# The mark and the header of STREAMINFO, which is always first and 34 bytes long.
+_BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+
+
+def flac_streams(data: bytes, where: str) -> list[tuple[bytes, int]]:
+    """Each stream with its length made unknown, and the length that it stated (0: it did not).
+
+    So a decoder reads to the end instead of to where it was told to stop.
+    """
+    begins = [match.start() for match in _BEGIN.finditer(data)]
+    if not begins or not only_tags(data[: begins[0]]):
+        raise UserError(f"{where}: damaged, its FLAC header is not whole; copy the file again.")
+    found = []
+    for begin, end in zip(begins, [*begins[1:], len(data)], strict=True):
+        stream = bytearray(data[begin:end])
+        if len(stream) < 42:
+            raise UserError(f"{where}: truncated in its FLAC header; copy the file again.")
+        _, stated = stated_length(stream)
+        stream[21] &= 0xF0
+        stream[22:26] = bytes(4)
+        found.append((_without_tail(bytes(stream)), stated))
+    return found
+
+
+def stated_length(head: bytes | bytearray) -> tuple[int, int]:
+    """Rate in Hz and samples of each channel, of the 42 bytes that a stream begins with."""
+    rate = int.from_bytes(head[18:21], "big") >> 4
+    return rate, int.from_bytes(head[21:26], "big") & 0xF_FFFF_FFFF
+
+
+def _without_tail(stream: bytes) -> bytes:
+    """Without the tag that some programs append, which a decoder takes for a damaged frame."""
+    for mark in (b"APETAGEX", b"TAG"):
+        tail = stream.rfind(mark)
+        if tail > 0 and tail + tag_length(stream, tail) <= len(stream) and only_tags(stream[tail:]):
+            return _without_tail(stream[:tail])
+    return stream

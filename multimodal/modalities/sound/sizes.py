@@ -1,0 +1,233 @@
+"""Containers of uncompressed sound: the bytes of samples that they state, and those that are there.
+
+libsndfile reads what it finds: a file that was cut short as a shorter, healthy one, one that states
+too little as if the rest were not there, and one whose writer never filled in the size as empty.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from multimodal.errors import UserError
+from multimodal.modalities.sound.tags import only_tags
+
+# Writers that cannot seek back leave sizes near 2**31 or 2**32 in the header: length unknown.
+PLACEHOLDER = 0x7FFF0000
+# Chunks beside the samples; one that is cut costs no sample.
+_BESIDE = re.compile(
+    "LIST|INFO|bext|cue|smpl|inst|fact|JUNK|junk|PAD|FLLR|iXML|axml|acid|PEAK|cart|_PMX|DISP|afsp|"
+    "levl|minf|elm1|regn|umid|strc|id3|ID3|COMT|ANNO|NAME|AUTH|MARK|INST|MIDI|APPL|SAXL|info|strg|"
+    "ovvw|peak|mark|uuid|free"
+)
+
+
+class Mend(NamedTuple):
+    """position: of the size that the header leaves open. content: what belongs there."""
+
+    position: int
+    content: bytes
+
+
+class Samples(NamedTuple):
+    """begin: where they stand in the file. length: stated, in bytes; None: the header leaves it
+    open. position, format: of the header's field, as ``struct`` packs it."""
+
+    begin: int
+    length: int | None
+    position: int = 0
+    format: str = ""
+
+
+class Layout(NamedTuple):
+    """Of a container of chunks. header: of one, name and size. start: of the first. samples: names
+    of the chunk that holds them. align: of the next chunk. whole: sizes count the header, too."""
+
+    header: struct.Struct
+    start: int
+    samples: tuple[bytes, ...]
+    align: int
+    whole: bool = False
+
+
+_W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+_LAYOUTS = {
+    b"RIFF": Layout(struct.Struct("<4sI"), 12, (b"data",), 2),
+    b"RIFX": Layout(struct.Struct(">4sI"), 12, (b"data",), 2),
+    b"RF64": Layout(struct.Struct("<4sI"), 12, (b"data",), 2),
+    b"FORM": Layout(struct.Struct(">4sI"), 12, (b"SSND", b"BODY"), 2),
+    b"riff": Layout(struct.Struct("<16sQ"), 40, (_W64_DATA,), 8, whole=True),
+    b"caff": Layout(struct.Struct(">4sq"), 8, (b"data",), 1),
+}
+
+
+def check_sizes(path: Path, where: str) -> Mend | None:
+    """UserError if there are fewer, or more, bytes of samples than the file states.
+
+    Returns what must be written into the header where it leaves the size open (0) in a way that
+    libsndfile takes for an empty file; None: nothing. WAV, RF64, W64, AIFF, 8SVX, CAF, AU, NIST
+    SPHERE, AVR and VOC; nothing is known of other files.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        magic = file.read(4)
+        layout = _LAYOUTS.get(magic)
+        find = _FINDERS.get(magic, _in_chunks if layout else None)
+        samples = find(file, magic, size, where) if find else None
+        if samples is None or samples.length is None:
+            return None
+        end, present = samples.begin + samples.length, size - samples.begin
+        if end > size:
+            raise UserError(
+                f"{where}: truncated, {present} of {samples.length} bytes of samples are there; "
+                "copy the file again."
+            )
+        if _rest_is_known(file, end, size, layout):
+            return None
+        if samples.length == 0 and samples.format:
+            return Mend(samples.position, struct.pack(samples.format, present))
+    raise UserError(
+        f"{where}: its header announces {samples.length} bytes of samples but {present} are there; "
+        "correct the header or write the file again."
+    )
+
+
+def _chunks(
+    file: BinaryIO, start: int, size: int, layout: Layout
+) -> Iterator[tuple[bytes, int, int]]:
+    """Name, begin and stated length of each chunk's content."""
+    position = start
+    while position + layout.header.size <= size:
+        file.seek(position)
+        name, length = layout.header.unpack(file.read(layout.header.size))
+        begin = position + layout.header.size
+        length -= layout.header.size if layout.whole else 0
+        yield name, begin, length
+        if length < 0:
+            return
+        position = begin + length + -(begin + length) % layout.align
+
+
+def _in_chunks(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | None:
+    layout, large, stated = _LAYOUTS[magic], (0, 0), None
+    for name, begin, length in _chunks(file, layout.start, size, layout):
+        if name == b"ds64" and begin + 16 <= size:
+            file.seek(begin + 8)
+            large = (begin + 8, struct.unpack("<Q", file.read(8))[0])
+        if name == b"COMM":
+            stated = _aiff_bytes(file, begin)
+        if name not in layout.samples:
+            continue
+        if magic == b"RF64" and length >= PLACEHOLDER:
+            return Samples(begin, large[1], large[0], "<Q") if large[0] else None
+        if length < 0 or (layout.header.size == 8 and length >= PLACEHOLDER):
+            return Samples(begin, None)
+        field = (begin - 4, layout.header.format[0] + "I") if layout.header.size == 8 else (0, "")
+        if stated is not None and length not in (0, stated):
+            raise UserError(
+                f"{where}: its header announces {stated - 8} bytes of samples in one place and "
+                f"{length - 8} in another; correct the header or write the file again."
+            )
+        return Samples(begin, length or stated or 0, *field)
+    return None
+
+
+def _aiff_bytes(file: BinaryIO, begin: int) -> int | None:
+    """The length of SSND that COMM states; None if the sound may be compressed."""
+    file.seek(8)
+    kind = file.read(4)
+    file.seek(begin)
+    comm = file.read(8)
+    if kind != b"AIFF" or len(comm) < 8:
+        return None
+    channels, frames, bits = struct.unpack(">HIH", comm)
+    return 8 + frames * channels * ((bits + 7) // 8)
+
+
+def _rest_is_known(file: BinaryIO, end: int, size: int, layout: Layout | None) -> bool:
+    """Whether what follows the samples is other chunks, tags or zeros; never more samples."""
+    file.seek(end)
+    rest = size - end
+    if rest < 8:  # padding
+        return end == size or bool(layout) or not any(file.read())
+    starts = [] if layout is None else [end + -end % layout.align, end]
+    if any(layout and _are_chunks(file, start, size, layout) for start in starts):
+        return True
+    file.seek(end)
+    return only_tags(file.read())
+
+
+def _are_chunks(file: BinaryIO, start: int, size: int, layout: Layout) -> bool:
+    end = start
+    for name, begin, length in _chunks(file, start, size, layout):
+        word = name[:4].decode("latin-1").strip(" \0")
+        known = _BESIDE.fullmatch(word) is not None
+        if name in layout.samples or not (known or re.fullmatch(r"[ -~]{3,4}", word)):
+            return False
+        if length < 0 or begin + length > size:
+            return known
+        end = begin + length
+    file.seek(end)
+    return end + -end % layout.align >= size or only_tags(file.read())
+
+
+def _in_au(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | None:
+    order = ">" if magic == b".snd" else "<"
+    field = file.read(8)
+    if len(field) < 8:
+        return None
+    begin, length = struct.unpack(order + "II", field)
+    return Samples(begin, None if length >= PLACEHOLDER else length, 8, order + "I")
+
+
+def _in_nist(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | None:
+    """NIST SPHERE: a header in words, its size on the second line."""
+    head = magic + file.read(1020)
+    if not head.startswith(b"NIST_1A\n") or not head[8:16].strip().isdigit():
+        return None
+    begin = int(head[8:16])
+    head += file.read(max(0, begin - 1024))
+    found = dict(re.findall(rb"\n(sample_count|sample_n_bytes|channel_count) -i (\d+)", head))
+    if b"sample_count" not in found:
+        return None
+    count, width, channels = (
+        int(found.get(key, b"1")) for key in (b"sample_count", b"sample_n_bytes", b"channel_count")
+    )
+    return Samples(begin, count * width * channels)
+
+
+def _in_avr(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | None:
+    """Audio Visual Research: 128 bytes of header."""
+    head = magic + file.read(124)
+    if len(head) < 128:
+        return None
+    stereo, bits = struct.unpack_from(">HH", head, 12)
+    frames = struct.unpack_from(">I", head, 26)[0]
+    return Samples(128, frames * (bits // 8) * (2 if stereo else 1))
+
+
+def _in_voc(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | None:
+    """Creative Voice: the first of its blocks that is cut or holds sound after the first sound."""
+    file.seek(20)
+    position = int.from_bytes(file.read(2), "little")
+    while position + 4 <= size:
+        file.seek(position)
+        kind, length = file.read(1)[0], int.from_bytes(file.read(3), "little")
+        if kind == 0:
+            return None
+        if position + 4 + length > size:
+            return Samples(position + 4, length)
+        position += 4 + length
+    return None
+
+
+_FINDERS = {
+    b".snd": _in_au,
+    b"dns.": _in_au,
+    b"NIST": _in_nist,
+    b"2BIT": _in_avr,
+    b"Crea": _in_voc,
+}
