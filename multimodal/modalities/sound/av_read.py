@@ -10,6 +10,7 @@ import numpy as np
 
 from multimodal.errors import UserError, how_to_install
 from multimodal.modalities.sound.adts import adts_frames
+from multimodal.modalities.sound.boxes import refuse_cut_boxes
 from multimodal.modalities.sound.mp3 import mp3_streams
 from multimodal.modalities.sound.part import Kept, Part
 
@@ -50,6 +51,7 @@ def read_with_pyav(path: Path, part: Part) -> tuple[np.ndarray, int]:
         name, options = f"file:{path.absolute()}", {"protocol_whitelist": "file"}
         with av.open(name, options=options, metadata_errors="replace") as container:
             stream = _stream(container, where)
+            refuse_cut_boxes(path, where)
             kept = _decoded(container, stream, path, part)
     except (FFmpegError, ValueError) as error:
         if isinstance(error, UserError):
@@ -75,6 +77,8 @@ def _stream(container: InputContainer, where: str) -> AudioStream:
         raise UserError(f"{where}: it has no sound, only other streams; remove it.")
     marked = [s for s in streams if s.disposition & Disposition.default]
     stream = (marked or streams)[0]
+    if stream.codec_context is None:
+        raise UserError(f"{where}: no decoder for its sound is here; convert it to WAV or FLAC.")
     stream.codec_context.thread_count = 1  # the callers' threads share the cores
     return stream
 

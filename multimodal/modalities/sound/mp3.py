@@ -22,7 +22,8 @@ _BITS = {
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _BITS[False, 3] = _BITS[False, 2]
-_SMALLEST_INFO = 192  # bytes: the side information of any frame and the header that follows it
+# The smallest of the tags that mpg123 passes over without a word.
+_TAG = b"TAG" + bytes(125)
 
 
 class Frame(NamedTuple):
@@ -39,8 +40,8 @@ class Frame(NamedTuple):
 
 class Mp3Stream(NamedTuple):
     """content: with a header that states the number of frames, so that the decoder announces the
-    true length (less the encoder's delay and padding). samples: of each channel, where there is no
-    such header (layers I and II) and the decoder estimates."""
+    true length (less the encoder's delay and padding), or with tags behind it that raise the
+    decoder's estimate above the true length. samples: that length; None: what is announced."""
 
     content: bytes
     samples: int | None
@@ -141,7 +142,7 @@ def _mark(data: bytes, position: int, frame: Frame) -> int:
 
 
 def _stream(data: bytes, runs: list[tuple[int, int, Frame]], where: str) -> Mp3Stream:
-    """The frames of ``runs`` behind a header that states their number."""
+    """The frames of ``runs``, with a true header or without any."""
     begin, end, first = runs[0]
     mark = _mark(data, begin, first)
     header, sound = b"", runs[1:] if mark else runs
@@ -156,18 +157,33 @@ def _stream(data: bytes, runs: list[tuple[int, int, Frame]], where: str) -> Mp3S
                 f"{len(sound)} are there; copy the file again."
             )
         header = data[begin : mark + 8] + len(sound).to_bytes(4, "big") + data[mark + 12 : end]
-    elif first.kind[1] == 3:
-        header = _info(data[begin : begin + 4], first, len(sound))
+    name = (mark or begin + first.info) + 120
+    if data[name : name + 4] in (b"LAME", b"Lavf", b"Lavc") and not (
+        mark and _agrees(data[begin:end], mark - begin)
+    ):
+        raise UserError(f"{where}: damaged in its first frame, the header; copy the file again.")
     content = header + b"".join(data[one:two] for one, two, _ in sound)
-    return Mp3Stream(content, None if header else len(sound) * first.samples)
+    if header:
+        return Mp3Stream(content, None)
+    missing = (len(sound) + 2) * max(frame.length for _, _, frame in sound) - len(content)
+    return Mp3Stream(content + _TAG * max(0, missing // 128 + 1), len(sound) * first.samples)
 
 
-def _info(head: bytes, frame: Frame, count: int) -> bytes:
-    """A Xing header for a stream that has none: without a delay, so nothing is left out."""
-    for bits in range(1, 15):
-        own = bytes((head[0], head[1] | 1, bits << 4 | head[2] & 0x0C, head[3]))
-        made = _frame(own)
-        if made is not None and made.length >= _SMALLEST_INFO:
-            body = own + bytes(frame.info - 4) + b"Info" + (1).to_bytes(4, "big")
-            return (body + count.to_bytes(4, "big")).ljust(made.length, b"\0")
-    raise AssertionError("every kind of frame has a bit rate that makes it long enough")
+def _agrees(frame: bytes, mark: int) -> bool:
+    """Whether the checksum of the encoder's delay and padding is right, or was left out.
+
+    LAME's covers the bytes before it; FFmpeg's always 190 bytes, those of it as zeros.
+    """
+    at = mark + 154
+    stated, without = frame[at : at + 2], frame[:at] + bytes(2) + frame[at + 2 :]
+    sums = (_crc16(part).to_bytes(2, "big") for part in (frame[:at], without[:190]))
+    return stated in (b"", b"\0\0", *sums)
+
+
+def _crc16(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0xA001 if value & 1 else 0)
+    return value

@@ -17,6 +17,10 @@ from multimodal.modalities.sound.tags import only_tags
 
 # Writers that cannot seek back leave sizes near 2**31 or 2**32 in the header: length unknown.
 PLACEHOLDER = 0x7FFF0000
+# Zeros after the last chunk, to the end of a disk's block; more may be silence that is not stated.
+LARGEST_PADDING = 2**15
+# WAV's codes: PCM, float, A-law, mu-law, and the long form, of which libraries write only these.
+UNCOMPRESSED = (1, 3, 6, 7, 0xFFFE)
 # Chunks beside the samples; one that is cut costs no sample.
 _BESIDE = re.compile(
     "LIST|INFO|bext|cue|smpl|inst|fact|JUNK|junk|PAD|FLLR|iXML|axml|acid|PEAK|cart|_PMX|DISP|afsp|"
@@ -34,12 +38,14 @@ class Mend(NamedTuple):
 
 class Samples(NamedTuple):
     """begin: where they stand in the file. length: stated, in bytes; None: the header leaves it
-    open. position, format: of the header's field, as ``struct`` packs it."""
+    open. position, format: of the header's field, as ``struct`` packs it. last: nothing may follow,
+    because libsndfile reads on to the end of such files."""
 
     begin: int
     length: int | None
     position: int = 0
     format: str = ""
+    last: bool = False
 
 
 class Layout(NamedTuple):
@@ -85,7 +91,7 @@ def check_sizes(path: Path, where: str) -> Mend | None:
                 f"{where}: truncated, {present} of {samples.length} bytes of samples are there; "
                 "copy the file again."
             )
-        if _rest_is_known(file, end, size, layout):
+        if _rest_is_known(file, end, size, None if samples.last else layout):
             return None
         if samples.length == 0 and samples.format:
             return Mend(samples.position, struct.pack(samples.format, present))
@@ -119,6 +125,8 @@ def _in_chunks(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples |
             large = (begin + 8, struct.unpack("<Q", file.read(8))[0])
         if name == b"COMM":
             stated = _aiff_bytes(file, begin)
+        if name == b"fmt " and layout.header.size == 8:
+            _refuse_contradiction(file, begin, layout.header.format[0], where)
         if name not in layout.samples:
             continue
         if magic == b"RF64" and length >= PLACEHOLDER:
@@ -131,8 +139,23 @@ def _in_chunks(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples |
                 f"{where}: its header announces {stated - 8} bytes of samples in one place and "
                 f"{length - 8} in another; correct the header or write the file again."
             )
-        return Samples(begin, length or stated or 0, *field)
+        own = magic == b"riff" or name == b"BODY"
+        return Samples(begin, length or stated or 0, *field, last=own)
     return None
+
+
+def _refuse_contradiction(file: BinaryIO, begin: int, order: str, where: str) -> None:
+    """UserError if uncompressed samples of all channels do not make up what WAV calls a block."""
+    file.seek(begin)
+    content = file.read(16)
+    if len(content) < 16:
+        return
+    kind, channels, rate, _, block, bits = struct.unpack(order + "HHIIHH", content)
+    if kind in UNCOMPRESSED and block != channels * ((bits + 7) // 8):
+        raise UserError(
+            f"{where}: its header contradicts itself: {channels} channels of {bits} bits at {rate} "
+            f"Hz are not {block} bytes a sample; correct the header or write the file again."
+        )
 
 
 def _aiff_bytes(file: BinaryIO, begin: int) -> int | None:
@@ -148,16 +171,20 @@ def _aiff_bytes(file: BinaryIO, begin: int) -> int | None:
 
 
 def _rest_is_known(file: BinaryIO, end: int, size: int, layout: Layout | None) -> bool:
-    """Whether what follows the samples is other chunks, tags or zeros; never more samples."""
+    """Whether what follows the samples is other chunks, tags or padding; never more samples."""
     file.seek(end)
-    rest = size - end
-    if rest < 8:  # padding
-        return end == size or bool(layout) or not any(file.read())
-    starts = [] if layout is None else [end + -end % layout.align, end]
-    if any(layout and _are_chunks(file, start, size, layout) for start in starts):
-        return True
-    file.seek(end)
-    return only_tags(file.read())
+    if size - end < 8:
+        return layout is not None or not any(file.read())
+    if layout is None:
+        return False
+    starts = (end + -end % layout.align, end)
+    return any(_are_chunks(file, start, size, layout) for start in starts)
+
+
+def _are_tags(file: BinaryIO, start: int) -> bool:
+    file.seek(start)
+    rest = file.read(LARGEST_PADDING + 1)
+    return only_tags(rest) and (len(rest) <= LARGEST_PADDING or not rest.startswith(b"\0"))
 
 
 def _are_chunks(file: BinaryIO, start: int, size: int, layout: Layout) -> bool:
@@ -166,12 +193,12 @@ def _are_chunks(file: BinaryIO, start: int, size: int, layout: Layout) -> bool:
         word = name[:4].decode("latin-1").strip(" \0")
         known = _BESIDE.fullmatch(word) is not None
         if name in layout.samples or not (known or re.fullmatch(r"[ -~]{3,4}", word)):
-            return False
+            break
         if length < 0 or begin + length > size:
             return known
         end = begin + length
-    file.seek(end)
-    return end + -end % layout.align >= size or only_tags(file.read())
+        end += -end % layout.align
+    return end >= size or _are_tags(file, end)
 
 
 def _in_au(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | None:
@@ -196,7 +223,7 @@ def _in_nist(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | N
     count, width, channels = (
         int(found.get(key, b"1")) for key in (b"sample_count", b"sample_n_bytes", b"channel_count")
     )
-    return Samples(begin, count * width * channels)
+    return Samples(begin, count * width * channels, last=True)
 
 
 def _in_avr(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | None:
@@ -206,20 +233,20 @@ def _in_avr(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | No
         return None
     stereo, bits = struct.unpack_from(">HH", head, 12)
     frames = struct.unpack_from(">I", head, 26)[0]
-    return Samples(128, frames * (bits // 8) * (2 if stereo else 1))
+    return Samples(128, frames * (bits // 8) * (2 if stereo else 1), last=True)
 
 
 def _in_voc(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples | None:
-    """Creative Voice: the first of its blocks that is cut or holds sound after the first sound."""
+    """Creative Voice: its first block of sound or silence; the end mark may follow."""
     file.seek(20)
     position = int.from_bytes(file.read(2), "little")
     while position + 4 <= size:
         file.seek(position)
         kind, length = file.read(1)[0], int.from_bytes(file.read(3), "little")
+        if kind in (1, 2, 3, 9) or position + 4 + length > size:
+            return Samples(position + 4, length, last=True)
         if kind == 0:
             return None
-        if position + 4 + length > size:
-            return Samples(position + 4, length)
         position += 4 + length
     return None
 
