@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 DURATION_TOLERANCE = 0.1
 # Less is a rounding of time stamps or what an encoder puts before the first sample.
 SHORTEST_SILENCE = 0.01
-# These state the duration of the whole file in a header.
-STATED = {"mov", "matroska", "avi", "asf", "flv"}
+# These state the duration of the whole file in a header, and time stamps that never start anew.
+STATED = {"mov", "matroska", "avi", "flv"}
+# In these a time stamp tells when the sound begins.
+TIMED = STATED | {"asf", "mpegts", "mpeg"}
 # In these FFmpeg guesses durations from the bit rate.
 GUESSED = {"aac", "mp3", "ac3", "eac3", "dts", "amr", "mpeg", "mpegts", "loas", "gsm", "truehd"}
 
@@ -33,8 +35,9 @@ def read_with_pyav(path: Path, part: Part) -> tuple[np.ndarray, int]:
     """(T,) float32, T >= 1: the mean of the channels of the part; and the sound's rate in Hz.
 
     The stream that the file marks as its default, else the first. Where sound begins later than
-    the file's pictures, by 10 ms or more, silence is put before it, so that ``start`` counts from
-    the file's beginning. UserError as ``read_sound`` has, and without PyAV or sound.
+    the file's first picture, by 10 ms or more, silence is put before it, so that ``start`` counts
+    from the picture; what begins earlier is kept as it is. UserError: as ``read_sound`` has them,
+    and without PyAV or without sound.
     """
     where = part.where
     try:
@@ -121,11 +124,12 @@ class _TimeLine:
 
         self.kept, self.where = Kept(part, first.sample_rate), part.where
         self._to_float = av.AudioResampler(format="fltp")
-        self._timed = container.format.name.split(",")[0] in STATED
+        kind = container.format.name.split(",")[0]
         self._fills = stream.codec_context.name in ("opus", "libopus")  # sends nothing in pauses
-        self._begin = first.time if self._timed else None
-        self._count = 0
-        late = 0.0 if self._begin is None else self._begin - _origin(container, stream)
+        self._begin = first.time if kind in STATED else None
+        self._count, late = 0, 0.0
+        if kind in TIMED and first.time is not None:
+            late = first.time - _origin(container)
         if late >= SHORTEST_SILENCE:
             self._refuse_implausible(container, late)
             self.kept.add_silence(round(late * self.kept.rate))
@@ -181,13 +185,13 @@ def _seconds(count: int | None, base: Any) -> float | None:
     return None if count is None or base is None else float(count * base)
 
 
-def _origin(container: InputContainer, stream: AudioStream) -> float:
-    """Where the file's time line begins: with its pictures, if it has any, else with the sound."""
+def _origin(container: InputContainer) -> float:
+    """When the first picture is shown; never, if the file has only sound (and its cover)."""
     from av.stream import Disposition
 
     films = [v for v in container.streams.video if not v.disposition & Disposition.attached_pic]
-    begins = [_seconds(s.start_time, s.time_base) for s in (*films, stream)]
-    return min((b for b in begins if b is not None), default=0.0) if films else float("inf")
+    begins = [_seconds(s.start_time, s.time_base) for s in films]
+    return min((b for b in begins if b is not None), default=float("inf"))
 
 
 class Ends:
@@ -223,7 +227,9 @@ class Ends:
         """UserError if less was decoded, or less is in the file, than a header announces."""
         stream, container = self._stream, self._container
         if self._kind not in GUESSED:
-            self._compare(_seconds(stream.duration, stream.time_base), decoded, DURATION_TOLERANCE)
+            # ASF counts from the file's beginning, and its codecs keep their last samples back.
+            there = self._last.get(stream.index, 0.0) if self._kind == "asf" else decoded
+            self._compare(_seconds(stream.duration, stream.time_base), there, DURATION_TOLERANCE)
         if self._kind not in STATED or not self._last:
             return
         tag = stream.metadata.get("DURATION")  # Matroska: 00:00:02.000000000

@@ -73,9 +73,9 @@ _LAYOUTS = {
 def check_sizes(path: Path, where: str) -> Mend | None:
     """UserError if there are fewer, or more, bytes of samples than the file states.
 
-    Returns what must be written into the header where it leaves the size open (0) in a way that
-    libsndfile takes for an empty file; None: nothing. WAV, RF64, W64, AIFF, 8SVX, CAF, AU, NIST
-    SPHERE, AVR and VOC; nothing is known of other files.
+    Returns what must be written into the header where it leaves the size open (libsndfile takes 0
+    for an empty file and reads a block too many of others); None: nothing. Knows WAV, RF64, W64,
+    AIFF, 8SVX, CAF, AU, NIST SPHERE, AVR and VOC; other files pass.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -83,9 +83,15 @@ def check_sizes(path: Path, where: str) -> Mend | None:
         layout = _LAYOUTS.get(magic)
         find = _FINDERS.get(magic, _in_chunks if layout else None)
         samples = find(file, magic, size, where) if find else None
-        if samples is None or samples.length is None:
+        if samples is None:
             return None
-        end, present = samples.begin + samples.length, size - samples.begin
+        present = size - samples.begin
+        mend = None
+        if samples.format and 0 < present < PLACEHOLDER:
+            mend = Mend(samples.position, struct.pack(samples.format, present))
+        if samples.length is None:
+            return mend
+        end = samples.begin + samples.length
         if end > size:
             raise UserError(
                 f"{where}: truncated, {present} of {samples.length} bytes of samples are there; "
@@ -93,8 +99,8 @@ def check_sizes(path: Path, where: str) -> Mend | None:
             )
         if _rest_is_known(file, end, size, None if samples.last else layout):
             return None
-        if samples.length == 0 and samples.format:
-            return Mend(samples.position, struct.pack(samples.format, present))
+        if samples.length == 0 and mend:
+            return mend
     raise UserError(
         f"{where}: its header announces {samples.length} bytes of samples but {present} are there; "
         "correct the header or write the file again."
@@ -131,9 +137,11 @@ def _in_chunks(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples |
             continue
         if magic == b"RF64" and length >= PLACEHOLDER:
             return Samples(begin, large[1], large[0], "<Q") if large[0] else None
-        if length < 0 or (layout.header.size == 8 and length >= PLACEHOLDER):
+        if length < 0:
             return Samples(begin, None)
         field = (begin - 4, layout.header.format[0] + "I") if layout.header.size == 8 else (0, "")
+        if layout.header.size == 8 and length >= PLACEHOLDER:
+            return Samples(begin, stated, *field)
         if stated is not None and length not in (0, stated):
             raise UserError(
                 f"{where}: its header announces {stated - 8} bytes of samples in one place and "
