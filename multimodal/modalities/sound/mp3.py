@@ -89,7 +89,8 @@ def mp3_streams(data: bytes, where: str) -> list[Mp3Stream]:
         frame = _frame(data[position : position + 4])
         if frame is None:
             after = _after_tags(data, position)
-            if after == position:
+            hole = runs and not any(data[position : position + runs[-1][2].length])
+            if after == position or (hole and after - position >= runs[-1][2].length):
                 _refuse_junk(data, position, where)
             position = after
             continue
@@ -150,8 +151,9 @@ def _stream(data: bytes, runs: list[tuple[int, int, Frame]], where: str) -> Mp3S
         raise UserError(f"{where}: the file holds no samples; remove or replace it.")
     if mark and data[mark : mark + 4] != b"VBRI" and data[mark + 7] & 1:
         stated = int.from_bytes(data[mark + 8 : mark + 12], "big")
-        # Some encoders count the header's own frame.
-        if stated not in (len(sound), len(runs)):
+        # Some encoders count the header's own frame; a frame that was lost looks the same.
+        alike = stated == len(runs) and _size_stated(data, mark) in (None, runs[-1][1] - begin)
+        if stated != len(sound) and not alike:
             raise UserError(
                 f"{where}: truncated or damaged, its header announces {stated} frames but "
                 f"{len(sound)} are there; copy the file again."
@@ -167,6 +169,12 @@ def _stream(data: bytes, runs: list[tuple[int, int, Frame]], where: str) -> Mp3S
         return Mp3Stream(content, None)
     missing = (len(sound) + 2) * max(frame.length for _, _, frame in sound) - len(content)
     return Mp3Stream(content + _TAG * max(0, missing // 128 + 1), len(sound) * first.samples)
+
+
+def _size_stated(data: bytes, mark: int) -> int | None:
+    """The bytes from the header's beginning on, if it states them."""
+    at = mark + 12
+    return int.from_bytes(data[at : at + 4], "big") if data[mark + 7] & 2 else None
 
 
 def _agrees(frame: bytes, mark: int) -> bool:

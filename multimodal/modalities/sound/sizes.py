@@ -21,6 +21,8 @@ PLACEHOLDER = 0x7FFF0000
 LARGEST_PADDING = 2**15
 # WAV's codes: PCM, float, A-law, mu-law, and the long form, of which libraries write only these.
 UNCOMPRESSED = (1, 3, 6, 7, 0xFFFE)
+# No file has so many; what was overwritten with a pattern may look so.
+MOST_CHUNKS = 10_000
 # Chunks beside the samples; one that is cut costs no sample.
 _BESIDE = re.compile(
     "LIST|INFO|bext|cue|smpl|inst|fact|JUNK|junk|PAD|FLLR|iXML|axml|acid|PEAK|cart|_PMX|DISP|afsp|"
@@ -112,7 +114,9 @@ def _chunks(
 ) -> Iterator[tuple[bytes, int, int]]:
     """Name, begin and stated length of each chunk's content."""
     position = start
-    while position + layout.header.size <= size:
+    for _ in range(MOST_CHUNKS):
+        if position + layout.header.size > size:
+            return
         file.seek(position)
         name, length = layout.header.unpack(file.read(layout.header.size))
         begin = position + layout.header.size
