@@ -9,13 +9,14 @@ the state. A refused batch or state (UserError, a ValueError) changes nothing.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Float32, Float64, Shaped
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from continual.evidence import evidence_ridge, evidence_shrinkage
 from multimodal.errors import UserError
 
 
@@ -25,7 +26,7 @@ class _Sums:
     ``_kept``: names of the tensors. ``_solved``: whatever the subclass caches, None when stale.
     """
 
-    _kept: ClassVar[tuple[str, ...]]
+    _kept: tuple[str, ...]
     _solved: Any = None
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -70,8 +71,11 @@ class StreamingLda(_Sums):
     phase (Sigma from the first data, by the OAS estimator): that would need a phase with a known
     end, which our streams lack. Each recording counts once.
 
-    width: D >= 1. num_classes: C >= 1. shrinkage: e in (0, 1]. ``means``: (C, D). ``counts``:
-    (C,), whole numbers. ``scatter``: (D, D), S, or n Sigma of the published form. All float64.
+    width: D >= 1. num_classes: C >= 1. shrinkage: e in (0, 1], in units of the features, or "auto":
+    then L = [(1 - e) S / m + e u I]^-1 with m = n - classes met, u the mean variance and e by
+    ``evidence_shrinkage``, so that no scores depend on the scale of the features. ``means``:
+    (C, D). ``counts``: (C,), whole numbers. ``scatter``: (D, D), S, or n Sigma of the published
+    form. All float64.
     """
 
     _kept = ("means", "counts", "scatter")
@@ -81,12 +85,12 @@ class StreamingLda(_Sums):
         width: int,
         num_classes: int,
         *,
-        shrinkage: float = 1e-4,
+        shrinkage: float | Literal["auto"] = "auto",
         sigma: Literal["exact", "published"] = "exact",
         device: torch.device | str = "cpu",
     ) -> None:
-        if not 0 < shrinkage <= 1:
-            raise UserError(f"shrinkage {shrinkage}: must be above 0 and at most 1.")
+        if shrinkage != "auto" and not 0 < shrinkage <= 1:
+            raise UserError(f"shrinkage {shrinkage}: must be above 0 and at most 1, or auto.")
         if sigma not in ("exact", "published"):
             raise UserError(f"sigma {sigma!r}: must be 'exact' or 'published'.")
         self.shrinkage, self.sigma = shrinkage, sigma
@@ -125,13 +129,23 @@ class StreamingLda(_Sums):
     def scores(self, features: Float[Tensor, "batch dim"]) -> Float32[Tensor, "batch classes"]:
         """(N, D) -> (N, C) float32, -inf for classes without a recording."""
         if self._solved is None:
-            mixed = self.scatter * ((1 - self.shrinkage) / self.counts.sum().clamp(min=1))
-            mixed.diagonal().add_(self.shrinkage)
-            weight = torch.cholesky_solve(self.means.T, torch.linalg.cholesky(mixed))  # (D, C)
+            mixed = torch.linalg.cholesky(self._covariance())
+            weight = torch.cholesky_solve(self.means.T, mixed)  # (D, C)
             self._solved = weight, (weight.T * self.means).sum(1) / 2
         weight, offset = self._solved
         found = features.detach().to(weight) @ weight - offset
         return found.masked_fill(self.counts == 0, -math.inf).float()
+
+    def _covariance(self) -> Tensor:
+        """(D, D) the shrunk covariance; I before there is a scatter to shrink."""
+        count, e, unit = float(self.counts.sum()), self.shrinkage, 1.0
+        if isinstance(e, str):
+            count -= float((self.counts > 0).sum())
+            e = evidence_shrinkage(self.scatter, count)
+            unit = float(self.scatter.diagonal().mean()) / max(count, 1.0) or 1.0
+        mixed = self.scatter * ((1 - e) / max(count, 1.0))
+        mixed.diagonal().add_(e * unit)
+        return mixed
 
 
 class RecursiveLeastSquares(_Sums):
@@ -147,13 +161,17 @@ class RecursiveLeastSquares(_Sums):
     own and is not in the state. Each batch counts once; the released code fits it three times,
     which is repeat=3 and equals ridge / 3. Targets may also be several labels or none a recording.
 
-    width: D >= 1. num_classes: C >= 1. hidden: H >= 1, or None for x = f. ridge: gamma > 0.
-    repeat: >= 1. ``gram``: A (H, H), ``cross``: Q (H, C), ``projection``: V, all float64. ``met``:
-    (C,) bool, classes with a positive so far. A takes 8 H^2 bytes (200 MB at H = 5000), a solve
-    for a moment about three times as much again.
-    """
+    The paper's gamma, 100, was for 50,000 images. gamma is in units of A, which grows with the
+    recordings, so for a few hundred of them that is far too much: "auto" (default) takes the gamma
+    of ``evidence_ridge`` at every solve, from the same sums, |Y|^2 and the number of recordings.
+    An eigendecomposition instead of a Cholesky factor, it takes about ten times as long.
 
-    _kept = ("gram", "cross", "met")
+    width: D >= 1. num_classes: C >= 1. hidden: H >= 1, or None for x = f. ridge: gamma > 0, or
+    "auto". repeat: >= 1. ``gram``: A (H, H), ``cross``: Q (H, C), ``projection``: V, ``totals``:
+    |Y|^2 and n (with "auto" alone), all float64. ``met``: (C,) bool, classes with a positive so
+    far. A takes 8 H^2 bytes (200 MB at H = 5000), a solve for a moment about three times as much
+    again.
+    """
 
     def __init__(
         self,
@@ -161,13 +179,13 @@ class RecursiveLeastSquares(_Sums):
         num_classes: int,
         *,
         hidden: int | None = 5000,
-        ridge: float = 100.0,
+        ridge: float | Literal["auto"] = "auto",
         repeat: int = 1,
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
         size = width if hidden is None else hidden
-        if size < 1 or ridge <= 0 or repeat < 1:
+        if size < 1 or repeat < 1 or (ridge != "auto" and ridge <= 0):
             values = f"hidden {hidden}, ridge {ridge}, repeat {repeat}"
             raise UserError(f"{values}: hidden and repeat must be at least 1, ridge above 0.")
         self.width, self.ridge, self.repeat, self.projection = width, ridge, repeat, None
@@ -179,6 +197,8 @@ class RecursiveLeastSquares(_Sums):
         self.gram = torch.zeros(size, size, **kind)
         self.cross = torch.zeros(size, num_classes, **kind)
         self.met = torch.zeros(num_classes, dtype=torch.bool, device=device)
+        self.totals = torch.zeros(2, **kind)
+        self._kept = ("gram", "cross", "met", *["totals"] * (ridge == "auto"))
 
     def update(self, features: Float[Tensor, "..."], targets: Shaped[Tensor, "..."]) -> None:
         """features: (N, D), finite. targets: (N,) int labels in [0, C), or (N, C) of 0 and 1."""
@@ -188,6 +208,8 @@ class RecursiveLeastSquares(_Sums):
         self.gram.addmm_(x.T, x, alpha=self.repeat)
         self.cross.addmm_(x.T, y, alpha=self.repeat)
         self.met |= (y == 1).any(0)
+        self.totals[0] += self.repeat * y.sum()  # of 0 and 1, so also of their squares
+        self.totals[1] += len(y)
 
     def _indicators(self, targets: Tensor, count: int) -> Tensor:
         if targets.ndim == 1:
@@ -210,10 +232,19 @@ class RecursiveLeastSquares(_Sums):
     def weight(self) -> Float64[Tensor, "hidden classes"]:
         """W (H, C) float64, zero columns for classes without a positive; not to be changed."""
         if self._solved is None:
-            ridged = self.gram.clone()
-            ridged.diagonal().add_(self.ridge)
-            self._solved = torch.cholesky_solve(self.cross, torch.linalg.cholesky(ridged))
+            self._solved = self._solve()
         return self._solved
+
+    def _solve(self) -> Tensor:
+        if isinstance(self.ridge, str):
+            squares, count = self.totals.tolist()
+            classes = int(self.met.sum())
+            return evidence_ridge(
+                self.gram, self.cross, squares=squares, count=count, classes=classes
+            )[1]
+        ridged = self.gram.clone()
+        ridged.diagonal().add_(self.ridge)
+        return torch.cholesky_solve(self.cross, torch.linalg.cholesky(ridged))
 
     def _expanded(self, features: Tensor) -> Tensor:
         return features if self.projection is None else (features @ self.projection).relu_()

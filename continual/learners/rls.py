@@ -6,7 +6,7 @@ bias and forgets nothing; see ``continual.analytic``. Multi-label data: the same
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,14 +17,15 @@ from continual.learners.slda import AnalyticLearner
 
 @LEARNERS.register("rls")
 class RlsConfig(LearnerConfig):
-    """hidden: random features, or null for the embeddings themselves. ridge: of the regression.
-    repeat: how often each recording counts (released code: 3).
+    """hidden: random features, or null for the embeddings themselves. ridge: of the regression, or
+    auto: chosen from what was met, whenever scores are asked for (published: 100, for 50,000
+    images). repeat: how often each recording counts (released code: 3); no matter to auto.
     """
 
     needs_all_labels: ClassVar[bool] = True
 
     hidden: Annotated[int, Field(ge=1, le=20_000)] | None = 5000
-    ridge: Annotated[float, Field(gt=0)] = 100.0
+    ridge: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
     repeat: Annotated[int, Field(ge=1)] = 1
 
     def build(self, context: LearnerContext) -> AnalyticLearner:

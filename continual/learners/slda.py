@@ -29,13 +29,14 @@ from multimodal.errors import UserError
 
 @LEARNERS.register("slda")
 class SldaConfig(LearnerConfig):
-    """shrinkage: share of the identity in the covariance. sigma: exact, or the published
+    """shrinkage: share of the identity in the covariance (published: 1e-4), or auto: of the mean
+    variance times the identity, chosen from what was met. sigma: exact, or the published
     recurrence, which is distorted by the first recording of every class.
     """
 
     needs_all_labels: ClassVar[bool] = True
 
-    shrinkage: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    shrinkage: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto"
     sigma: Literal["exact", "published"] = "exact"
 
     def build(self, context: LearnerContext) -> AnalyticLearner:

@@ -28,6 +28,7 @@ MAKERS: dict[str, Callable[[], Model]] = {
     "published": lambda: StreamingLda(WIDTH, CLASSES, sigma="published"),
     "rls": lambda: RecursiveLeastSquares(WIDTH, CLASSES, hidden=HIDDEN, seed=3),
     "rls_multi_label": lambda: RecursiveLeastSquares(WIDTH, CLASSES, hidden=None, seed=3),
+    "rls_fixed": lambda: RecursiveLeastSquares(WIDTH, CLASSES, hidden=None, ridge=9.0, seed=3),
 }
 every_model = pytest.mark.parametrize("kind", sorted(MAKERS))
 every_stream = given(
@@ -103,7 +104,8 @@ def test_streaming_lda_is_the_batch_formula(seed: int, size: int, order: str) ->
 def test_published_covariance_is_the_plain_loop(seed: int, size: int, order: str) -> None:
     """And not the pooled covariance, which the exact form gives."""
     features, labels = sample(seed, order)
-    model = fed(StreamingLda(WIDTH, CLASSES, sigma="published"), features, labels, size)
+    form: Any = {"sigma": "published", "shrinkage": 1e-4}
+    model = fed(StreamingLda(WIDTH, CLASSES, **form), features, labels, size)
     exact = fed(StreamingLda(WIDTH, CLASSES), features, labels, size)
     sigma, means, counts = np.zeros((WIDTH, WIDTH)), np.zeros((CLASSES, WIDTH)), np.zeros(CLASSES)
     for n, (row, c) in enumerate(zip(features.numpy(), labels.tolist(), strict=True)):
@@ -163,7 +165,7 @@ def test_repeats_are_a_smaller_ridge(hidden: int | None) -> None:
 
 def test_without_random_features() -> None:
     features, labels = sample(6)
-    model = fed(least_squares(hidden=None), features, labels, 9)
+    model = fed(least_squares(hidden=None, ridge=100.0), features, labels, 9)
     assert model.projection is None
     weight = ridge_weight(features, one_hot(labels, CLASSES), 100.0)
     np.testing.assert_allclose(model.weight, weight, atol=1e-10)
