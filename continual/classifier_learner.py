@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, Self
+
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
@@ -13,9 +16,46 @@ from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.objectives import Loss
 from multimodal.objectives.classification import classification_loss
+from multimodal.registry import Config
 
 
-class SoftmaxConfig(LearnerConfig):
+class HeadConfig(Config):
+    """whiten: the head reads embeddings whitened by the running mean and covariance of the stream
+    (``continual.whitening``), which takes a frozen encoder. eps: floor of the variances, as a
+    share of their mean.
+    """
+
+    whiten: bool = False
+    eps: Annotated[float, Field(gt=0)] = 1e-2
+
+    @model_validator(mode="after")
+    def _refuse_idle(self) -> Self:
+        if not self.whiten and self.eps != type(self).model_fields["eps"].default:
+            raise ValueError(f"eps={self.eps} is of whitening; set whiten: true")
+        return self
+
+
+PLAIN = HeadConfig()
+
+
+class HeadedConfig(LearnerConfig):
+    """Of learners with a softmax head. head: what it reads; not in the record where that is
+    nothing special, so that runs from before it could be chosen keep their identity.
+    """
+
+    head: HeadConfig = Field(default=PLAIN, exclude_if=lambda head: head == PLAIN)
+
+    @property
+    def softmax(self) -> dict[str, Any]:
+        """What ``ClassifierLearner`` takes of these settings."""
+        return {"head": self.head}
+
+    @property
+    def row_name(self) -> str:
+        return f"{self.registered_name}{', whitened' * self.head.whiten}"
+
+
+class SoftmaxConfig(HeadedConfig):
     """Of learners with one softmax over all exposed classes.
 
     batch_class_mask: in training, only the classes that occur in the batch (stream and memory)
@@ -23,6 +63,10 @@ class SoftmaxConfig(LearnerConfig):
     """
 
     batch_class_mask: bool = False
+
+    @property
+    def softmax(self) -> dict[str, Any]:
+        return {"head": self.head, "batch_class_mask": self.batch_class_mask}
 
 
 class ClassifierLearner(Learner):
@@ -32,7 +76,8 @@ class ClassifierLearner(Learner):
     cross-entropy a class, with unknown labels and classes not yet exposed masked. Rows of the head
     are class ids, in whatever order classes are exposed, so no label is ever mapped.
 
-    batch_class_mask: see ``SoftmaxConfig``; UserError on multi-label data.
+    batch_class_mask: see ``SoftmaxConfig``; UserError on multi-label data. head: see
+    ``HeadConfig``; UserError for whitening where the encoder is trained.
     """
 
     def __init__(
@@ -42,6 +87,7 @@ class ClassifierLearner(Learner):
         memory: Memory | None = None,
         memory_batch_size: int = 0,
         batch_class_mask: bool = False,
+        head: HeadConfig = PLAIN,
     ) -> None:
         super().__init__(model, memory=memory, memory_batch_size=memory_batch_size)
         if batch_class_mask and model.multi_label:
@@ -50,6 +96,8 @@ class ClassifierLearner(Learner):
                 "is a mask of the softmax; leave it out."
             )
         self.classifier, self.batch_class_mask = model, batch_class_mask
+        if head.whiten:
+            model.whiten(head.eps)
 
     def begin_experience(self, info: ExperienceInfo) -> None:
         self.classifier.expose(info.exposed)
@@ -60,6 +108,15 @@ class ClassifierLearner(Learner):
         labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
     ) -> None:
         self.classifier.meet(labels)
+
+    @torch.no_grad()
+    def arrive(self, batch: Batch) -> None:
+        if self.classifier.whitening is not None:
+            self.classifier.whitening.update(self.features(batch))
+
+    def features(self, batch: Batch) -> Float[Tensor, "batch dim"]:
+        """(N, D) what the head reads, before any whitening."""
+        return self.classifier.embed(batch)
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         """``classification_loss``, the mean over stream and memory recordings alike."""

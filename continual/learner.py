@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from continual.classifier import Classifier
@@ -102,6 +102,15 @@ class LearnerConfig(Config):
 
     epochs: Annotated[int, Field(ge=1)] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_head(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "head" in data and "head" not in cls.model_fields:
+            raise ValueError(
+                f"learner {cls.registered_name!r} has no softmax head to whiten; leave head out"
+            )
+        return data
+
     def build(self, context: LearnerContext) -> Learner:
         raise NotImplementedError
 
@@ -148,6 +157,9 @@ class Learner:
         labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
     ) -> None:
         """Online: before the first step on a stream batch, of these manifest rows and labels."""
+
+    def arrive(self, batch: Batch) -> None:
+        """Before the first step on stream recordings that were never met: each comes here once."""
 
     def draw(self) -> Int[Tensor, " drawn"]:
         """Memory rows for the next step."""

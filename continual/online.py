@@ -120,6 +120,8 @@ class OnlineStrategy(StreamStrategy):
         for step in range(self.iterations):
             self.inner_step = step
             batch, memory_batch = self.load(rows)
+            if step == 0:
+                learner.arrive(batch)
             self._set_rate(learner.rate)
             self._take_step(batch, memory_batch, **kwargs)
             self._after_training_iteration(**kwargs)

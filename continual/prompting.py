@@ -67,6 +67,17 @@ class PromptModel(nn.Module):
             return batch.embeddings
         return self.access.query(features, use_last_layer=self.use_last_layer)
 
+    def prompted(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Any]:
+        """(N, D) what the encoder makes of a batch with prompts; what else a loss is made of."""
+        raise NotImplementedError
+
+    def logits(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch classes"]:
+        """(N, C) of embeddings with prompts, -inf for classes not exposed."""
+        return self.classifier.mask(self.classifier.scored(features))
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch classes"]:
+        return self.logits(self.prompted(batch)[0])
+
 
 class PromptPool(nn.Module):
     """``keys`` (P, D) that queries choose among; ``counts`` (P,) of how often each was chosen."""
@@ -113,11 +124,19 @@ def prompts_by_block(
 
 
 class PromptLearner(ClassifierLearner):
-    """A ClassifierLearner whose model is a PromptModel; the frozen part is in no checkpoint."""
+    """A ClassifierLearner whose model is a PromptModel; the frozen part is in no checkpoint.
+
+    A whitened head counts a recording as it is with the prompts of the time when it arrives.
+    """
+
+    model: PromptModel  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, model: PromptModel, **options: Any) -> None:
         super().__init__(model.classifier, **options)
         self.model = model
+
+    def features(self, batch: Batch) -> Float[Tensor, "batch dim"]:
+        return self.model.prompted(batch)[0]
 
     def frozen_tower(self) -> FrozenTower | None:
         """The queries: prompts change what the encoder makes of a signal, not what chooses them."""

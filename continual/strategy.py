@@ -239,6 +239,7 @@ class LearnerStrategy(StreamStrategy):
     """
 
     _resumed = False
+    _earlier = torch.empty(0, dtype=torch.int64)
 
     def resume(self, position: Position, optimizer_state: dict[str, Any]) -> None:
         super().resume(position, optimizer_state)
@@ -255,6 +256,18 @@ class LearnerStrategy(StreamStrategy):
             self.optimizer.state.clear()
             self.learner.begin_experience(self.info())
         self._resumed = False
+        earlier = self.rows[: self.position.experience]
+        rows = self.rows[self.position.experience]
+        self._earlier = torch.as_tensor(np.intersect1d(rows, np.concatenate([rows[:0], *earlier])))
+
+    def _announce(self, batch: Batch) -> None:
+        """Recordings of the first epoch that no earlier experience had."""
+        if len(self._earlier) == 0:
+            self.learner.arrive(batch)
+        else:
+            self.learner.arrive(
+                batch.where(~torch.isin(batch.indices, self._earlier.to(self.device)))
+            )
 
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         while self.learner.trains and self.position.epoch < self.train_epochs:
@@ -277,6 +290,8 @@ class LearnerStrategy(StreamStrategy):
         for batch, memory_batch in self.dataloader:  # pyright: ignore[reportGeneralTypeIssues]
             if self._stop_training:
                 return
+            if self.position.epoch == 0:
+                self._announce(batch)
             self._take_step(batch, memory_batch, **kwargs)
             if self.position.epoch == 0:
                 self.learner.observe(batch)

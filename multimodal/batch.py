@@ -50,6 +50,14 @@ class Batch:
         part = self._map(lambda t: t[start:stop])
         return part if self.texts is None else replace(part, texts=self.texts[start:stop])
 
+    def where(self, mask: Tensor) -> Self:
+        """The rows of a (N,) bool mask on the same device, as copies with the same padding."""
+        part = self._map(lambda t: t[mask])
+        if self.texts is None:
+            return part
+        kept = tuple(text for text, keep in zip(self.texts, mask.tolist(), strict=True) if keep)
+        return replace(part, texts=kept)
+
     def split(self, size: int) -> tuple[Self, Self]:
         """The first ``size`` rows and the others, as views; ``join`` gives this batch back."""
         first, second = self.rows(0, size), self.rows(size, len(self))

@@ -57,6 +57,11 @@ class Config(BaseModel):
         fields = self.model_dump(mode="json")
         return {"name": self.registered_name, **fields} if self.registered_name else fields
 
+    @property
+    def row_name(self) -> str:
+        """What a row of a table that is about it is called."""
+        return self.registered_name
+
 
 def _place(config: type[Config]) -> tuple[str, str]:
     return config.__module__, config.__qualname__

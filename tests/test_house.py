@@ -33,7 +33,7 @@ LAYERS = {
         "classifier_learner plugins",
         "learner",
         "scenarios classifier rehearsal analytic metrics online_metrics stream_loaders",
-        "herding evidence",
+        "herding evidence whitening",
     ),
     "multimodal": (
         "models",

@@ -127,7 +127,7 @@ class SignalConfig(CommandConfig):
 
     @property
     def title(self) -> str:
-        return f"{getattr(self, self.marker)[0].registered_name} seed {self.seeds[0]}"
+        return f"{getattr(self, self.marker)[0].row_name} seed {self.seeds[0]}"
 
 
 def refuse_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -14,13 +14,15 @@ from multimodal.errors import UserError
 
 # Config keys that do not change what a seed's numbers are an example of.
 NOT_SETTINGS = ("seeds", "data_root", "output_dir", "cache", "tracking")
+HEAD, WHITEN = "learner.head.", "learner.head.whiten"
 
 
 @dataclass(frozen=True)
 class Row:
     """One learner of a results table.
 
-    learner: its name; where it was run with several settings, followed by those that differ.
+    learner: its name, ", whitened" with such a head; where it was run with several settings,
+    followed by those that differ.
     seeds: number of runs. seconds: mean over the runs. values: an interval for each key of
     METRICS (fractions), or None where undefined; those of no stream only where present.
     """
@@ -68,14 +70,25 @@ def by_learner(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _labels(name: str, runs: list[Result]) -> list[str]:
-    """The learner's name, with the settings in which its runs differ, for each run."""
+    """The learner's name, with the settings in which its runs differ, for each run.
+
+    What else is set of a head is told of whitened ones alone.
+    """
     settings = [_settings(run) for run in runs]
+    white = [each.pop(WHITEN, "false") == "true" for each in settings]
     keys = dict.fromkeys(key for each in settings for key in each)
-    differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]
+    apart: dict[str, list[bool]] = {}
+    for key in keys:
+        told = white if key.startswith(HEAD) else [True] * len(runs)
+        values = {each.get(key) for each, tell in zip(settings, told, strict=True) if tell}
+        if len(values) > 1:
+            apart[key] = told
     labels = []
-    for each in settings:
-        words = [f"{_short(key, differing)}={each.get(key, 'default')}" for key in differing]
-        labels.append(f"{name} ({', '.join(words)})" if words else name)
+    for i, each in enumerate(settings):
+        here = [key for key, told in apart.items() if told[i]]
+        words = [f"{_short(key, list(apart))}={each.get(key, 'default')}" for key in here]
+        label = f"{name}, whitened" if white[i] else name
+        labels.append(f"{label} ({', '.join(words)})" if words else label)
     return labels
 
 

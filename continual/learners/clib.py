@@ -47,7 +47,7 @@ class ClibConfig(RehearsalConfig):
             context.model,
             memory=ImportanceMemory(self.memory_size, context.seed),
             memory_batch_size=self.memory_batch_size,
-            batch_class_mask=self.batch_class_mask,
+            **self.softmax,
             importance_period=self.importance_period,
         )
 

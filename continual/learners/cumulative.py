@@ -18,7 +18,7 @@ class CumulativeConfig(SoftmaxConfig):
     kind: ClassVar[Kind] = "offline"
 
     def build(self, context: LearnerContext) -> CumulativeLearner:
-        return CumulativeLearner(context.model, batch_class_mask=self.batch_class_mask)
+        return CumulativeLearner(context.model, **self.softmax)
 
 
 class CumulativeLearner(ClassifierLearner):

@@ -4,7 +4,8 @@
 
 x' and x'' are two independent draws from a reservoir; z' are the head's outputs, before any mask,
 of the step after which x' entered it. The MSE is over the classes exposed then. The reservoir is
-fed once a stream batch (released variants offer a recording in every inner step).
+fed once a stream batch (released variants offer a recording in every inner step). Where a head is
+whitened, z' are the outputs of then, whatever the whitening is now.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class DerppConfig(RehearsalConfig):
             context.model,
             memory=self.memory(context.seed),
             memory_batch_size=self.memory_batch_size,
-            batch_class_mask=self.batch_class_mask,
+            **self.softmax,
             weights=(self.alpha, self.beta),
         )
 

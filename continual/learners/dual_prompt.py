@@ -45,7 +45,7 @@ class DualPromptConfig(SoftmaxConfig):
 
     def build(self, context: LearnerContext) -> DualPromptLearner:
         model = DualPromptModel(context.model, self)
-        return DualPromptLearner(model, batch_class_mask=self.batch_class_mask)
+        return DualPromptLearner(model, **self.softmax)
 
 
 class DualPromptModel(PromptModel):
@@ -60,18 +60,15 @@ class DualPromptModel(PromptModel):
             torch.empty(config.pool_size, chosen, config.length, width).uniform_(-1, 1)
         )
 
-    def scored(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Raw logits (N, C), and the mean distance of queries and their keys."""
+    def prompted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, D) embeddings with prompts, and the mean distance of queries and their keys."""
         features = self.features(batch)
         queries = self.query(batch, features)
         chosen = self.pool.nearest(queries)
         plan = prompts_by_block(self.shared, self.prompts[chosen.squeeze(1)], self.blocks)
         pooled = self.access.run(features, plan).pooled
         distance = key_distances(queries, self.pool.keys).gather(1, chosen).mean()
-        return self.classifier.head(pooled), distance
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.classifier.mask(self.scored(batch)[0])
+        return pooled, distance
 
 
 class DualPromptLearner(PromptLearner):

@@ -47,5 +47,5 @@ class ErConfig(RehearsalConfig):
             context.model,
             memory=self.memory(context.seed, self.policy),
             memory_batch_size=self.memory_batch_size,
-            batch_class_mask=self.batch_class_mask,
+            **self.softmax,
         )

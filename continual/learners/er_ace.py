@@ -12,8 +12,8 @@ from typing import Annotated
 from pydantic import Field
 from torch.nn.functional import cross_entropy
 
-from continual.classifier_learner import RehearsalLearner, mask_absent
-from continual.learner import LEARNERS, LearnerConfig, LearnerContext
+from continual.classifier_learner import HeadedConfig, RehearsalLearner, mask_absent
+from continual.learner import LEARNERS, LearnerContext
 from continual.rehearsal import make_memory
 from multimodal.batch import Batch
 from multimodal.errors import UserError
@@ -21,7 +21,7 @@ from multimodal.objectives import Loss
 
 
 @LEARNERS.register("er_ace")
-class ErAceConfig(LearnerConfig):
+class ErAceConfig(HeadedConfig):
     """memory_size: recordings, in a reservoir. memory_batch_size: drawn beside every batch."""
 
     memory_size: Annotated[int, Field(ge=1)] = 200
@@ -34,7 +34,8 @@ class ErAceConfig(LearnerConfig):
                 "labels or none: use replay, or a single-label version of the dataset."
             )
         memory = make_memory("reservoir", self.memory_size, context.seed)
-        return ErAceLearner(context.model, memory=memory, memory_batch_size=self.memory_batch_size)
+        size = self.memory_batch_size
+        return ErAceLearner(context.model, memory=memory, memory_batch_size=size, **self.softmax)
 
 
 class ErAceLearner(RehearsalLearner):

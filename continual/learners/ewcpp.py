@@ -7,7 +7,8 @@ F* and theta* are copies of F and theta, made at a task's end (``task``) or ever
 one slot that is overwritten; of the head, only rows of classes exposed then count. With a memory
 it is ER with that penalty. One optimiser step an iteration (the release takes two), and the
 penalty is over everything that is trained (in the release over nothing, where the encoder is
-frozen).
+frozen). A whitened head's theta are weights on whitened inputs; theta* and F* are not carried over
+when the whitening moves, which it does less and less.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class EwcppLearner(RehearsalLearner):
 
     def __init__(self, model: Classifier, config: EwcppConfig, **options: Any) -> None:
         options |= {"memory_batch_size": config.memory_batch_size}
-        super().__init__(model, batch_class_mask=config.batch_class_mask, **options)
+        super().__init__(model, **config.softmax, **options)
         self.config, self.since = config, 0
         self.fisher: dict[str, Tensor] = {}
         self.kept: dict[str, Tensor] = {}

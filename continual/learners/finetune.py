@@ -15,4 +15,4 @@ class FinetuneConfig(SoftmaxConfig):
     def build(self, context: LearnerContext) -> ClassifierLearner:
         if self.train_encoder:
             context.model.requires_grad_(True)
-        return ClassifierLearner(context.model, batch_class_mask=self.batch_class_mask)
+        return ClassifierLearner(context.model, **self.softmax)

@@ -22,7 +22,7 @@ class JointConfig(SoftmaxConfig):
     def build(self, context: LearnerContext) -> JointLearner:
         if self.train_encoder:
             context.model.requires_grad_(True)
-        return JointLearner(context.model, batch_class_mask=self.batch_class_mask)
+        return JointLearner(context.model, **self.softmax)
 
 
 class JointLearner(ClassifierLearner):

@@ -11,7 +11,7 @@ Si-Blurry code the second term is 0, so its keys stay random.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -45,7 +45,7 @@ class L2pConfig(SoftmaxConfig):
                 f"learner l2p: selection={self.selection} of a pool of {self.pool_size}; set at "
                 f"most selection={self.pool_size}."
             )
-        return L2pLearner(L2pModel(context.model, self), batch_class_mask=self.batch_class_mask)
+        return L2pLearner(L2pModel(context.model, self), **self.softmax)
 
 
 class L2pModel(PromptModel):
@@ -56,18 +56,15 @@ class L2pModel(PromptModel):
         start = torch.empty(config.pool_size, config.length, width).uniform_(-1, 1)
         self.prompts = nn.Parameter(start)
 
-    def scored(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Raw logits (N, C), and the mean distance of queries and their keys."""
+    def prompted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, D) outputs at the prompts' places, and the mean distance of queries and keys."""
         features = self.features(batch)
         queries = self.query(batch, features)
         chosen = self.pool.nearest(queries, count=self.config.selection)
         prompt = self.prompts[chosen].flatten(1, 2)
         outputs = self.access.run_through(features, prompt)
         distance = key_distances(queries, self.pool.keys).gather(1, chosen).mean()
-        return self.classifier.head(outputs.mean(1)), distance
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.classifier.mask(self.scored(batch)[0])
+        return outputs.mean(1), distance
 
 
 class L2pLearner(PromptLearner):
@@ -82,9 +79,8 @@ def prompt_loss(
 ) -> Loss:
     """Classification on stream and memory, and the distance of queries and keys."""
     both = batch if memory_batch is None else Batch.join(batch, memory_batch)
-    model: Any = learner.model
-    raw, distance = model.scored(both)
-    logits = model.classifier.mask(raw)
+    features, distance = learner.model.prompted(both)
+    logits = learner.model.logits(features)
     masked = learner.training_logits(logits, both.labels)
     value = classification_loss(masked, both.labels, learner.classifier.exposed)
     terms = {**learner.terms(both.labels), "key_distance": distance}

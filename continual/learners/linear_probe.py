@@ -16,4 +16,4 @@ class LinearProbeConfig(SoftmaxConfig):
 
     def build(self, context: LearnerContext) -> ClassifierLearner:
         freeze_encoder(context.model)
-        return ClassifierLearner(context.model, batch_class_mask=self.batch_class_mask)
+        return ClassifierLearner(context.model, **self.softmax)

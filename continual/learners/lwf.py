@@ -5,8 +5,10 @@
 over the classes that were exposed when the teacher was frozen, without the factor T^2.
 Multi-label data: the Bernoulli cross-entropy of each such class instead. The teacher is a copy of
 what is trained: of a task's end (``task``), of every N-th recording (a number), or a running mean
-(``ema``). The released online variant takes the last batch as teacher, which regularises next to
-nothing, and distils classes that were never exposed; neither is done here.
+(``ema``). A whitened head is taken over as the same function of raw embeddings, so a teacher, and
+every head in a running mean, keeps the whitening of its time. The released online variant takes
+the last batch as teacher, which regularises next to nothing, and distils classes that were never
+exposed; neither is done here.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class LwfLearner(ClassifierLearner):
     uses_borders = True
 
     def __init__(self, model: Classifier, config: LwfConfig) -> None:
-        super().__init__(model, batch_class_mask=config.batch_class_mask)
+        super().__init__(model, **config.softmax)
         self.config = config
         self.old: dict[str, Tensor] = {}
         self.known = torch.zeros_like(model.exposed)
@@ -79,8 +81,8 @@ class LwfLearner(ClassifierLearner):
             return
         if not self.old:
             self._copy()
-        for name, parameter in self._trained().items():
-            self.old[name].lerp_(parameter.detach(), 1 - self.config.ema_decay)
+        for name, value in self._now().items():
+            self.old[name].lerp_(value, 1 - self.config.ema_decay)
         self.known = self.classifier.exposed.clone()
 
     def observe(self, batch: Batch) -> None:
@@ -95,11 +97,18 @@ class LwfLearner(ClassifierLearner):
             self._copy()
 
     def _copy(self) -> None:
-        self.old = {name: p.detach().clone() for name, p in self._trained().items()}
+        self.old = {name: value.clone() for name, value in self._now().items()}
         self.known = self.classifier.exposed.clone()
 
-    def _trained(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+    def _now(self) -> dict[str, Tensor]:
+        """What is trained, by name; of a whitened head, the head that reads raw embeddings."""
+        own = {n: p.detach() for n, p in self.classifier.named_parameters() if p.requires_grad}
+        white, head = self.classifier.whitening, self.classifier.head
+        if white is not None:
+            own["head.weight"], own["head.bias"] = white.folded(head.weight, head.bias)
+            own["whitening.shift"] = torch.zeros_like(white.shift)
+            own["whitening.matrix"] = torch.eye(len(white.shift)).to(white.matrix)
+        return own
 
     def state_dict(self) -> dict[str, Any]:
         own = {"old": self.old, "known": self.known, "since": self.since}

@@ -8,7 +8,8 @@ s is the pool entry whose key is nearest to the recording's query; it brings pro
 encoder and the mask m_s. S (gradient similarity), L_CVPT (contrastive keys) and the scale of the
 features in CE (adaptive feature scaling, training only) are in ``objectives.mvp``. MVP-R adds a
 reservoir whose recordings stand in the same batch and the same loss. Every part is a switch; the
-``released_*`` modes give the scalar rescaling and the broadcast of the released code.
+``released_*`` modes give the scalar rescaling and the broadcast of the released code. With a
+whitened head f is the whitened embedding in all of these.
 
 Counts of chosen entries grow with every training forward, hence ``online_iter`` times a recording,
 and are used (not changed) in tests, as published. Multi-label data: binary cross-entropies over
@@ -76,7 +77,7 @@ class MvpConfig(SoftmaxConfig):
 
     def build(self, context: LearnerContext) -> MvpLearner:
         model = MvpModel(context.model, self)
-        return MvpLearner(model, batch_class_mask=self.batch_class_mask)
+        return MvpLearner(model, **self.softmax)
 
 
 @LEARNERS.register("mvp_r")
@@ -91,17 +92,19 @@ class MvpRConfig(MvpConfig):
             MvpModel(context.model, self),
             memory=make_memory("reservoir", self.memory_size, context.seed),
             memory_batch_size=self.memory_batch_size,
-            batch_class_mask=self.batch_class_mask,
+            **self.softmax,
         )
 
 
 class Seen(NamedTuple):
-    """Of a batch: queries (N, D), chosen entries (N,), features (N, D), mask factors (N, C)."""
+    """Of a batch: queries (N, D), chosen entries (N,), mask factors (N, C), and what the head reads
+    (N, D).
+    """
 
     queries: Tensor
     chosen: Tensor
-    features: Tensor
     factor: Tensor
+    features: Tensor
 
 
 class MvpModel(PromptModel):
@@ -120,8 +123,10 @@ class MvpModel(PromptModel):
             std * torch.randn(config.pool_size, chosen, config.length, width)
         )
 
-    def see(self, batch: Batch) -> Seen:
-        """Choose by the counts so far, and encode with what was chosen."""
+    def prompted(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Choose by the counts so far, and encode with what was chosen: embeddings, and the rest
+        of ``Seen``.
+        """
         inputs = self.features(batch)
         queries = self.query(batch, inputs)
         chosen = self.pool.nearest(queries, by_use=self.config.use_contrastive).squeeze(1)
@@ -130,15 +135,19 @@ class MvpModel(PromptModel):
         factor = 2 * self.masks[chosen].sigmoid()
         if not self.config.use_mask:
             factor = torch.ones_like(factor)
-        return Seen(queries, chosen, features, factor)
+        return features, (queries, chosen, factor)
 
-    def logits(self, features: Tensor, factor: Tensor) -> Tensor:
+    def see(self, batch: Batch) -> Seen:
+        features, rest = self.prompted(batch)
+        return Seen(*rest, self.classifier.white(features))
+
+    def masked(self, features: Tensor, factor: Tensor) -> Tensor:
         """z: (N, C)."""
         return self.classifier.mask(self.classifier.head(features) * factor)
 
     def forward(self, batch: Batch) -> Tensor:
         seen = self.see(batch)
-        return self.logits(seen.features, seen.factor)
+        return self.masked(seen.features, seen.factor)
 
 
 class MvpLearner(PromptLearner):
@@ -148,7 +157,7 @@ class MvpLearner(PromptLearner):
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
         model, labels = self.model, both.labels
         seen = model.see(both)
-        plain = model.logits(seen.features, seen.factor)
+        plain = model.masked(seen.features, seen.factor)
         value, terms = self._classification(seen, plain, labels)
         keys = self._keys(seen)
         if model.training:
@@ -167,7 +176,7 @@ class MvpLearner(PromptLearner):
             size = feature_scale(
                 seen.features, weight, labels, margin=config.margin, exposed=exposed
             )
-            scaled = model.logits(seen.features / size[:, None], seen.factor)
+            scaled = model.masked(seen.features / size[:, None], seen.factor)
         each = recording_losses(self.training_logits(scaled, labels), labels, exposed)
         if not config.use_gsf:
             return each.mean(), {}

@@ -36,7 +36,7 @@ class ReplayConfig(SoftmaxConfig):
             context.model,
             memory=memory,
             memory_batch_size=self.memory_batch_size,
-            batch_class_mask=self.batch_class_mask,
+            **self.softmax,
             seed=context.seed,
         )
 

@@ -50,7 +50,7 @@ class RmConfig(RehearsalConfig):
             self,
             memory=self.memory(context.seed, "class_balanced"),
             memory_batch_size=self.memory_batch_size,
-            batch_class_mask=self.batch_class_mask,
+            **self.softmax,
         )
 
 

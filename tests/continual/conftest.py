@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from continual.classifier import Classifier
+from continual.classifier_learner import freeze_encoder
 from continual.learner import LEARNERS, Learner, LearnerContext
 from continual.scenarios import SCENARIOS, Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
@@ -36,6 +37,8 @@ def make_learner(data: ToyData) -> Callable[..., Learner]:
         front_end = data.adapter.front_end()
         encoder = CompactEncoder(data.adapter.channels, width=16, depth=1, heads=2, dropout=0.1)
         model = Classifier(front_end, encoder, data.manifest.num_classes)
+        if "head" in fields:  # a whitened one
+            freeze_encoder(model)
         config = LEARNERS.parse({"name": name, **fields})
         return config.build(LearnerContext(model, seed=1))  # type: ignore[attr-defined]
 

@@ -20,6 +20,7 @@ from continual.strategy import Position
 from multimodal.errors import UserError
 from tests.continual.random_states import random_states, restore
 
+WHITE = {"whiten": True}
 ALL: list[dict[str, Any]] = [
     {"name": "majority"},
     {"name": "finetune"},
@@ -42,6 +43,11 @@ ALL: list[dict[str, Any]] = [
     {"name": "mvp_r", "memory_size": 6},
     {"name": "slda"},
     {"name": "rls", "hidden": 20, "ridge": 1.0},
+    {"name": "rls", "hidden": 20},
+    {"name": "er", "memory_size": 6, "head": WHITE},
+    {"name": "lwf", "teacher": 10, "head": WHITE},
+    {"name": "dual_prompt", "head": WHITE},
+    {"name": "mvp_r", "memory_size": 6, "head": WHITE},
 ]
 
 

@@ -14,6 +14,7 @@ from continual.online import OnlineStrategy
 from continual.scenarios import SCENARIOS
 from continual.scenarios.avalanche_benchmark import as_benchmark
 
+EPS = {"whiten": True, "eps": 0.3}
 # Learner with the settings that bring a setting to bear, and a value that is not its default.
 CASES: list[tuple[dict[str, Any], str, Any]] = [
     ({"name": "clib", "memory_size": 6}, "importance_period", 4),
@@ -33,6 +34,8 @@ CASES: list[tuple[dict[str, Any], str, Any]] = [
     ({"name": "mvp"}, "cvpt_mode", "released_broadcast"),
     ({"name": "mvp"}, "init_std", 0.1),
     ({"name": "mvp_r", "memory_size": 6}, "gamma", 0.5),
+    ({"name": "l2p", "head": {"whiten": False}}, "head", {"whiten": True}),
+    ({"name": "er_ace", "memory_size": 6, "head": {"whiten": True}}, "head", EPS),
 ]
 
 

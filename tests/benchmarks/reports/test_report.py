@@ -130,6 +130,26 @@ def test_other_settings_are_other_rows_and_never_averaged() -> None:
     ]
 
 
+def test_a_whitened_head_is_a_row_of_its_own() -> None:
+    """Beside the plain one, by its name; what else is set of heads tells whitened ones apart."""
+    heads = [None, {"whiten": True, "eps": 0.01}, {"whiten": True, "eps": 0.1}]
+
+    def rows(*entries: tuple[int, bool]) -> list[str]:
+        runs = []
+        for head, parts in entries:
+            own = {"name": "mvp", "use_afs": parts, **({"head": heads[head]} if head else {})}
+            run = make_result("mvp", config_hash=f"{head}-{parts}")
+            runs.append(replace(run, config={**run.config, "learners": [own]}))
+        return [row.learner for row in summarise(runs)]
+
+    assert rows((0, True)) == ["mvp"]
+    assert rows((1, True)) == ["mvp, whitened"]
+    assert rows((0, True), (1, True)) == ["mvp", "mvp, whitened"]
+    assert rows((0, True), (1, False)) == ["mvp (use_afs=true)", "mvp, whitened (use_afs=false)"]
+    three = ["mvp", "mvp, whitened (eps=0.01)", "mvp, whitened (eps=0.1)"]
+    assert rows((0, True), (1, True), (2, True)) == three
+
+
 def test_places_are_not_settings() -> None:
     from benchmarks.config.base import PLACES
 
