@@ -164,7 +164,8 @@ class RecursiveLeastSquares(_Sums):
     The paper's gamma, 100, was for 50,000 images. gamma is in units of A, which grows with the
     recordings, so for a few hundred of them that is far too much: "auto" (default) takes the gamma
     of ``evidence_ridge`` at every solve, from the same sums, |Y|^2 and the number of recordings.
-    An eigendecomposition instead of a Cholesky factor, it takes about ten times as long.
+    An eigendecomposition instead of a Cholesky factor, it takes about ten times as long. H is
+    1000 by default, not the paper's 5000.
 
     width: D >= 1. num_classes: C >= 1. hidden: H >= 1, or None for x = f. ridge: gamma > 0, or
     "auto". repeat: >= 1. ``gram``: A (H, H), ``cross``: Q (H, C), ``projection``: V, ``totals``:
@@ -178,7 +179,7 @@ class RecursiveLeastSquares(_Sums):
         width: int,
         num_classes: int,
         *,
-        hidden: int | None = 5000,
+        hidden: int | None = 1000,
         ridge: float | Literal["auto"] = "auto",
         repeat: int = 1,
         seed: int,

@@ -4,8 +4,8 @@ Model: an MLP 32-64-10 on features in memory, batches of 32, one Adam step a bat
 what is measured is the loop. Memory: 2,000 recordings in a reservoir, 32 drawn a step. Avalanche:
 ``split_online_stream`` with one experience a batch, and ``ReplayPlugin`` (over 200 steps). Then:
 does a step stay as fast over a stream of 100,000; MVP's gradient similarity in closed form against
-a backward pass a recording (batch 64, 100 classes, width 768); and what share of a run 50 anytime
-evaluations take.
+a backward pass a recording (batch 64, 100 classes, width 768); a whitened head against a plain one
+on embeddings of width 96; and what share of a run 50 anytime evaluations take.
 """
 
 from __future__ import annotations
@@ -145,6 +145,47 @@ def similarity(repeats: int) -> dict[str, float]:
     return {"gsf_speedup": ratio(seconds, "loop", "closed"), "gsf_max_difference": difference}
 
 
+class _Frozen(nn.Module):
+    """Stands for an encoder whose embeddings are cached."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
+        return Encoded(features, lengths, features)
+
+
+def white_head(width: int, batches: int, repeats: int) -> float:
+    """A stream of batches with three Adam steps each: whitened head over plain one."""
+    torch.manual_seed(0)
+    x, y = torch.randn(batches * BATCH, width), torch.randint(0, CLASSES, (batches * BATCH,))
+    parts = [
+        Batch(x[rows], torch.ones(BATCH, dtype=torch.int64), y[rows], rows, embeddings=x[rows])
+        for rows in torch.arange(len(x)).split(BATCH)
+    ]
+
+    def loop(whiten: bool) -> Callable[[], object]:
+        config: Any = LEARNERS.parse({"name": "linear_probe", "head": {"whiten": whiten}})
+        model = Classifier(_FrontEnd(), _Frozen(width), CLASSES)
+        learner = config.build(LearnerContext(model, seed=0))
+        optimizer = torch.optim.Adam(model.head.parameters(), 5e-3)
+
+        def work() -> None:
+            for batch in parts:
+                learner.meet(batch.indices, batch.labels)
+                learner.arrive(batch)
+                for _ in range(3):
+                    optimizer.zero_grad()
+                    learner.loss(batch, None).value.backward()
+                    optimizer.step()
+
+        return work
+
+    works = {"plain": lambda: loop(False), "white": lambda: loop(True)}
+    return ratio(time_all(works, repeats=repeats), "white", "plain")
+
+
 def anytime_share(train: int, repeats: int) -> dict[str, float]:
     """Share of 50 evaluations in a run of ER on a frozen encoder, its embeddings new or cached."""
     manifest = noise_manifest(classes=CLASSES, train=train // CLASSES, test=train // 50)
@@ -229,6 +270,7 @@ def main() -> None:
         ),
         "last_over_first_tenth": growth(10_000 if quick else LONG),
         **similarity(2 if quick else 7),
+        "whitened_over_plain": white_head(96, 50 if quick else 500, 2 if quick else 5),
         **anytime_share(500 if quick else 4000, 1 if quick else 3),
     }
     print_figures("one online step", seconds, figures)
