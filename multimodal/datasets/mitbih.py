@@ -283,7 +283,8 @@ def _beats(header: Path) -> list[_Beat]:
     file = header.with_suffix(".atr")
     if not file.is_file() or not file.stat().st_size:
         raise UserError(f"{file}: missing or empty; it should hold the beats.")
-    rate, frames = read_header(header)[1:]
+    record = read_header(header)
+    rate, frames = record.rate, record.frames
     notes = call_wfdb("rdann", file, "atr")
     beats = [
         _Beat(header.stem, int(sample), symbol, rate, frames)

@@ -27,11 +27,16 @@ from multimodal.modalities.ecg_signal import (
     RESAMPLER,
     EcgScale,
     band_passed,
-    interpolated,
-    resampled,
-    runs,
+    bridged,
+    refuse_odd_sizes,
 )
-from multimodal.modalities.wfdb_files import Header, read_header, read_millivolts, stamp
+from multimodal.modalities.wfdb_files import (
+    Header,
+    check_sums,
+    read_header,
+    read_millivolts,
+    stamp,
+)
 from multimodal.recordings import Recording
 from multimodal.registry import Config
 
@@ -141,7 +146,7 @@ class EcgAdapter:
     def fingerprint(self) -> str:
         c = self.config
         return (
-            f"ecg/1 rate={c.sample_rate} seconds={c.seconds} band_pass={c.band_pass} "
+            f"ecg/2 rate={c.sample_rate} seconds={c.seconds} band_pass={c.band_pass} "
             f"max_gap={c.max_gap_seconds} lead_names={sorted(c.lead_names.items())} mV "
             f"soxr={RESAMPLER}"
         )
@@ -233,9 +238,10 @@ class EcgAdapter:
         header = _header(path, version)
         if recording.start == 0 and recording.duration is None:
             return self._decode(path, version, 0, header.frames)
-        if header.frames * len(header.names) <= LARGEST_WHOLE:
+        if header.frames * sum(header.per_frame) <= LARGEST_WHOLE:
             with self._lock:  # else every thread would decode the same record
                 return self._remembered(path, version, 0, header.frames)
+        _intact(path, version)
         first = max(0, math.floor((recording.start - CONTEXT_SECONDS) * header.rate))
         last = header.frames
         if recording.duration is not None:
@@ -249,32 +255,37 @@ class EcgAdapter:
         return self._decode(path, version, first, last)
 
     def _decode(self, path: Path, version: tuple[int, ...], first: int, last: int) -> _Decoded:
-        """Samples [first, last) of the file; ``version`` only tells versions of it apart."""
-        header = _header(path, version)
+        """Frames [first, last) of the file; ``version`` only tells versions of it apart."""
+        header, target = _header(path, version), self.config.sample_rate
         pairs = lead_rows(header.names, self.config.lead_names, path)
-        samples = read_millivolts(path, first, last)[[column for column, _ in pairs]]
-        missing = ~np.isfinite(samples)
-        there = np.atleast_1d(~missing.all(axis=1))
-        if not there.any():
+        rates = [header.rate * header.per_frame[column] for column, _ in pairs]
+        steps = max(1, round((last - first) * target / header.rate))
+        refuse_odd_sizes(path, rates, steps, (last - first) / header.rate)
+        rows, gaps, signals = [], [], []
+        leads = read_millivolts(header, first, last, [column for column, _ in pairs])
+        for (_, row), rate, samples in zip(pairs, rates, leads, strict=True):
+            signal, bad = bridged(samples, rate, target, steps, self.config.max_gap_seconds)
+            if signal is not None:
+                rows.append(row)
+                signals.append(signal)
+                gaps += [(begin, end, row) for begin, end in bad]
+        if not rows:
             raise UserError(f"{path}: no lead has a single sample (all NaN); remove or replace it.")
-        rows = tuple(row for (_, row), any_ in zip(pairs, there, strict=True) if any_)
-        samples, missing = samples[there], missing[there]
-        rate, target = header.rate, self.config.sample_rate
-        gaps = tuple(
-            (math.floor(begin * target / rate), math.ceil(end * target / rate), row)
-            for row, lead in zip(rows, missing, strict=True)
-            for begin, end in runs(lead)
-            if end - begin > self.config.max_gap_seconds * rate
-        )
-        signal = resampled(interpolated(samples, missing), rate, target)
+        signal = np.concatenate(signals)
         if self.config.band_pass is not None:
             signal = band_passed(signal, self.config.band_pass, target)
-        return _Decoded(signal, rows, first / rate, gaps)
+        return _Decoded(signal, tuple(rows), first / header.rate, tuple(gaps))
 
 
 @lru_cache(maxsize=64)
 def _header(path: Path, version: tuple[int, ...]) -> Header:
     return read_header(path)
+
+
+@lru_cache(maxsize=4096)
+def _intact(path: Path, version: tuple[int, ...]) -> None:
+    """Once for a record that is read in parts, none of which shows the sums in its header."""
+    check_sums(_header(path, version))
 
 
 def _existing(recording: Recording) -> Path:

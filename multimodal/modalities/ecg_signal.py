@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
 import soxr
 import torch
 from torch import nn
 
 from multimodal.batch import Batch, Features
+from multimodal.errors import UserError
 
 RESAMPLER = "HQ"
 FILTER_ORDER = 2
+LONGEST_LEAD_IN = 16.0  # seconds
+LARGEST_DECODED = 2**29  # samples at once; 2 GiB, and several times that while they are resampled
+LOWEST_HZ, HIGHEST_HZ = 10.0, 100_000.0
 
 
 def runs(missing: np.ndarray) -> list[tuple[int, int]]:
@@ -33,17 +41,66 @@ def interpolated(samples: np.ndarray, missing: np.ndarray) -> np.ndarray:
     return filled
 
 
-def resampled(samples: np.ndarray, rate: float, target: int) -> np.ndarray:
-    """(k, T) at ``rate`` Hz -> (k, round(T * target / rate)) float32 at ``target`` Hz."""
+def resampled(samples: np.ndarray, rate: float, target: int, steps: int = 0) -> np.ndarray:
+    """(k, T) at ``rate`` Hz -> (k, steps) float32 at ``target`` Hz, from the same moment on.
+
+    steps: 0 for round(T * target / rate); leads of several rates must give the same.
+    """
     samples = np.ascontiguousarray(samples, dtype=np.float32)
+    steps = steps or max(1, round(samples.shape[1] * target / rate))
     if rate == target:
         return samples
     # Beyond its ends the resampler sees zeros; an ECG with an offset would ring there.
-    pad, steps = round(rate), max(1, round(samples.shape[1] * target / rate))
+    pad = _lead_in(rate, target)
     padded = np.pad(samples, ((0, 0), (pad, pad)), mode="edge")
     out = soxr.resample(np.ascontiguousarray(padded.T), rate, target, quality=RESAMPLER)
     first = round(pad * target / rate)
     return np.ascontiguousarray(out[first : first + steps].T)
+
+
+@lru_cache(maxsize=64)
+def _lead_in(rate: float, target: int) -> int:
+    """Samples of a second or more that make a whole number of steps, else the first and all others
+    would stand up to half a step beside their time."""
+    second = max(1, round(rate))
+    counts = np.arange(second, max(second, int(LONGEST_LEAD_IN * rate)) + 1)
+    beside = np.abs(counts * target / rate - np.rint(counts * target / rate))
+    close = np.flatnonzero(beside < 1e-3)
+    return int(counts[close[0] if len(close) else beside.argmin()])
+
+
+def refuse_odd_sizes(path: Path, rates: list[float], steps: int, seconds: float) -> None:
+    """rates: Hz of every lead in the file. steps: canonical ones, of each lead."""
+    odd = [rate for rate in rates if not LOWEST_HZ <= rate <= HIGHEST_HZ]
+    if odd:
+        raise UserError(
+            f"{path}: {odd[0]:g} samples a second are no ECG's ({LOWEST_HZ:g} to {HIGHEST_HZ:g}); "
+            "correct the rate in the header."
+        )
+    if max(steps * len(rates), seconds * sum(rates)) > LARGEST_DECODED:
+        raise UserError(
+            f"{path}: {seconds / 3600:.1f} hours of {len(rates)} leads are too much to decode at "
+            "once; give the recordings a start and a duration, or lower sample_rate."
+        )
+
+
+def bridged(
+    samples: np.ndarray, rate: float, target: int, steps: int, longest: float
+) -> tuple[np.ndarray | None, list[tuple[int, int]]]:
+    """(T,) of one lead, NaN where missing -> ((1, steps) at ``target`` Hz, gaps); None: all NaN.
+
+    gaps: (first step, last step + 1) of what is interpolated over more than ``longest`` seconds.
+    """
+    missing = ~np.isfinite(samples)
+    if missing.all():
+        return None, []
+    gaps = [
+        (math.floor(begin * target / rate), math.ceil(end * target / rate))
+        for begin, end in runs(missing)
+        if end - begin > longest * rate
+    ]
+    filled = interpolated(samples[None], missing[None])
+    return resampled(filled, rate, target, steps), gaps
 
 
 def band_passed(samples: np.ndarray, band: tuple[float, float], rate: int) -> np.ndarray:

@@ -63,3 +63,12 @@ def refused(path: Path, config: EcgConfig | None = None, **fields: float) -> str
     assert "\n" not in message
     assert path.stem in message
     return message
+
+
+def write_text(folder: Path, lines: str | bytes, name: str = "rec", **files: np.ndarray) -> Path:
+    """A header as it stands, and the signal files ``{key}.dat`` of the arrays' bytes."""
+    path = folder / f"{name}.hea"
+    path.write_bytes(lines.encode() if isinstance(lines, str) else lines)
+    for key, array in files.items():
+        (folder / f"{key}.dat").write_bytes(array.tobytes())
+    return path

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from multimodal.errors import UserError
 from multimodal.modalities.ecg import LEADS, EcgConfig
+from multimodal.modalities.wfdb_files import call_wfdb
 from multimodal.recordings import Recording
 from tests.multimodal.modalities.ecg_files import load, noise, refused, write
 
@@ -30,7 +30,7 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         "": "not a WFDB record",
         "rec": "not a WFDB record",
         "\x00\xff rec": "not a WFDB record",
-        "rec 12 x y\n": "samples at 250 Hz; nothing can be read",
+        "rec 12 x y\n": "not a WFDB record (first line 'rec 12 x y')",
         "rec 0 250 1000\n": "0 signals",
     }.items():
         (tmp_path / "rec.hea").write_text(text)
@@ -43,15 +43,9 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         EcgConfig().build().load(Recording("x", (0,), "train"))
 
 
-def test_without_wfdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_annotations_need_wfdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, noise(), list(LEADS), name="unseen")
-    real = builtins.__import__
-
-    def absent(name: str, *args: Any, **options: Any) -> Any:
-        if name == "wfdb":
-            raise ImportError(name)
-        return real(name, *args, **options)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "wfdb", None)
+    assert load(path).shape == (12, 1000)
     with pytest.raises(UserError, match=r"install the extra 'medical'"):
-        load(path)
+        call_wfdb("rdann", path, "atr")
