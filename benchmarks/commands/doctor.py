@@ -21,7 +21,14 @@ LIBRARIES = ("transformers", "peft", "accelerate", "soundfile", "soxr", "librosa
 EXTRAS = {
     "offline": {"espeakng_loader": "spoken commands for the demo"},
     "video": {"av": "video, and audio that libsndfile cannot open"},
-    "medical": {"wfdb": "ECG", "pydicom": "DICOM", "PIL": "X-ray images"},
+    "medical": {
+        "wfdb": "annotations of ECG",
+        "pydicom": "DICOM",
+        "PIL": "X-ray images",
+        "jpeg_ls": "DICOM in JPEG-LS",
+        "openjpeg": "DICOM in JPEG 2000 and HTJ2K",
+        "imagecodecs": "DICOM in JPEG Lossless and of 12 bits",
+    },
 }
 # torch 2.15 removed what torchaudio 2.11.0, its newest release, imports.
 TORCH_RANGE = ((2, 11), (2, 15))

@@ -1,15 +1,13 @@
-"""X-ray and other grey images: JPEG, PNG, BMP or DICOM -> (1, size, size) float32 in [0, 1].
+"""X-ray and other grey images: picture files or DICOM -> (1, size, size) float32 in [0, 1].
 
-Left and right are never exchanged when decoding: the heart's side is a finding.
+Left and right are exchanged only where the file itself says so, by an orientation that every viewer
+follows: the heart's side is a finding.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,17 +15,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from multimodal.batch import Batch, Features
-from multimodal.errors import UserError, how_to_install
+from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import XrayAugmentConfig
+from multimodal.modalities.dicom import read_dicom
+from multimodal.modalities.pictures import read_picture
 from multimodal.recordings import Recording
 from multimodal.registry import Config
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
-
-# Other formats of Pillow start programs (EPS) or hold several images.
-FORMATS = ("JPEG", "PNG", "BMP")
 MEAN, DEVIATION = 0.5, 0.25
 TILES, CLIP, LEVELS = 8, 2.0, 256
 
@@ -67,14 +62,12 @@ class XrayAdapter:
     @property
     def fingerprint(self) -> str:
         c = self.config
-        return f"xray/1 size={c.size} stretch={c.stretch} clahe={c.clahe}"
+        return f"xray/2 size={c.size} stretch={c.stretch} clahe={c.clahe}"
 
     def load(self, recording: Recording) -> Tensor:
         """Decode, scale to [0, 1], fit into the square with zeros around the shorter side.
 
-        8 and 16 bit images are divided by 255 and 65,535; colour becomes luminance (ITU-R 601-2),
-        transparency is dropped. DICOM: modality LUT or rescale, then VOI LUT or first window, over
-        the range which that gives to the stored bits; MONOCHROME1 is inverted. An array from
+        Pictures: see ``read_picture``; DICOM: see ``read_dicom``. An array from
         ``recording.make`` is (1, H, W) in [0, 1], of any size.
         Returns (1, size, size). UserError: missing, empty, truncated, no image, several frames, a
         DICOM file without pixels or in colour, Pillow or pydicom not installed.
@@ -190,84 +183,4 @@ def _read(recording: Recording) -> np.ndarray:
     if head.startswith(b"version https://git-lfs"):
         raise UserError(f"{where}: a Git LFS pointer, not the image; run 'git lfs pull'.")
     dicom = head[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
-    return _read_dicom(path, where) if dicom else _read_image(path, where)
-
-
-def _read_image(path: Path, where: str) -> np.ndarray:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise _not_installed(where, "Pillow") from error
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            # convert("L") would cut 16 bit values off at 255.
-            wide = image.mode.startswith("I")
-            pixels = np.asarray(image if wide else image.convert("L"))
-    except Image.UnidentifiedImageError as error:
-        raise UserError(
-            f"{where}: damaged or no image that can be read; use {', '.join(FORMATS)} or DICOM."
-        ) from error
-    # Pillow answers broken PNG chunks with SyntaxError.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: damaged or truncated image ({error}); copy it again.") from error
-    return pixels.astype(np.float32) / (65535 if wide else 255)
-
-
-def _read_dicom(path: Path, where: str) -> np.ndarray:
-    try:
-        import pydicom
-        from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-    except ImportError as error:
-        raise _not_installed(where, "pydicom") from error
-    # The decoders answer damage with exceptions of many kinds, AttributeError among them, and
-    # repair some of it with no more than a warning.
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            data = pydicom.dcmread(path)
-            _refuse_other_dicom(data, where)
-            stored = data.pixel_array
-            if stored.ndim != 2:
-                raise ValueError(f"pixels have {stored.ndim} axes")
-            shown = apply_voi_lut(apply_modality_lut(stored, data), data)
-            ends = apply_voi_lut(apply_modality_lut(_stored_ends(data), data), data)
-    except UserError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{where}: damaged, truncated or undecodable DICOM ({reason}); copy it again, or "
-            "convert it to uncompressed DICOM or PNG."
-        ) from error
-    low, high = float(ends.min()), float(ends.max())
-    image = np.clip((shown - low) / ((high - low) or 1.0), 0, 1).astype(np.float32)
-    return 1 - image if data.PhotometricInterpretation == "MONOCHROME1" else image
-
-
-def _refuse_other_dicom(data: Dataset, where: str) -> None:
-    if "PixelData" not in data:
-        raise UserError(
-            f"{where}: this DICOM file has no pixel data (a report or a header only); remove it."
-        )
-    kind = str(data.get("PhotometricInterpretation", "missing"))
-    if kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise UserError(
-            f"{where}: PhotometricInterpretation {kind} is not a grey image; convert it to PNG."
-        )
-    frames = int(data.get("NumberOfFrames") or 1)
-    if frames != 1:
-        raise UserError(f"{where}: {frames} frames in one file; an X-ray has one. Split the file.")
-
-
-def _stored_ends(data: Any) -> np.ndarray:
-    """(1, 2): the smallest and the largest value that the stored bits can hold."""
-    bits = int(data.BitsStored)
-    if data.PixelRepresentation == 1:
-        return np.array([[-(2 ** (bits - 1)), 2 ** (bits - 1) - 1]], dtype=np.int32)
-    return np.array([[0, 2**bits - 1]], dtype=np.int32)
-
-
-def _not_installed(where: str, name: str) -> UserError:
-    return UserError(
-        f"{where}: reading it needs {name}, which is not there; {how_to_install('medical')}."
-    )
+    return read_dicom(path, where) if dicom else read_picture(path, where)

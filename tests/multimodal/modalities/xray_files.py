@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from multimodal.errors import UserError
@@ -69,5 +70,15 @@ def dicom(path: Path, pixels: np.ndarray, *, bits: int = 12, **fields: object) -
             delattr(data, name)
         else:
             setattr(data, name, value)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def compressed(path: Path, syntax: UID, frame: bytes) -> Path:
+    """The DICOM file ``path`` with ``frame``, compressed elsewhere, in place of its pixels."""
+    data = dcmread(path)
+    data.PixelData = encapsulate([frame])
+    data["PixelData"].VR = "OB"
+    data.file_meta.TransferSyntaxUID = syntax
     data.save_as(path, enforce_file_format=True)
     return path

@@ -1,0 +1,118 @@
+"""Picture files (JPEG, PNG, BMP, TIFF, WebP) -> grey values in [0, 1], the right way up."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from multimodal.errors import UserError, how_to_install
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+# Other formats of Pillow start programs (EPS) or measure nothing (GIF).
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+LARGEST_PIXELS = 80_000_000  # 8,900 x 8,900; what Pillow opens without a warning
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+ORIENTATION, PHOTOMETRIC, BITS = 0x0112, 262, 258  # tags of Exif and TIFF
+# From what is stored to what is meant, by the orientation of Exif; 1 is upright.
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).T,
+    8: np.rot90,
+}
+
+
+def read_picture(path: Path, where: str) -> np.ndarray:
+    """(H, W) float32 in [0, 1], turned as the file's orientation says.
+
+    8 bit values are divided by 255, 16 bit ones by 65,535 (TIFF of 10 to 15 bits: by their largest
+    one). Colour becomes luminance (ITU-R 601-2), transparency is dropped. UserError: damaged, not
+    one of ``FORMATS``, several pictures, more than ``LARGEST_PIXELS``, values of unknown range.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise not_installed(where, "Pillow") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow: about sizes and about metadata
+            # From a path Pillow maps uncompressed TIFF into memory, and garbles what is turned.
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
+                refuse_huge(*picture.size, where)
+                _refuse_other_pictures(picture, where)
+                return _upright(picture, _grey(picture))
+    except UserError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise UserError(
+            f"{where}: damaged or no image that can be read; use {', '.join(FORMATS)} or DICOM."
+        ) from error
+    # Pillow answers damage with nearly anything: broken chunks of PNG with SyntaxError, tags of
+    # TIFF with TypeError, KeyError, struct.error.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{where}: damaged or truncated image ({reason}); copy it again."
+        ) from error
+
+
+def refuse_huge(width: int, height: int, where: str) -> None:
+    """Before anything of that size is made: a damaged header may announce any size."""
+    if width * height > LARGEST_PIXELS:
+        raise UserError(
+            f"{where}: {width} x {height} pixels; at most {LARGEST_PIXELS:,} are read. Copy the "
+            "file again if it is damaged, else reduce the image."
+        )
+
+
+def not_installed(where: str, name: str) -> UserError:
+    return UserError(
+        f"{where}: reading it needs {name}, which is not there; {how_to_install('medical')}."
+    )
+
+
+def _refuse_other_pictures(picture: Picture, where: str) -> None:
+    # JPEG files of telephones carry previews beside the one picture, so they may hold several.
+    frames = getattr(picture, "n_frames", 1)
+    if frames != 1 and picture.format in ("PNG", "TIFF", "WEBP"):
+        raise UserError(f"{where}: {frames} pictures in one file; save each by itself.")
+    if picture.mode not in MODES and not _is_wide(picture):
+        raise UserError(
+            f"{where}: values of Pillow's mode {picture.mode}, whose range the file does not say; "
+            "save it with 8 or 16 bits a pixel, grey or RGB."
+        )
+
+
+def _is_wide(picture: Picture) -> bool:
+    """16 bits without sign; TIFF's "I" is of 32 bits or with a sign."""
+    wide = picture.mode.startswith("I;16") or picture.mode == "I"
+    return wide and not (picture.mode == "I" and picture.format == "TIFF")
+
+
+def _grey(picture: Picture) -> np.ndarray:
+    if not _is_wide(picture):
+        return np.asarray(picture.convert("L")).astype(np.float32) / 255
+    tags: Any = getattr(picture, "tag_v2", {})
+    bits = int(tags.get(BITS, (16,))[0])
+    white_is_zero = tags.get(PHOTOMETRIC) == 0
+    # convert("L") would cut 16 bit values off at 255.
+    values = np.asarray(picture).astype(np.float32) / (2**bits - 1)
+    return 1 - values if white_is_zero else values
+
+
+def _upright(picture: Picture, pixels: np.ndarray) -> np.ndarray:
+    """Pillow itself turns TIFF, and then forgets the orientation."""
+    try:
+        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # viewers show a picture whose metadata are broken as it is stored
+        return pixels
+    return np.ascontiguousarray(turn(pixels)) if turn else pixels
