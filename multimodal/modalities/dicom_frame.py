@@ -23,7 +23,8 @@ PLUGINS = ("pyjpegls", "pylibjpeg", "pillow", "pydicom")  # of pydicom, best fir
 
 def decoded(data: Dataset, where: str) -> np.ndarray:
     """The stored values, (rows, columns); UserError: no decoder. Damage raises nearly anything."""
-    from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
     from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
     syntax = data.file_meta.TransferSyntaxUID

@@ -49,6 +49,8 @@ def read_picture(path: Path, where: str) -> np.ndarray:
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
                 refuse_huge(*picture.size, where)
                 _refuse_other_pictures(picture, where)
+                if picture.format == "TIFF":
+                    _refuse_short_tiff(picture, path.stat().st_size)
                 return _upright(picture, _grey(picture))
     except UserError:
         raise
@@ -90,6 +92,27 @@ def _refuse_other_pictures(picture: Picture, where: str) -> None:
             f"{where}: values of Pillow's mode {picture.mode}, whose range the file does not say; "
             "save it with 8 or 16 bits a pixel, grey or RGB."
         )
+
+
+def _refuse_short_tiff(picture: Picture, size: int) -> None:
+    """ValueError where strips or tiles are missing: Pillow leaves black what it does not find."""
+    tags: Any = getattr(picture, "tag_v2", {})
+    offsets, counts = tags.get(273) or tags.get(324), tags.get(279) or tags.get(325)
+    width, height = int(tags[256]), int(tags[257])
+    if not offsets or not counts:
+        raise ValueError("no strips or tiles")
+    if 324 in tags:
+        pieces = -(-width // int(tags[322])) * -(-height // int(tags[323]))
+    else:
+        pieces = -(-height // min(height, int(tags.get(278) or height)))
+    layers = int(tags.get(277, 1)) if tags.get(284) == 2 else 1
+    if len(offsets) != pieces * layers or len(counts) != len(offsets):
+        raise ValueError(f"{len(offsets)} of {pieces * layers} strips or tiles")
+    if any(place + count > size for place, count in zip(offsets, counts, strict=True)):
+        raise ValueError("strips or tiles behind the end of the file")
+    bits = sum(tags.get(BITS, (1,))) if layers == 1 else int(tags[BITS][0]) * layers
+    if tags.get(259, 1) == 1 and sum(counts) < width * height * bits // 8:
+        raise ValueError(f"{sum(counts)} bytes of {width} x {height} pixels of {bits} bits")
 
 
 def _is_wide(picture: Picture) -> bool:

@@ -28,6 +28,7 @@ _SCALE = re.compile(
     rf"(?P<gain>{_NUMBER})?(?:\((?P<baseline>[-+]?\d{{1,18}})\))?(?:/(?P<unit>\S+))?"
 )
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SEGMENT = re.compile(r"(?P<name>\S+)\s+(?P<frames>\d{1,15})(?:\s.*)?")
 
 
@@ -70,6 +71,9 @@ def parse_header(path: Path) -> HeaderFile:
     except OSError as error:
         raise UserError(f"{path}: no such file; correct the path or restore the file.") from error
     lines = _lines(content)
+    broken = [line for line in lines if _CONTROL.search(line)]
+    if broken:
+        raise damaged(path, f"control characters in {broken[0][:60]!r}")
     found = _RECORD.fullmatch(lines[0]) if lines else None
     if found is None:
         raise damaged(path, f"first line {lines[0][:60]!r}" if lines else "no line")
@@ -98,7 +102,7 @@ def _lines(content: bytes) -> list[str]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    lines = (line.strip() for line in re.split(r"\r\n|\r|\n", text))
+    lines = (line.replace("\t", " ").strip() for line in re.split(r"\r\n|\r|\n", text))
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -144,7 +148,7 @@ def _signal(line: str, path: Path) -> Signal:
 
 def _next(text: str, pattern: re.Pattern[str]) -> tuple[re.Match[str] | None, str]:
     """The first word of ``text`` where it is of ``pattern``, and what follows it."""
-    word, _, after = text.replace("\t", " ").partition(" ")
+    word, _, after = text.partition(" ")
     found = pattern.fullmatch(word) if word else None
     return (found, after.strip()) if found else (None, text)
 

@@ -156,3 +156,14 @@ def test_giants_are_refused_before_they_are_made(tmp_path: Path) -> None:
     path.write_bytes(content)
     assert "3600000000 pixels" in refused(path)
     assert load(dicom(tmp_path / "a.dcm", grey(), bits=8)).shape[0] == SIDE
+
+
+@pytest.mark.parametrize("tag", [1, 8])  # of the height, of the number of bytes
+def test_tiff_with_less_than_it_announces_is_refused(tmp_path: Path, tag: int) -> None:
+    """Pillow fills up with black, a 500 byte file to millions of pixels."""
+    path = tiff(tmp_path / "a.tif", grey(), 8, 1)
+    content = bytearray(path.read_bytes())
+    place = 10 + 12 * tag + 8
+    content[place : place + 4] = (2 * SIDE if tag == 1 else SIDE).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert f"{SIDE * SIDE if tag == 1 else SIDE} bytes of" in refused(path)
