@@ -14,7 +14,6 @@ experiences, and a position from which training can be resumed exactly. Batches 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,31 +26,13 @@ from continual.plugins.outputs import finite
 from continual.plugins.template import LearnerTemplate
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import row_of
-from continual.stream_loaders import InOrder, Remaining
+from continual.stream_loaders import InOrder, Position, Remaining
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.loader import Loader
 from multimodal.training.optim import load_optimizer
 
 Gather = Callable[[Tensor], Batch]
-
-
-@dataclass
-class Position:
-    """Where training stands: the next step to take is ``step`` of ``epoch`` of ``experience``.
-
-    total_steps counts the optimiser steps taken since the stream began.
-    """
-
-    experience: int = 0
-    epoch: int = 0
-    step: int = 0
-    total_steps: int = 0
-
-    @property
-    def fresh(self) -> bool:
-        """Nothing of the current experience has been trained on yet."""
-        return self.epoch == 0 and self.step == 0
 
 
 class StreamStrategy(LearnerTemplate):

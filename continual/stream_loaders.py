@@ -1,8 +1,9 @@
-"""What stands in the place of Avalanche's data loaders."""
+"""What stands in the place of Avalanche's data loaders, and where in a stream they begin."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,8 +13,26 @@ from torch import Tensor
 from multimodal.batch import Batch
 
 
+@dataclass
+class Position:
+    """Where training stands: the next step to take is ``step`` of ``epoch`` of ``experience``.
+
+    total_steps counts the optimiser steps taken since the stream began.
+    """
+
+    experience: int = 0
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+
+    @property
+    def fresh(self) -> bool:
+        """Nothing of the current experience has been trained on yet."""
+        return self.epoch == 0 and self.step == 0
+
+
 class _Strategy(Protocol):
-    position: Any
+    position: Position
     device: Any
     train_mb_size: int
     eval_mb_size: int
