@@ -1,15 +1,8 @@
-"""Video: any file that PyAV opens -> (F, 3, size, size) uint8, frames chosen by presentation time.
-
-Frame counts and rates in headers are unreliable and rates may vary, so only the time stamps of
-decoded frames decide. A file that ends earlier than its header says is refused.
-"""
+"""Video: any file that PyAV opens -> (F, 3, size, size) uint8, frames chosen by their times."""
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -18,24 +11,20 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from multimodal.errors import UserError, how_to_install
+from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import VideoAugmentConfig
 from multimodal.modalities.video_frames import VideoFrames
+from multimodal.modalities.video_reader import Shown, opened, shown
 from multimodal.recordings import Recording
 from multimodal.registry import Config
 
 if TYPE_CHECKING:
-    from av import VideoFrame
-    from av.container import InputContainer
     from av.video.reformatter import VideoReformatter
-    from av.video.stream import VideoStream
 
 # Shrunk frames are kept until the clip's end, and with it the choice of frames, is known.
 MOST_BYTES = 2**30
 LARGEST_RATIO = 16
-# Only these containers state a duration in a header; elsewhere FFmpeg guesses it from the data.
-STATED = {"mov", "avi", "matroska"}
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\sA-Z_]+")
 
 
@@ -91,14 +80,16 @@ class VideoAdapter:
     @property
     def fingerprint(self) -> str:
         c = self.config
-        return f"video/1 frames={c.frames} size={c.size} {c.sampling} fps={c.fps!r} {c.fit}"
+        return f"video/2 frames={c.frames} size={c.size} {c.sampling} fps={c.fps!r} {c.fit}"
 
     def load(self, recording: Recording) -> Tensor:
         """Decode, keep F frames of the recording's part, resize.
 
-        A part that reaches past the end of the clip ends there. Decoding always begins at the
-        file's start. Rotation marks (telephones) are applied; pixels count as square. An array
-        from ``recording.make`` must be (F', 3, H, W) uint8 at ``config.fps``; any F', H, W >= 1.
+        A part that reaches past the end of the clip ends there, and one before its first picture
+        begins with that; the recording's start counts from where a player begins. Decoding always
+        begins at the file's start. Of several video streams the first one of moving pictures is
+        read. Display matrices (telephones) are applied; pixels count as square. An array from
+        ``recording.make`` must be (F', 3, H, W) uint8 at ``config.fps``; any F', H, W >= 1.
         UserError: missing, empty, truncated or damaged file, no video in it, no frame in the
         part, sides of a ratio over 16, a part too long to hold in memory (1 GiB once resized).
         """
@@ -106,12 +97,13 @@ class VideoAdapter:
         times, end, frames = read(recording)
         start = recording.start
         stop = end if recording.duration is None else min(end, start + recording.duration)
-        if not 0 <= start < stop:
+        begin = max([start, *times[:1]])  # sound may begin before pictures
+        if not (len(times) and 0 <= start <= begin < stop):
             raise UserError(
                 f"{recording.where}: no frame lies in the part start={start:g}, "
                 f"duration={recording.duration} of a clip of {end:.3f} s; correct these two."
             )
-        targets = start + self._targets(stop - start)
+        targets = begin + self._targets(stop - begin)
         # Less than a nanosecond: a target on a frame's own time must not miss it by rounding.
         chosen = np.searchsorted(times, targets + 1e-9, side="right") - 1
         return torch.from_numpy(np.stack([frames[i] for i in np.maximum(chosen, 0)]))
@@ -160,37 +152,33 @@ class VideoAdapter:
         Frames outside the recording's part are left out, but for the one on display at its start.
         """
         stop = np.inf if recording.duration is None else recording.start + recording.duration
-        times, frames, end, step = list[float](), list[np.ndarray](), 0.0, 0.0
-        with _opened(recording) as (container, stream):
+        times, frames, end = list[float](), list[np.ndarray](), 0.0
+        with opened(recording) as (container, stream):
             from av.video.reformatter import VideoReformatter
 
             reformatter = VideoReformatter()  # one a clip: making one costs more than a frame
-            for time, step, frame in _timed(container, stream, recording.where):
-                end = time + step
-                if time >= stop:
+            for frame in shown(container, stream, recording.where):
+                end = frame.time + frame.step
+                if frame.time >= stop:
                     continue
-                if time <= recording.start:
+                if frame.time <= recording.start:
                     times, frames = [], []
-                times.append(time)
+                times.append(frame.time)
                 frames.append(self._shrunk(frame, reformatter, recording.where))
                 if len(frames) * frames[-1].nbytes > MOST_BYTES:
                     raise UserError(
                         f"{recording.where}: over {len(frames)} frames of {self.config.size} "
                         "pixels do not fit in 1 GiB; give the recording a start and a duration."
                     )
-            if not step:
-                raise UserError(f"{recording.where}: no frames in the file; remove or replace it.")
-            _refuse_truncated(container, stream, end, step, recording.where)
         return np.array(times), end, frames
 
-    def _shrunk(self, frame: VideoFrame, reformatter: VideoReformatter, where: str) -> np.ndarray:
+    def _shrunk(self, shown: Shown, reformatter: VideoReformatter, where: str) -> np.ndarray:
         """(3, size, size) uint8."""
-        height, width = self._scaled(frame.height, frame.width, where)
+        height, width = self._scaled(shown.frame.height, shown.frame.width, where)
         scaled = reformatter.reformat(
-            frame, width, height, format="rgb24", interpolation="BILINEAR", threads=1
+            shown.frame, width, height, format="rgb24", interpolation="BILINEAR", threads=1
         )
-        turned = np.rot90(scaled.to_ndarray(), round(frame.rotation / 90))
-        return self._fitted(turned.transpose(2, 0, 1))
+        return self._fitted(shown.turned(scaled.to_ndarray()).transpose(2, 0, 1))
 
     def _scaled(self, height: int, width: int, where: str) -> tuple[int, int]:
         """Height and width after scaling, before ``_fitted``."""
@@ -214,83 +202,3 @@ class VideoAdapter:
             target.append(slice(border, border + min(side, size)))
         fitted[tuple(target)] = image[tuple(source)]
         return fitted
-
-
-@contextmanager
-def _opened(recording: Recording) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """UserError without PyAV, and for whatever is wrong with the file, also while decoding it."""
-    where, path = recording.where, recording.path
-    try:
-        import av
-        from av.error import FFmpegError
-    except ImportError as error:
-        raise UserError(f"modality 'video' needs PyAV; {how_to_install('video')}.") from error
-    if path is None or not path.is_file():
-        raise UserError(f"{where}: no such file; correct the path or restore the file.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{where}: empty file (0 bytes); copy it again or remove it.")
-    with path.open("rb") as file:
-        if file.read(23) == b"version https://git-lfs":
-            raise UserError(f"{where}: a Git LFS pointer, not the data; run: git lfs pull")
-    try:
-        # The prefix keeps a colon in a name from meaning a protocol; a playlist opens no network.
-        name = f"file:{path.absolute()}"
-        with av.open(name, options={"protocol_whitelist": "file"}) as container:
-            yield container, _video_stream(container, where)
-    except FFmpegError as error:
-        problem = f"damaged, truncated or not a video ({error.strerror or error})"
-        raise UserError(f"{where}: {problem}; copy it again.") from error
-
-
-def _video_stream(container: InputContainer, where: str) -> VideoStream:
-    """The first one that is no cover picture of a sound file."""
-    from av.stream import Disposition
-
-    for stream in container.streams.video:
-        # FFmpeg shows plain text as a film of a terminal, "tty".
-        if container.format.name != "tty" and not stream.disposition & Disposition.attached_pic:
-            stream.codec_context.thread_count = 1  # the callers' threads share the cores
-            return stream
-    raise UserError(f"{where}: the file holds no video stream; replace it or remove it.")
-
-
-def _timed(
-    container: InputContainer, stream: VideoStream, where: str
-) -> Iterator[tuple[float, float, VideoFrame]]:
-    """Frames in order, each with its presentation time (the first: 0) and duration in seconds."""
-    usual = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
-    first, previous, number = None, None, 0
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise UserError(f"{where}: truncated inside a frame; copy the file again.")
-        for frame in packet.decode():
-            time = frame.time
-            if time is None:
-                warnings.warn("no time stamps: frame number / rate is used instead", stacklevel=2)
-                time = number * usual
-            number += 1
-            first = time if first is None else first
-            step = usual if previous is None or time <= previous else time - previous
-            if frame.duration and frame.time_base:
-                step = float(frame.duration * frame.time_base)
-            previous = time
-            yield time - first, step, frame
-
-
-def _refuse_truncated(
-    container: InputContainer, stream: VideoStream, end: float, step: float, where: str
-) -> None:
-    """UserError if decoding ended over 1.5 frames (and 1 %) before the header's duration."""
-    if container.format.name.split(",")[0] not in STATED:
-        return
-    stated = None
-    if stream.duration is not None and stream.time_base is not None:
-        stated = float(stream.duration * stream.time_base)
-    elif "DURATION" in stream.metadata:  # Matroska: 00:00:02.000000000
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        stated = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    if stated is not None and end < stated - max(1.5 * step, 0.01 * stated):
-        raise UserError(
-            f"{where}: truncated, the header announces {stated:.3f} s but frames end at "
-            f"{end:.3f} s; copy the file again."
-        )

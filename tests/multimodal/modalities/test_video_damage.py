@@ -65,8 +65,8 @@ def test_a_file_without_frames(tmp_path: Path) -> None:
     start, end = data.index(b"movi") + 4, data.index(b"idx1")
     data[start:end] = b""
     struct.pack_into("<I", data, start - 8, 4)
-    struct.pack_into("<I", data, 4, len(data) - 8)
     del data[data.index(b"idx1") :]
+    struct.pack_into("<I", data, 4, len(data) - 8)
     path = tmp_path / "none.avi"
     path.write_bytes(bytes(data))
     assert "no frames in the file" in refused(path)

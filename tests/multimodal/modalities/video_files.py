@@ -32,13 +32,19 @@ def write_images(
     codec: str = "mpeg4",
     rate: int = 10,
     options: dict[str, str] | None = None,
+    encoder: dict[str, str] | None = None,
+    b_frames: int | None = 0,
 ) -> Path:
-    """Frames (H, W, 3); times: in 1 / TICK s, for containers that can hold them."""
+    """Frames (H, W, 3); times: in 1 / TICK s, for containers that can hold them.
+
+    options: of the container. encoder: of the codec. b_frames: None leaves them to the codec.
+    """
     with av.open(str(path), "w", options=options or {}) as container:
-        stream = container.add_stream(codec, rate=rate)
+        stream = container.add_stream(codec, rate=rate, options=encoder or {})
         stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
-        stream.codec_context.max_b_frames = 0
+        stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+        if b_frames is not None:
+            stream.codec_context.max_b_frames = b_frames
         if codec == "mpeg4":
             stream.bit_rate = 4_000_000
         if times is not None:
