@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -231,6 +232,10 @@ def config_schema(
 
 def main() -> None:
     """Exit code 0: done. 2: the input is wrong (one line a problem). 1: a fault of ours."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of few letters shows \\u2192; it must not end the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ValueError as error:

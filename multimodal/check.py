@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from multimodal.datasets.splits import Unverified
+from multimodal.datasets.extensions import SIGNALS
+from multimodal.datasets.splits import Unverified, look_alikes, shown
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
 from multimodal.recordings import SPLITS, Manifest, Recording, shared_groups
@@ -106,7 +107,8 @@ def check(
     Errors: missing, undecodable, empty or non-finite recordings; a class without any recording;
     no train or no test split; a split's count that differs from ``expected``. Warnings: constant
     (silent) signals; the same content on both sides of a split; classes without train or test
-    recordings; a single class; counts that differ from an ``Unverified`` expectation.
+    recordings; a single class; classes whose names look alike; files beside the recordings that
+    were left out and may be signals; counts that differ from an ``Unverified`` expectation.
 
     adapter: decodes; its UserError becomes an error of the report. Any other exception is a fault
     of the program and is raised, with the recording's name added to it.
@@ -131,6 +133,7 @@ def check(
     _check_expected(report, expected or {})
     _check_classes(report)
     _check_groups(report, manifest)
+    _check_left_out(report, manifest.left_out)
 
     def examine(recording: Recording) -> Signal:
         return _examine(recording, adapter)
@@ -183,6 +186,22 @@ def _check_classes(report: Report) -> None:
         for split in ("train", "test"):
             if report.sizes[split] and not report.counts[split][i]:
                 report.warnings.append(f"class {name!r} has no {split} recordings")
+    for names in look_alikes(report.class_names):
+        report.warnings.append(
+            f"the classes {shown(names)} look alike; if they are one, give them one name"
+        )
+
+
+def _check_left_out(report: Report, left_out: Mapping[str, int]) -> None:
+    """A warning if such files may be signals, else a note."""
+    if left_out:
+        ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+        kinds = ", ".join(f"{number:,} {kind or 'without extension'}" for kind, number in ordered)
+        message = f"{sum(left_out.values()):,} file(s) beside the recordings were left out: {kinds}"
+        if SIGNALS & left_out.keys():
+            report.warnings.append(f"{message}; to read them too, set extensions")
+        else:
+            report.notes.append(message)
 
 
 def _check_groups(report: Report, manifest: Manifest) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +49,19 @@ class Recording:
     @property
     def where(self) -> str:
         """The name for error messages."""
-        return str(self.path) if self.path is not None else self.uid
+        return printable(str(self.path)) if self.path is not None else self.uid
+
+
+def printable(name: str) -> str:
+    """A name that any file, terminal and library can write, on one line; most are so already.
+
+    Bytes of a file's name that are no UTF-8, and control characters, are shown as \\xb2, \\n, ...
+    """
+    if name.isprintable():
+        return name
+    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    control = ("Cc", "Zl", "Zp")
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in control else c for c in name)
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,8 @@ class Manifest:
     group_overlap: why a group may stand on both sides of a split (only where the OFFICIAL split
     has it); "" means that this is an error. synthetic: the signals were generated. made_rate: Hz of
     the arrays that ``make`` gives, which the adapter's rate must be; None: files, or no rate.
+    left_out: number of files that lie beside the recordings and were not taken, by extension.
+    Names of classes and recordings are made ``printable``.
 
     Raises UserError for duplicate recordings, labels outside the class list, unknown splits, an
     empty table, and a group on both sides of a split (the leak checker).
@@ -77,10 +92,12 @@ class Manifest:
     synthetic: bool = False
     made_rate: int | None = None
     root: Path | None = field(default=None, compare=False)
+    left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        rows = tuple(sorted(self.recordings, key=lambda r: r.uid))
-        object.__setattr__(self, "recordings", rows)
+        rows = [r if r.uid.isprintable() else replace(r, uid=printable(r.uid)) for r in self]
+        object.__setattr__(self, "recordings", tuple(sorted(rows, key=lambda r: r.uid)))
+        object.__setattr__(self, "class_names", tuple(map(printable, self.class_names)))
         _check_rows(self)
         if not self.group_overlap:
             refuse_shared_groups(self)

@@ -60,6 +60,8 @@ def describe(name: str) -> None:
         table.add_column(column)
     for key, field in config.model_fields.items():
         default = "(required)" if field.is_required() else repr(field.get_default())
+        if field.default_factory is not None:
+            default = "(follows the settings above)"
         table.add_row(key, Text(_type_name(field.annotation)), Text(default))
     out.print(table)
 

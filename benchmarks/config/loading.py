@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from benchmarks.config.base import CommandConfig
 from benchmarks.config.settings import apply_override, find_config, read_yaml
+from multimodal.datasets import DATASETS
 from multimodal.errors import UserError, did_you_mean
 from multimodal.registry import Config, Registry
 
@@ -33,7 +34,32 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyCon
         )
     for override in overrides:
         apply_override(data, override)
-    return validate(model, data, source=str(path))
+    return validate(model, _one_modality(model, data), source=str(path))
+
+
+def _one_modality(model: type[CommandConfig], data: dict[str, Any]) -> dict[str, Any]:
+    """A user's own folder or table is of the config's modality: whoever says one says both."""
+    dataset, modality = _named(data.get("dataset")), _named(data.get("modality", {}))
+    if "modality" not in model.model_fields or dataset is None or modality is None:
+        return data
+    if dataset.get("name") not in DATASETS.names():
+        return data
+    if "modality" not in DATASETS.config(dataset["name"]).model_fields:
+        return data
+    if "name" in modality:
+        dataset = {"modality": modality["name"], **dataset}
+    elif "modality" in dataset:
+        modality = {"name": dataset["modality"], **modality}
+    else:
+        return data
+    return {**data, "dataset": dataset, "modality": modality}
+
+
+def _named(value: Any) -> dict[str, Any] | None:
+    """Settings as a mapping (a bare name stands for one); None: no settings."""
+    if isinstance(value, str):
+        return {"name": value}
+    return value if isinstance(value, dict) else None
 
 
 def commands_of(data: Mapping[str, Any]) -> list[str]:
@@ -72,7 +98,9 @@ def _lines(error: ValidationError, model: type[Config], data: object, source: st
     for problem in error.errors(include_url=False):
         path = ".".join(str(p) for p in problem["loc"]) or "(file)"
         message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "json_invalid":
+            lines.append(f"{source}: a setting holds a name that is no UTF-8; rename that folder.")
+        elif problem["type"] == "extra_forbidden":
             *section, key = problem["loc"]
             valid = _valid_keys(model, section, data)
             message = f"unknown key{did_you_mean(str(key), valid) if valid else ''}"

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
 from multimodal.datasets import DATASETS, DatasetConfig
+from multimodal.datasets.extensions import extensions_of
 from multimodal.datasets.splits import class_order, seeded_split
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
-AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".opus")
-SPLIT_FOLDERS = {"train": "train", "validation": "validation", "valid": "validation"}
-SPLIT_FOLDERS["test"] = "test"
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
+LITTER = "__MACOSX"  # what the archives of one system leave beside the files
 EXPECTED = "folders CLASS/ with recordings, or train/CLASS/ and test/CLASS/"
 
 
 def entries(folder: Path, expected: str) -> list[Path]:
-    """What ``folder`` holds, sorted by name, hidden files left out.
+    """What ``folder`` holds, sorted by name, hidden files and ``LITTER`` left out.
 
     expected: in words, what should be there; UserError says so if ``folder`` is not a folder.
     """
     if not folder.is_dir():
         state = "is not a folder" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {state}; expected a folder with {expected}.")
-    return sorted(e for e in folder.iterdir() if not e.name.startswith("."))
+    found = (e for e in folder.iterdir() if not e.name.startswith(".") and e.name != LITTER)
+    return sorted(found)
 
 
 def wrong_folder(folder: Path, expected: str) -> UserError:
@@ -41,10 +47,12 @@ def wrong_folder(folder: Path, expected: str) -> UserError:
 class FolderConfig(DatasetConfig):
     """``root/CLASS/*.wav`` with a seeded random test split, or splits that the folders name.
 
-    If ``root`` has both ``train`` and ``test`` (and perhaps ``validation`` or ``valid``), each
-    holds one folder a class. Otherwise every class gives ``test_fraction`` of its recordings to
-    the test split (see ``seeded_split``). Files with other extensions are left out.
+    If ``root`` has both ``train`` and ``test`` (and perhaps ``validation``), each holds one folder
+    a class; their names may be written as in ``SPLIT_FOLDERS``, in any case. Otherwise every class
+    gives ``test_fraction`` of its recordings to the test split (see ``seeded_split``).
 
+    extensions: those of the modality, unless they are given; files with others are left out, and
+    ``medley datasets check`` tells how many.
     group_pattern: a regular expression with one group, searched for in a file's name without
     extension; what the group matches is the speaker, patient or source, and no such group stands
     on both sides of a split.
@@ -56,7 +64,7 @@ class FolderConfig(DatasetConfig):
     how_to_get: ClassVar[str] = "Set root to the folder that holds one folder a class."
 
     modality: str = "speech"
-    extensions: tuple[str, ...] = AUDIO_EXTENSIONS
+    extensions: tuple[str, ...] = Field(default_factory=lambda f: extensions_of(f["modality"]))
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     seed: int = 0
     group_pattern: str | None = None
@@ -67,11 +75,13 @@ class FolderConfig(DatasetConfig):
         folders = [e for e in entries(root, EXPECTED) if e.is_dir()]
         if not folders:
             raise wrong_folder(root, EXPECTED)
-        if {"train", "test"} <= {f.name for f in folders}:
-            files = self._named_splits(root, folders)
+        left_out = Counter[str]()
+        if {"train", "test"} <= {SPLIT_FOLDERS.get(f.name.lower()) for f in folders}:
+            files = self._named_splits(root, folders, left_out)
             rule = "named by folders"
         else:
-            files = [(path, c.name, "") for c in folders for path in self._recordings(c)]
+            _refuse_a_lone_split(root, folders)
+            files = [(path, c.name, "") for c in folders for path in self._recordings(c, left_out)]
             groups = "whole groups, " if pattern else ""
             rule = f"seeded: {groups}test_fraction {self.test_fraction:g}, seed {self.seed}"
         uids = [path.relative_to(root).as_posix() for path, _, _ in files]
@@ -100,24 +110,28 @@ class FolderConfig(DatasetConfig):
             version="unversioned",
             split_rule=rule,
             root=root,
+            left_out=dict(left_out),
         )
 
-    def _named_splits(self, root: Path, folders: list[Path]) -> list[tuple[Path, str, str]]:
+    def _named_splits(
+        self, root: Path, folders: list[Path], left_out: Counter[str]
+    ) -> list[tuple[Path, str, str]]:
         files = []
         for folder in folders:
-            if folder.name not in SPLIT_FOLDERS:
+            if folder.name.lower() not in SPLIT_FOLDERS:
                 raise UserError(
-                    f"{root} has train/ and test/, so {folder.name}/ beside them belongs to no "
-                    f"split; valid names: {', '.join(sorted(SPLIT_FOLDERS))}."
+                    f"{root} has folders for train and test, so {folder.name}/ beside them belongs "
+                    f"to no split; valid names: {', '.join(sorted(SPLIT_FOLDERS))}."
                 )
             classes = [e for e in entries(folder, "folders CLASS/") if e.is_dir()]
             if not classes:
                 raise wrong_folder(folder, "folders CLASS/ with recordings")
-            split = SPLIT_FOLDERS[folder.name]
-            files += [(path, c.name, split) for c in classes for path in self._recordings(c)]
+            split = SPLIT_FOLDERS[folder.name.lower()]
+            for c in classes:
+                files += [(path, c.name, split) for path in self._recordings(c, left_out)]
         return files
 
-    def _recordings(self, folder: Path) -> list[Path]:
+    def _recordings(self, folder: Path, left_out: Counter[str]) -> list[Path]:
         wanted = {"." + extension.lstrip(".").lower() for extension in self.extensions}
         found = entries(folder, "recordings")
         for entry in found:
@@ -132,7 +146,22 @@ class FolderConfig(DatasetConfig):
                 f"class folder {folder} has no recordings ({', '.join(sorted(wanted))}); "
                 "add some, remove the folder, or set extensions."
             )
+        taken = set(recordings)
+        left_out.update(entry.suffix.lower() for entry in found if entry not in taken)
         return recordings
+
+
+def _refuse_a_lone_split(root: Path, folders: list[Path]) -> None:
+    """UserError for train/CLASS/ without test/CLASS/, or the other way round."""
+    for folder in folders:
+        name = folder.name.lower()
+        if name in SPLIT_FOLDERS and any(e.is_dir() for e in entries(folder, "recordings")):
+            kinds = {SPLIT_FOLDERS.get(f.name.lower()) for f in folders}
+            missing = "train" if "train" not in kinds else "test"
+            raise UserError(
+                f"{root} has {folder.name}/ with folders in it, but no folder {missing!r} beside "
+                f"it; expected {EXPECTED}."
+            )
 
 
 def _compile(pattern: str | None) -> re.Pattern[str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,25 @@ def class_order(names: Sequence[str]) -> list[str]:
     if all(NUMBER.fullmatch(name) for name in names):
         return sorted(set(names), key=lambda name: (float(name), name))
     return sorted(set(names), key=lambda name: (_natural(name), name))
+
+
+def look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """Groups of names that people take for one, in ``class_order``.
+
+    They differ in capitals, spaces, characters without width, Unicode's form (NFC, NFD), or are
+    the same number.
+    """
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in class_order(list(names)):
+        seen = [c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf"]
+        key = " ".join("".join(seen).split()).casefold()
+        alike[repr(float(key)) if NUMBER.fullmatch(key) else key].append(name)
+    return [group for group in alike.values() if len(group) > 1]
+
+
+def shown(names: Iterable[str]) -> str:
+    """Names that look alike, so that one sees the difference: 'dog', 'dog\\u200b'."""
+    return ", ".join(map(ascii, names))
 
 
 def _natural(name: str) -> list[str | int]:
@@ -140,9 +160,11 @@ def _refuse_narrow_classes(
     width = Counter(name for counts in members.values() for name in counts)
     for name in class_order(list(totals)):
         if totals[name] < 2:
+            alike = [shown(group) for group in look_alikes(totals) if name in group]
+            hint = f" It looks like another one ({alike[0]}): give both one name." if alike else ""
             raise UserError(
                 f"class {name!r} has only one recording: none is left for the test split; "
-                "add recordings or remove the class."
+                f"add recordings or remove the class.{hint}"
             )
         if grouped and width[name] < 2:
             raise UserError(

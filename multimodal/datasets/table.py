@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
 import os
+import string
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,9 +24,11 @@ from multimodal.recordings import Manifest, Recording
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "eval"), "test"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
 DEFAULT_SPLIT_COLUMN = "split"
+# What has no width at a cell's ends is as little meant as a space there.
+BLANK = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
 Row = Mapping[str, Any]
 
 
@@ -30,7 +36,10 @@ Row = Mapping[str, Any]
 class TableConfig(DatasetConfig):
     """One row a recording. ``file`` (.csv, .tsv, .jsonl, .parquet) is relative to the root.
 
-    path_column: relative to the root; absolute names and symbolic links must lead into it.
+    A .csv may be separated by commas, semicolons or tabs, as spreadsheets save it in UTF-8 or
+    UTF-16; columns without a name are not read.
+    path_column: relative to the root; absolute names and symbolic links must lead into it. Names
+    that another system wrote (a backslash, an accent in another Unicode form) find their file.
     label_column: any text; numbers become text; "NA" and "none" are labels like any other.
     Classes are in natural order ("10" follows "9").
     split_column: train/training, validation/valid/val/dev or test/eval in any case. Where it is
@@ -108,7 +117,7 @@ class TableConfig(DatasetConfig):
         missing = []
         for number, name in enumerate(_column(table, rows, self.path_column), start=1):
             where = f"{table}, data row {number}: {self.path_column} {name!r}"
-            path, uid = _inside(root, name, where)
+            path, uid = _inside(root, _spelled(root, name), where)
             if uid in paths:
                 raise UserError(f"{where} is already in data row {lines[uid]}; keep one of them.")
             # Unlike Path.is_file, it does not fail on a name that is too long for a file.
@@ -152,6 +161,17 @@ class TableConfig(DatasetConfig):
         return [SPLIT_NAMES[v.lower()] for v in values], f"named by column {self.split_column!r}"
 
 
+def _spelled(root: Path, name: str) -> str:
+    """``name`` as its file is called: tables are often written on another system."""
+    slashes = name.replace("\\", "/")
+    forms = (unicodedata.normalize(form, slashes) for form in ("NFC", "NFD"))
+    found = (form for form in (name, slashes, *forms) if os.path.exists(root / form))
+    try:
+        return next(found, name)
+    except ValueError:  # a NUL
+        return name
+
+
 def _inside(root: Path, name: str, where: str) -> tuple[Path, str]:
     """(file, its POSIX name relative to root); UserError if it leads out of root."""
     path = Path(os.path.normpath(root.absolute() / name))
@@ -176,7 +196,7 @@ def _column(
         if isinstance(value, list | dict | bytes):
             raise UserError(f"{where} is a {type(value).__name__}; it must be text or a number.")
         # NaN, the only value that differs from itself, is how Parquet files mark missing numbers.
-        text = "" if value is None or value != value else str(value).strip()
+        text = "" if value is None or value != value else str(value).strip(BLANK)
         if not text and not may_be_empty:
             raise UserError(f"{where} is empty; fill it in or remove the row.")
         cells.append(text)
@@ -206,16 +226,24 @@ def _read(table: Path) -> tuple[list[str], list[Row]]:
 
 
 def _read_separated(table: Path, delimiter: str) -> tuple[list[str], list[Row]]:
-    # utf-8-sig: spreadsheets write a byte order mark, which would become part of a column's name.
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        try:
-            lines = [line for line in csv.reader(file, delimiter=delimiter, strict=True) if line]
-        except csv.Error as error:
-            raise UserError(f"{table} cannot be read as a table: {error}.") from error
+    data = table.read_bytes()
+    # Spreadsheets write a byte order mark, which would become part of a column's name.
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if wide else "utf-8-sig")
+    first = text.split("\n", 1)[0].strip()
+    if first.lower().startswith("sep=") and len(first) == 5:  # a spreadsheet's own mark
+        delimiter, text = first[4], text.partition("\n")[2]
+    elif delimiter not in first:
+        delimiter = next((d for d in ";\t" if d in first), delimiter)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        lines = [line for line in reader if line]
+    except csv.Error as error:
+        raise UserError(f"{table} cannot be read as a table: {error}.") from error
     if not lines:
         raise UserError(f"{table} is empty; its first line must name the columns.")
-    columns = [name.strip() for name in lines[0]]
-    if len(set(columns)) < len(columns):
+    columns = [name.strip(BLANK) for name in lines[0]]
+    if len(set(filter(None, columns))) < len(list(filter(None, columns))):
         raise UserError(f"{table}: a column name occurs twice in {', '.join(columns)}.")
     for number, line in enumerate(lines[1:], start=1):
         if len(line) != len(columns):
@@ -223,7 +251,8 @@ def _read_separated(table: Path, delimiter: str) -> tuple[list[str], list[Row]]:
                 f"{table}, data row {number}: {len(line)} cells for {len(columns)} columns; "
                 'put cells that contain the separator in double quotes ("a, b").'
             )
-    return columns, [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+    rows = [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+    return [name for name in columns if name], rows
 
 
 def _read_jsonl(table: Path) -> tuple[list[str], list[Row]]:
@@ -232,13 +261,20 @@ def _read_jsonl(table: Path) -> tuple[list[str], list[Row]]:
         for line in filter(str.strip, file):
             where = f"{table}, data row {len(rows) + 1}"
             try:
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=_once)
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where} is not JSON: {error}.") from error
             if not isinstance(row, dict):
                 raise UserError(f'{where} is not a JSON object such as {{"path": ...}}.')
             rows.append(row)
     return list(dict.fromkeys(name for row in rows for name in row)), rows
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return row
 
 
 def _read_parquet(table: Path) -> tuple[list[str], list[Row]]:

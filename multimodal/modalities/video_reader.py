@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from multimodal.errors import UserError, how_to_install
+from multimodal.modalities.pyav_files import pyav_source
 from multimodal.modalities.video_containers import refuse_cut_off, refuse_truncated
 from multimodal.recordings import Recording
 
@@ -55,13 +56,13 @@ def opened(recording: Recording) -> Iterator[tuple[InputContainer, VideoStream]]
             raise UserError(f"{where}: a Git LFS pointer, not the data; run: git lfs pull")
     refuse_cut_off(path, where)
     try:
-        # The prefix keeps a colon in a name from meaning a protocol; a playlist opens no network.
-        # Titles of old cameras are no UTF-8; nobody reads them here.
-        with av.open(
-            f"file:{path.absolute()}",
-            options={"protocol_whitelist": "file"},
-            metadata_errors="replace",
-        ) as container:
+        # A playlist opens no network. Titles of old cameras are no UTF-8; nobody reads them here.
+        with (
+            pyav_source(path) as source,
+            av.open(
+                source, options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            ) as container,
+        ):
             yield container, _video_stream(container, where)
     except FFmpegError as error:
         problem = f"damaged, truncated or not a video ({error.strerror or error})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def flac_samples(path: Path, channels: int) -> int:
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             if file.format != "FLAC" or file.channels != channels:
                 raise UserError(
                     f"{path}: {file.format} of {file.channels} channels, its header announces "
@@ -130,7 +131,7 @@ def read_flac(path: Path, form: str, first: int, last: int) -> np.ndarray:
 
     pieces, left = [], last - first
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}.get(file.subtype, 32)
             if bits > FLAC_BITS[form]:
                 raise UserError(f"{path}: {bits} bits a sample, format {form} has fewer; copy it.")

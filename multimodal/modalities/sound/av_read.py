@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multimodal.errors import UserError, how_to_install
+from multimodal.modalities.pyav_files import pyav_source
 from multimodal.modalities.sound.adts import adts_frames
 from multimodal.modalities.sound.boxes import refuse_cut_boxes
 from multimodal.modalities.sound.mp3 import mp3_streams
@@ -49,10 +50,12 @@ def read_with_pyav(path: Path, part: Part) -> tuple[np.ndarray, int]:
             f"it to WAV, FLAC, Ogg or MP3. For PyAV {how_to_install('video')}."
         ) from error
     try:
-        # The prefix keeps a colon in a name from meaning a protocol; a playlist opens no network.
-        # Old cameras and Windows programs write titles that are no UTF-8.
-        name, options = f"file:{path.absolute()}", {"protocol_whitelist": "file"}
-        with av.open(name, options=options, metadata_errors="replace") as container:
+        # A playlist opens no network. Old cameras and programs write titles that are no UTF-8.
+        options = {"protocol_whitelist": "file"}
+        with (
+            pyav_source(path) as source,
+            av.open(source, options=options, metadata_errors="replace") as container,
+        ):
             stream = _stream(container, where)
             refuse_cut_boxes(path, where)
             kept = _decoded(container, stream, path, part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -96,7 +97,8 @@ def refuse_damaged_container(path: Path, where: str) -> None:
 
 
 def _opened(source: Path | bytes) -> Forward:
-    return Forward(io.BytesIO(source) if isinstance(source, bytes) else source)
+    # Names need not be UTF-8.
+    return Forward(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
 
 
 def _streams(path: Path, part: Part) -> Iterator[Stream]:

@@ -69,10 +69,8 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 
 def test_folder_beside_named_splits(tmp_path: Path) -> None:
-    write(tmp_path, "train/a/1.wav", "test/a/1.wav", "val/a/1.wav")
-    with pytest.raises(
-        UserError, match=r"val/ beside them.*valid names: test, train, valid, valid"
-    ):
+    write(tmp_path, "train/a/1.wav", "test/a/1.wav", "more/a/1.wav")
+    with pytest.raises(UserError, match=r"more/ beside them.*valid names: dev, eval, test, "):
         FolderConfig().build(tmp_path)
 
 
