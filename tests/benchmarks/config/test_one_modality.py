@@ -9,7 +9,8 @@ import pytest
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import load_config
 
-TEXT = "experiment: own\nscenario: {name: class_incremental, num_experiences: 2}\nlearners: [majority]\n"
+SCENARIO = "scenario: {name: class_incremental, num_experiences: 2}"
+TEXT = f"experiment: own\n{SCENARIO}\nlearners: [majority]\n"
 
 
 def loaded(tmp_path: Path, *lines: str):
