@@ -251,7 +251,7 @@ def _read_separated(table: Path, delimiter: str) -> tuple[list[str], list[Row]]:
                 f"{table}, data row {number}: {len(line)} cells for {len(columns)} columns; "
                 'put cells that contain the separator in double quotes ("a, b").'
             )
-    rows = [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+    rows: list[Row] = [dict(zip(columns, line, strict=True)) for line in lines[1:]]
     return [name for name in columns if name], rows
 
 

@@ -60,7 +60,7 @@ def opened(recording: Recording) -> Iterator[tuple[InputContainer, VideoStream]]
         with (
             pyav_source(path) as source,
             av.open(
-                source, options={"protocol_whitelist": "file"}, metadata_errors="replace"
+                source, "r", options={"protocol_whitelist": "file"}, metadata_errors="replace"
             ) as container,
         ):
             yield container, _video_stream(container, where)
