@@ -26,7 +26,10 @@ ConfigArgument = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="key.path=value, e.g. training.epochs=10 learners=[finetune,replay]"),
+    typer.Argument(
+        help="key.path=value, e.g. training.epochs=10 learners=[finetune,replay]. Text stands for "
+        "itself; null, or nothing, unsets a setting that may be unset."
+    ),
 ]
 
 

@@ -105,10 +105,10 @@ def test_the_command_counts(workshop: Workshop) -> None:
 
 def test_the_command_refuses_what_is_wrong(workshop: Workshop) -> None:
     workshop.write(Section("A command"), outside=False)
-    outcome = workshop.run(["medley", "count", "count.yaml", "spilts=[train]", "dataset.root=3"])
+    outcome = workshop.run(["medley", "count", "count.yaml", "spilts=[train]", "dataset.seed=x"])
     assert outcome.code == 2
     wrong, unknown = sorted(outcome.err.splitlines())
-    assert "count.yaml: dataset.root" in wrong
+    assert "count.yaml: dataset.seed" in wrong
     assert "spilts: unknown key; did you mean 'splits'?" in unknown
     other = workshop.run(["medley", "bench", "count.yaml"])
     assert other.code == 2

@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks.config.base import CommandConfig
 from benchmarks.config.loading import command_configs, commands_of, load_config
-from benchmarks.config.settings import apply_override, find_configs, read_yaml
+from benchmarks.config.settings import find_configs, override, read_written
 from multimodal.errors import UserError, did_you_mean
 
 
@@ -36,9 +36,9 @@ def print_schema(command: str) -> None:
 
 def _model(file: Path, overrides: Sequence[str]) -> type[CommandConfig]:
     """Of the command that a file is for; UserError if it has no command's marker."""
-    data = read_yaml(file)
-    for override in overrides:
-        apply_override(data, override)
+    data = read_written(file)
+    for each in overrides:
+        override(data, each)
     configs, found = command_configs(), commands_of(data)
     if not found:
         known = ", ".join(f"{c.marker} (medley {name})" for name, c in configs.items())

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from benchmarks.config.base import DATA_VARIABLE, CommandConfig
 from benchmarks.config.loading import validate
-from benchmarks.config.settings import apply_override
+from benchmarks.config.settings import override, typed
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.downloads import Download
 from multimodal.errors import UserError, did_you_mean
@@ -75,13 +75,12 @@ def check(name: str, overrides: Sequence[str], *, root: Path | None, workers: in
     from multimodal.check import check as check_manifest
 
     dataset: dict[str, Any] = {"name": name}
-    for override in overrides:
-        apply_override(dataset, override)
+    for each in overrides:
+        override(dataset, each)
     if root is not None:
         dataset["root"] = str(root)
-    config = validate(
-        CommandConfig, {"experiment": "check", "dataset": dataset}, source="datasets check"
-    )
+    data = typed({"experiment": "check", "dataset": dataset}, (), CommandConfig)
+    config = validate(CommandConfig, data, source="datasets check")
     assert isinstance(config.dataset, DatasetConfig)
     manifest = config.dataset.build(config.dataset_root())
     rate = {} if manifest.made_rate is None else {"sample_rate": manifest.made_rate}

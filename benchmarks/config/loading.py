@@ -10,31 +10,39 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from benchmarks.config.base import CommandConfig
-from benchmarks.config.settings import apply_override, find_config, read_yaml
+from benchmarks.config.settings import find_config, read_written, typed
+from benchmarks.config.written import field_kinds, kinds
 from multimodal.datasets import DATASETS
 from multimodal.errors import UserError, did_you_mean
 from multimodal.registry import Config, Registry
 
 COMMANDS = "benchmarks.commands"
+# Of text where something else is wanted.
+HINTS = {
+    "tuple_type": "; write [a, b]",
+    "int_type": "; write a whole number such as 10",
+    "float_type": "; write a number such as 0.1 or 1e-3",
+    "bool_type": "; write true or false",
+}
 AnyConfig = TypeVar("AnyConfig", bound=CommandConfig)
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyConfig]) -> AnyConfig:
     """Read a YAML file, apply ``key.path=value`` overrides and validate all of it.
 
+    In both, text stands for itself in a field that takes text; see ``benchmarks.config.written``.
+
     Raises UserError with one line a problem, or naming the command that the file is for.
     """
-    data = read_yaml(find_config(path))
+    data = read_written(find_config(path))
     if model.marker not in data and (others := commands_of(data)):
         raise UserError(
             f"{path}: this is a config of `medley {others[0]}`, not of `medley {model.command}`."
         )
-    for override in overrides:
-        apply_override(data, override)
-    return validate(model, _one_modality(model, data), source=str(path))
+    data = _one_modality(model, typed(data, overrides, model))
+    return validate(model, data, source=str(path))
 
 
 def _one_modality(model: type[CommandConfig], data: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +116,8 @@ def _lines(error: ValidationError, model: type[Config], data: object, source: st
         elif problem["type"] in ("choice", "missing") or isinstance(value, dict | list):
             lines.append(f"{source}: {path}: {message}")
         else:
-            lines.append(f"{source}: {path}: {message} (got {value!r})")
+            hint = HINTS.get(problem["type"], "") if isinstance(value, str) else ""
+            lines.append(f"{source}: {path}: {message} (got {value!r}){hint}")
     return lines
 
 
@@ -117,7 +126,10 @@ def _valid_keys(model: type[Config], path: Sequence[int | str], data: Any) -> li
     if not path:
         return list(model.model_fields)
     field = model.model_fields[str(path[0])]
-    registry, several = _choice(field)
+    allowed = field_kinds(field)
+    listed = [kind for each in allowed for part in get_args(each)[:1] for kind in kinds(part)]
+    several = not any(isinstance(kind, Registry) for kind in allowed)
+    registry = next((k for k in (*allowed, *listed) if isinstance(k, Registry)), None)
     if registry is None:
         section = field.annotation
         return list(section.model_fields) if isinstance(section, type) else []  # pyright: ignore
@@ -127,13 +139,3 @@ def _valid_keys(model: type[Config], path: Sequence[int | str], data: Any) -> li
     for key in path:
         here = here[key]
     return ["name", *registry.config(here.get("name", registry.default)).model_fields]
-
-
-def _choice(field: FieldInfo) -> tuple[Registry | None, bool]:
-    """The registry that a field chooses from, if any, and whether it lists several choices."""
-    listed = [m for part in get_args(field.annotation) for m in getattr(part, "__metadata__", ())]
-    for metadata, several in ((field.metadata, False), (listed, True)):
-        for each in metadata:
-            if isinstance(registry := getattr(each, "registry", None), Registry):
-                return registry, several
-    return None, False
