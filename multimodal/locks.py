@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from multimodal.errors import UserError
 
+PAUSE = 0.05  # seconds between two tries
+
 
 @contextlib.contextmanager
-def held(file: Path, words: str) -> Iterator[None]:
+def held(file: Path, words: str, *, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock ``file``; UserError with ``words`` if another process does.
 
-    A killed process holds nothing.
+    patience: seconds to wait for it first. A killed process holds nothing.
     """
+    deadline = time.monotonic() + patience
     with file.open("w") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(words) from error
+        while True:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    raise UserError(words) from error
+            time.sleep(PAUSE)
         yield

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.config.base import TrackingConfig
+from benchmarks.tracking.birth import ensure_born
 from benchmarks.tracking.points import MAX_METRICS, Point, metric_name
 from benchmarks.tracking.state import default_uri, first_line, shown
 from multimodal.errors import UserError
@@ -17,7 +18,8 @@ from multimodal.errors import UserError
 
 def connect(uri: str, *, timeout: int = 5) -> Any:
     """MLflow's client. Sets, where the user has not: HTTP timeout in seconds, one retry, no
-    telemetry. Keeps links and the talk of database migrations off the terminal."""
+    telemetry. Keeps links and the talk of database migrations off the terminal. UserError for an
+    SQLite file that cannot be used; one that does not exist is made whole (``ensure_born``)."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -26,6 +28,7 @@ def connect(uri: str, *, timeout: int = 5) -> Any:
 
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    ensure_born(uri)
     return MlflowClient(tracking_uri=uri)
 
 
