@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from multimodal import contents
 from multimodal.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -75,6 +76,8 @@ class Manifest:
     the arrays that ``make`` gives, which the adapter's rate must be; None: files, or no rate.
     left_out: number of files that lie beside the recordings and were not taken, by extension.
     Names of classes and recordings are made ``printable``.
+    Where ``make`` gives the signals, name and version must tell what it makes. digests: a file that
+    keeps the digests of unchanged files (see ``contents``); None: they are read each time.
 
     Raises UserError for duplicate recordings, labels outside the class list, unknown splits, an
     empty table, and a group on both sides of a split (the leak checker).
@@ -93,6 +96,7 @@ class Manifest:
     made_rate: int | None = None
     root: Path | None = field(default=None, compare=False)
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
+    digests: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         rows = [r if r.uid.isprintable() else replace(r, uid=printable(r.uid)) for r in self]
@@ -175,7 +179,7 @@ class Manifest:
     def content_hash(self) -> str:
         """Hex digest over every row (uid, labels, split, group, text, cut) and every file's size.
 
-        No signal is opened; a file that was replaced by one of the same size is not noticed.
+        No signal is opened; ``files_hash`` tells a file that was replaced by one of the same size.
         """
         digest = hashlib.sha256(repr((self.name, self.version, self.class_names)).encode())
         for r in self.recordings:
@@ -187,16 +191,20 @@ class Manifest:
 
     @cached_property
     def files_hash(self) -> str:
-        """Hex digest over every file's place, time of change and size: for caches on one machine.
+        """Hex digest over every file's bytes in the order of rows, wherever the files lie.
 
-        Unlike ``content_hash`` it tells a processed copy, of the same names and sizes, apart.
+        Of WFDB records all files count. It is made once: signals that are decoded later belong to
+        it, so ask for it before anything is decoded.
         """
-        digest = hashlib.sha256()
-        for r in self.recordings:
-            if r.path is not None and r.path.exists():
-                status = r.path.stat()
-                digest.update(repr((str(r.path.resolve()), status.st_mtime_ns)).encode())
-        return digest.hexdigest()[:16]
+        paths = (r.path for r in self.recordings if r.path is not None)
+        known: dict[Path, list[Path]] = {}
+        files = (known.setdefault(p, known.get(p) or [*contents.files_of(p)]) for p in paths)
+        return contents.digest((file for each in files for file in each), self.digests)
+
+    @property
+    def has_files(self) -> bool:
+        """Some recording is a file."""
+        return any(r.path is not None for r in self.recordings)
 
 
 def refuse_shared_groups(manifest: Manifest) -> None:

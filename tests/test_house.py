@@ -40,7 +40,9 @@ LAYERS = {
         "training encoders evaluation check",
         "objectives signals datasets",
         "loader downloads modalities",
-        "batch recordings hub weights locks bars registry",
+        "batch recordings hub weights registry",
+        "contents",
+        "locks bars",
         "errors",
     ),
 }

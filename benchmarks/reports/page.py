@@ -132,6 +132,7 @@ def _facts(group: list[Result]) -> str:
         "Dataset": dataset.get("name", "unknown"),
         "Version": dataset.get("version", "unknown"),
         "Content hash": dataset.get("content_hash", "unknown"),
+        "Files hash": dataset.get("files_hash", "unknown"),
         "Licence": dataset.get("licence", "unknown"),
         "Split": dataset.get("split_rule") or "unknown",
         "Shared groups": dataset.get("group_overlap") or "none found by the leak checker",

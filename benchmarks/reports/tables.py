@@ -34,10 +34,16 @@ class Row:
 
 
 def comparable(results: Sequence[Result]) -> list[list[Result]]:
-    """Groups that may share a table: same experiment, data, split, scenario, quick or not."""
+    """Groups that may share a table: same experiment, data, split, scenario, quick or not.
+
+    Results of earlier versions do not say what their files held; they stand with those that do.
+    """
+    files = {hash_ for r in results if (hash_ := r.dataset.get("files_hash")) is not None}
     groups: dict[str, list[Result]] = {}
     for result in results:
         data = [result.dataset.get(key) for key in ("name", "version", "content_hash")]
+        if len(files) > 1:
+            data.append(result.dataset.get("files_hash"))
         stream = [result.scenario, result.config.get("scenario"), result.modality, result.quick]
         key = json.dumps(
             [result.experiment, data, result.dataset.get("split_rule"), stream], sort_keys=True

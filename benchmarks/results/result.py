@@ -27,7 +27,8 @@ class Result:
     ``mean_average_precision`` and ``num_scored_classes`` instead, and ``forgetting`` and the
     transfers are of AUROCs. evaluation: of alignment and zero-shot runs, all that their scores
     depend on (texts, recordings, crops, numerics) and what a page shows of them. stream: of online
-    ones, what was drawn (``scenarios.si_blurry.realised``). seconds: training
+    ones, what was drawn (``scenarios.si_blurry.realised``). inputs: setting -> digest of the files
+    that the run read (None: of an earlier version, which did not note it). seconds: training
     and evaluation of this run, over all resumptions.
     peak_memory_bytes: "process", the highest resident size of this process so far (earlier cells
     of a grid count), and, on a GPU, "device", the highest allocation of this run.
@@ -48,6 +49,7 @@ class Result:
     config: dict[str, Any]
     evaluation: dict[str, Any] = field(default_factory=dict)
     stream: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.config.base import CommandConfig, SignalConfig
+from benchmarks.runs.inputs import digests_file
 from benchmarks.runs.workspace import check_writable
 from multimodal.datasets import DatasetConfig
 from multimodal.encoders.cache import EmbeddingCache
@@ -26,7 +27,8 @@ class Data:
     """What the cells of a grid share: the dataset, its adapter and the decoded signals.
 
     embeddings: the caches of frozen towers by their key; cells with the same tower share one.
-    warmed: weights of front end and encoder that a warm-up made, if there was one.
+    warmed: weights of front end and encoder that a warm-up made, if there was one. inputs: digests
+    of what the cells read beside the dataset and the files that their configs name.
     """
 
     manifest: Manifest
@@ -34,19 +36,27 @@ class Data:
     signals: SignalCache
     embeddings: dict[str, EmbeddingCache] = field(default_factory=dict)
     warmed: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
 
 
 def read_manifest(config: SignalConfig) -> Manifest:
     """The dataset as its reader sees it; UserError if it is of another modality."""
-    dataset = config.dataset
-    assert isinstance(dataset, DatasetConfig)
-    manifest = dataset.build(config.dataset_root())
+    manifest = build_manifest(config)
     MODALITIES.config(manifest.modality)
     if manifest.modality != config.modality.registered_name:
         raise UserError(
             f"dataset {manifest.name!r} holds {manifest.modality} recordings; set "
             f"modality={manifest.modality} (got {config.modality.registered_name})."
         )
+    return manifest
+
+
+def build_manifest(config: CommandConfig) -> Manifest:
+    """The dataset as its reader sees it, its files read before any signal is decoded."""
+    dataset = config.dataset
+    assert isinstance(dataset, DatasetConfig)
+    manifest = replace(dataset.build(config.dataset_root()), digests=digests_file(config))
+    _ = manifest.files_hash
     return manifest
 
 
@@ -68,7 +78,7 @@ def open_data(config: SignalConfig, manifest: Manifest) -> Data:
 
 def cache_folder(config: CommandConfig) -> Path | None:
     """Where decoded signals and embeddings are kept; None: in memory."""
-    return Path(config.output_dir) / "cache" if config.cache == "disk" else None
+    return Path(config.output_dir).expanduser() / "cache" if config.cache == "disk" else None
 
 
 def seed_everything(seed: int) -> None:

@@ -42,6 +42,8 @@ def dataset_facts(manifest: Manifest, split: Manifest, skipped: int) -> dict[str
     """
     facts = {name: getattr(manifest, name) for name in DATASET_FACTS}
     facts |= {name: getattr(split, name) for name in ("split_rule", "group_overlap")}
+    if manifest.has_files:
+        facts["files_hash"] = manifest.files_hash
     return {**facts, "num_recordings": len(manifest), "skipped_damaged": skipped}
 
 
@@ -60,6 +62,8 @@ def tags(
         "medley.seed": str(seed),
         "medley.quick": str(config.quick).lower(),
     }
+    if manifest.has_files:
+        values["medley.dataset_files_hash"] = manifest.files_hash
     return {**values, "medley.git_commit": commit} if commit else values
 
 

@@ -10,6 +10,7 @@ from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
+from benchmarks.runs.inputs import Inputs, inputs_of
 from benchmarks.runs.workspace import check_same_run, run_lock
 from benchmarks.tracking.state import State
 from benchmarks.tracking.tracker import resend
@@ -17,8 +18,10 @@ from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 
 
-def finished(config: CommandConfig, manifest: Manifest) -> Result | None:
-    """The result of a run, None if it is not done.
+def finished(
+    config: CommandConfig, manifest: Manifest, more: Inputs | None = None
+) -> Result | None:
+    """The result of a run, None if it is not done. more: digests of what else it reads.
 
     UserError: the result is damaged, or the folder belongs to another config or to other data.
     """
@@ -31,9 +34,18 @@ def finished(config: CommandConfig, manifest: Manifest) -> Result | None:
     state = {
         "config_hash": result.config_hash,
         "content_hash": result.dataset["content_hash"],
+        "inputs": result.inputs,
     }
-    check_same_run(config.folder, config, manifest.content_hash, state)
+    inputs = inputs_of(config, manifest) | (more or {})
+    check_same_run(config.folder, config, manifest.content_hash, inputs, state)
     return result
+
+
+def reused(result: Result) -> str:
+    """That a result is, in words, and of which data."""
+    files = result.dataset.get("files_hash")
+    data = f"rows {result.dataset['content_hash']}" + (f", files {files}" if files else "")
+    return f"done before, result reused (data unchanged: {data})"
 
 
 def complete(config: CommandConfig, result: Result) -> None:

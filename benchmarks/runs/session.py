@@ -33,6 +33,7 @@ from benchmarks.results.journal import JOURNAL_FILE, Journal
 from benchmarks.results.result import Result, write_atomically
 from benchmarks.runs import checkpoint, machine
 from benchmarks.runs.facts import public, tags
+from benchmarks.runs.inputs import Inputs, inputs_of
 from benchmarks.runs.workspace import check_same_run, on_stop_signal, run_lock
 from benchmarks.tracking.tracker import NullTracker, Tracker, make_tracker
 from multimodal.errors import UserError
@@ -47,7 +48,8 @@ class Session:
     told: what results and the store are told of the config, if that is not the config itself.
     since: ``time.perf_counter()`` when its work began; None: when it is opened.
     writes: False for all but the first of several processes that share a run: these read its
-    checkpoint, but their own files are thrown away.
+    checkpoint, but their own files are thrown away. more: digests of what the run reads beside its
+    dataset and the files that its config names.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class Session:
         told: dict[str, Any] | None = None,
         since: float | None = None,
         writes: bool = True,
+        more: Inputs | None = None,
     ) -> None:
         self.config, self.manifest, self.writes = config, manifest, writes
         self.learner, self.scenario, self.seed = learner, scenario, seed
+        self.inputs = inputs_of(config, manifest) | (more or {})
         self.told = public(config) if told is None else told
         self._thrown_away = None if writes else tempfile.TemporaryDirectory()
         self.folder = Path(self._thrown_away.name) if self._thrown_away else config.folder
@@ -103,7 +107,8 @@ class Session:
 
     def _resume(self) -> dict[str, Any] | None:
         state = checkpoint.load(self.config.folder / CHECKPOINTS)
-        check_same_run(self.folder, self.config, self.manifest.content_hash, state)
+        content, inputs = self.manifest.content_hash, self.inputs
+        check_same_run(self.folder, self.config, content, inputs, state)
         text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
         write_atomically(self.folder / "config.yaml", text)
         if self.writes:
@@ -159,6 +164,7 @@ class Session:
         own = {
             "config_hash": self.config.hash,
             "content_hash": self.manifest.content_hash,
+            "inputs": self.inputs,
             "journal": self.journal.flush(),
             "started": self.started,
             "seconds": self.seconds,
@@ -179,6 +185,7 @@ class Session:
             quick=self.config.quick,
             class_names=list(self.manifest.class_names),
             config=self.told,
+            inputs=self.inputs,
             hardware=machine.hardware(device),
             packages=machine.packages(),
             git_commit=machine.git_commit(),

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from benchmarks.config.base import CommandConfig
+from benchmarks.runs.inputs import Inputs, refuse_changed_inputs
 from multimodal.errors import UserError
 from multimodal.locks import held
 
@@ -73,10 +74,13 @@ def clear(folder: Path) -> None:
                 path.unlink()
 
 
-def check_same_run(folder: Path, config: CommandConfig, content_hash: str, state: Any) -> None:
+def check_same_run(
+    folder: Path, config: CommandConfig, content_hash: str, inputs: Inputs, state: Any
+) -> None:
     """UserError if the folder was begun with another config or with other data.
 
-    ``state``: what a checkpoint or a result says (``config_hash``, ``content_hash``), or None.
+    inputs: digests of what the run reads. ``state``: what a checkpoint or a result says
+    (``config_hash``, ``content_hash``, ``inputs``), or None.
     """
     if not _config_is_kept(folder / "config.yaml", config) or (
         state and state["config_hash"] != config.hash
@@ -88,8 +92,11 @@ def check_same_run(folder: Path, config: CommandConfig, content_hash: str, state
     if state and state["content_hash"] != content_hash:
         raise UserError(
             f"{folder}: the dataset has changed since this run began (content hash "
-            f"{state['content_hash']}, now {content_hash}); start anew with --fresh."
+            f"{state['content_hash']}, now {content_hash}); start anew with --fresh, or delete "
+            "this folder."
         )
+    if state:
+        refuse_changed_inputs(folder, state.get("inputs"), inputs)
 
 
 def _config_is_kept(path: Path, config: CommandConfig) -> bool:

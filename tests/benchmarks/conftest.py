@@ -71,8 +71,9 @@ def tiny(tmp_path) -> Path:
 
 
 def files() -> dict[str, bytes]:
-    """Name -> content of every file below the working folder, but for locks."""
-    found = [p for p in Path().rglob("*") if p.is_file() and p.name != ".lock"]
+    """Name -> content of every file below the working folder, but for locks and digests."""
+    kept = (".lock", "digests")
+    found = [p for p in Path().rglob("*") if p.is_file() and p.name not in kept]
     return {str(p): p.read_bytes() for p in found}
 
 

@@ -71,11 +71,11 @@ def test_select_keeps_classes() -> None:
     assert table.num_classes == 4
 
 
-def test_files_hash_tells_a_processed_copy_apart(tmp_path) -> None:
+def test_files_hash_is_of_bytes_wherever_they_lie(tmp_path) -> None:
     import os
 
     hashes = []
-    for name, content in (("raw", b"12"), ("other", b"34")):
+    for name, content in (("raw", b"12"), ("other", b"34"), ("copy", b"12")):
         (tmp_path / name).mkdir()
         file = tmp_path / name / "a.wav"
         file.write_bytes(content)
@@ -84,3 +84,4 @@ def test_files_hash_tells_a_processed_copy_apart(tmp_path) -> None:
         hashes.append((table.content_hash, table.files_hash))
     assert hashes[0][0] == hashes[1][0]
     assert hashes[0][1] != hashes[1][1]
+    assert hashes[0] == hashes[2]

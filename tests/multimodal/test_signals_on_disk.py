@@ -249,3 +249,29 @@ def test_workers_wait_for_whoever_takes_their_signals() -> None:
     time.sleep(0.2)
     assert len(begun) <= 2 * AHEAD + 1
     assert len(list(signals)) == 199
+
+
+@pytest.mark.parametrize("name", ["r.hea", "r", "r.dat"])
+def test_replaced_files_are_decoded_again(tmp_path: Path, name: str) -> None:
+    """Of a WFDB record the samples lie beside the file that the recording names."""
+    import os
+
+    from multimodal.modalities.ecg import EcgConfig
+    from multimodal.recordings import Manifest, Recording
+
+    wfdb = pytest.importorskip("wfdb")
+
+    def gathered(value: int) -> torch.Tensor:
+        shape = {"fs": 250, "units": ["mV"], "sig_name": ["II"], "fmt": ["16"], "adc_gain": [1000]}
+        samples = np.full((250, 1), value)
+        wfdb.wrsamp("r", **shape, baseline=[0], d_signal=samples, write_dir=str(tmp_path))
+        for file in tmp_path.glob("r.*"):
+            os.utime(file, (1, 1))
+        row = Recording("r", (0,), "train", path=tmp_path / name)
+        table = Manifest("d", "ecg", ("u",), (row,), "1")
+        return SignalCache(table, EcgConfig().build(), folder=tmp_path / "cache").gather([0]).inputs
+
+    first, second = gathered(500), gathered(250)
+    torch.testing.assert_close(second, first / 2)
+    torch.testing.assert_close(gathered(500), first)
+    assert len(shards(tmp_path / "cache")) == 2

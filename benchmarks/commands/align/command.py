@@ -15,7 +15,7 @@ from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table, print_wordings
 from benchmarks.results.result import Result
 from benchmarks.runs.data import Data, open_data, read_manifest
-from benchmarks.runs.finished import complete, finished
+from benchmarks.runs.finished import complete, finished, reused
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.terminal import FitObserver, print_places
 from benchmarks.runs.workspace import check_writable, clear
@@ -47,7 +47,7 @@ def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
             else:
                 if is_first():
                     complete(cell, result)
-                console.print(f"{observer.title}: done before, result reused")
+                console.print(f"{observer.title}: {reused(result)}", soft_wrap=True)
             results.append(result)
     if is_first():
         print_table(results, out)

@@ -19,6 +19,7 @@ from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
 from benchmarks.results.result import Result
 from benchmarks.runs.data import open_data, read_manifest
 from benchmarks.runs.finished import complete, finished
+from benchmarks.runs.inputs import manifest_input
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
@@ -49,7 +50,12 @@ class Cells:
         if config.quick:
             self.streams = [shorten(stream) for stream in self.streams]
         self.data = open_data(config, self.manifest)
-        self.done = [None if fresh else finished(cell, self.manifest) for cell in self.cells]
+        if config.warm_up is not None:
+            self.data.inputs["warm_up.dataset"] = manifest_input(
+                read_manifest(warm_up_config(config))
+            )
+        more = self.data.inputs
+        self.done = [None if fresh else finished(cell, self.manifest, more) for cell in self.cells]
         self.warm_up: Cells | None = None
         if config.warm_up is not None and None in self.done:
             self.warm_up = Cells(warm_up_config(config))

@@ -17,6 +17,7 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
     """Run a grid, or those of all configs of a folder; print one table and say where to look."""
     from benchmarks.commands.bench.cells import Cells
     from benchmarks.reports.terminal import print_overview, print_table
+    from benchmarks.runs.finished import reused
     from benchmarks.runs.terminal import TerminalObserver
     from multimodal.modalities.text import TextAdapter
 
@@ -39,7 +40,7 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
                 observer.title = f"[{len(results) + 1}/{total}] {data}{cell.title}"
                 results.append(grid.run_cell(number, observer))
                 if grid.done[number] is not None:
-                    console.print(f"{observer.title}: done before, result reused")
+                    console.print(f"{observer.title}: {reused(results[-1])}", soft_wrap=True)
     (print_table if len(grids) == 1 else print_overview)(results, out)
     for config in {config.experiment: config for config in configs}.values():
         print_places(config, out)

@@ -62,6 +62,7 @@ class StreamRun:
             learner=config.learners[0].registered_name,
             scenario=config.scenario.registered_name,
             seed=self.seed,
+            more=data.inputs,
         )
         self.device = machine.pick_device(config.training.device)
         if config.training.threads is not None:

@@ -18,14 +18,15 @@ from benchmarks.commands.zeroshot.config import ZeroShotConfig
 from benchmarks.commands.zeroshot.models import ModelConfig, OpenModel
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
-from benchmarks.runs.data import cache_folder, chosen_classes
+from benchmarks.runs.data import build_manifest, cache_folder, chosen_classes
 from benchmarks.runs.facts import dataset_facts, public, row_pins, text_pins
 from benchmarks.runs.finished import complete, finished
+from benchmarks.runs.inputs import digests_file
 from benchmarks.runs.session import Session
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
 from multimodal.batch import Batch
-from multimodal.datasets import DatasetConfig
+from multimodal.contents import digest
 from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.prompts import Prompts, load_prompts
@@ -43,14 +44,13 @@ class ZeroShotCells:
 
     def __init__(self, config: ZeroShotConfig, *, fresh: bool = False) -> None:
         assert isinstance(config.model, ModelConfig)
-        assert isinstance(config.dataset, DatasetConfig)
         self.config, self.output_dir = config, Path(config.output_dir).expanduser()
         self.device = machine.pick_device(config.device, setting="device")
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         check_writable(config.folder.parent)
         self.protocol: Protocol = PROTOCOLS[config.protocol]
-        self.manifest = config.dataset.build(config.dataset_root())
+        self.manifest = build_manifest(config)
         self.classes = chosen_classes(self.manifest, config.classes)
         self.rows = self._rows()
         models = config.model.single(self.output_dir)
@@ -75,11 +75,13 @@ class ZeroShotCells:
     def run_cell(self, number: int, progress: Progress | None = None) -> Result:
         """Evaluate a model, or return its result if it is done already."""
         cell = self.cells[number]
-        done = finished(cell, self.manifest)
+        assert isinstance(cell.model, ModelConfig)
+        files = cell.model.files(self.output_dir)
+        more = {"model": digest(files, digests_file(cell))} if files else {}
+        done = finished(cell, self.manifest, more)
         if done is not None:
             complete(cell, done)
             return done
-        assert isinstance(cell.model, ModelConfig)
         since = time.perf_counter()
         model = cell.model.open(self.output_dir, self.protocol, device=self.device, seed=cell.seed)
         self._check_model(model)
@@ -94,6 +96,7 @@ class ZeroShotCells:
             seed=model.seed,
             told=told,
             since=since,
+            more=more,
         )
         with session.open(between_steps=False):
             return self._evaluate(cell, model, session, progress)

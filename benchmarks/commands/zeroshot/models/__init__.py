@@ -47,6 +47,10 @@ class ModelConfig(Config):
         """One config a model; UserError if there is none."""
         raise NotImplementedError
 
+    def files(self, output_dir: Path) -> list[Path]:
+        """Of a single model, those that make it and that its settings do not name."""
+        return []
+
     def open(
         self, output_dir: Path, protocol: Protocol, *, device: torch.device, seed: int
     ) -> OpenModel:

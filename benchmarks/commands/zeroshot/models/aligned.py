@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
+from benchmarks.commands.align.parts import MODEL_FILE
 from benchmarks.commands.align.reopen import finished_runs, reopen
 from benchmarks.commands.zeroshot.models import MODELS, ModelConfig, OpenModel
 from multimodal.evaluation.protocols import Protocol
@@ -22,6 +23,11 @@ class AlignedModelConfig(ModelConfig):
     def single(self, output_dir: Path) -> list[ModelConfig]:
         names = finished_runs(output_dir / self.experiment, self.run)
         return [self.model_copy(update={"run": name}) for name in names]
+
+    def files(self, output_dir: Path) -> list[Path]:
+        assert self.run is not None
+        folder = output_dir / self.experiment / self.run
+        return [folder / "config.yaml", folder / MODEL_FILE]
 
     def open(
         self, output_dir: Path, protocol: Protocol, *, device: torch.device, seed: int
