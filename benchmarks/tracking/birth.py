@@ -99,16 +99,16 @@ def _look(path: Path) -> Found | None:
 
 def _bear(path: Path) -> None:
     """Make the store; the lock is held."""
-    import sqlalchemy
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import event
 
     made = path.with_name(f".{path.name}.new")
     for left in path.parent.glob(f"{made.name}*"):  # by a process that was ended, with its journal
         left.unlink()
     uri = f"sqlite:///{made}"
     engine = SqlAlchemyStore._get_or_create_engine(uri)
-    sqlalchemy.event.listen(engine, "connect", _hurry)
+    event.listen(engine, "connect", _hurry)
     engine.dispose()  # connections made before it hears of them
     SqlAlchemyStore(uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
     engine.dispose()
