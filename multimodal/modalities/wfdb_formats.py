@@ -111,7 +111,7 @@ def flac_samples(path: Path, channels: int) -> int:
     import soundfile
 
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # pyright: ignore[reportArgumentType]
             if file.format != "FLAC" or file.channels != channels:
                 raise UserError(
                     f"{path}: {file.format} of {file.channels} channels, its header announces "
@@ -131,13 +131,15 @@ def read_flac(path: Path, form: str, first: int, last: int) -> np.ndarray:
 
     pieces, left = [], last - first
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # pyright: ignore[reportArgumentType]
             bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}.get(file.subtype, 32)
             if bits > FLAC_BITS[form]:
                 raise UserError(f"{path}: {bits} bits a sample, format {form} has fewer; copy it.")
             file.seek(first)
             while left:  # in pieces: a damaged file may announce any length
-                piece = np.asarray(file.read(min(left, FLAC_CHUNK), dtype="int32", always_2d=True))
+                piece: np.ndarray = np.asarray(
+                    file.read(min(left, FLAC_CHUNK), dtype="int32", always_2d=True)
+                )
                 if not len(piece):
                     raise UserError(
                         f"{path}: truncated, {left} samples are missing; copy it again."

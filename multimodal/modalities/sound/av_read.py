@@ -43,6 +43,7 @@ def read_with_pyav(path: Path, part: Part) -> tuple[np.ndarray, int]:
     where = part.where
     try:
         import av
+        from av.container import InputContainer
         from av.error import FFmpegError
     except ImportError as error:
         raise UserError(
@@ -51,11 +52,13 @@ def read_with_pyav(path: Path, part: Part) -> tuple[np.ndarray, int]:
         ) from error
     try:
         # A playlist opens no network. Old cameras and programs write titles that are no UTF-8.
-        options = {"protocol_whitelist": "file"}
         with (
             pyav_source(path) as source,
-            av.open(source, options=options, metadata_errors="replace") as container,
+            av.open(
+                source, options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            ) as container,
         ):
+            assert isinstance(container, InputContainer)
             stream = _stream(container, where)
             refuse_cut_boxes(path, where)
             kept = _decoded(container, stream, path, part)

@@ -98,7 +98,8 @@ def refuse_damaged_container(path: Path, where: str) -> None:
 
 def _opened(source: Path | bytes) -> Forward:
     # Names need not be UTF-8.
-    return Forward(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
+    where = io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source)
+    return Forward(where)  # pyright: ignore[reportArgumentType]
 
 
 def _streams(path: Path, part: Part) -> Iterator[Stream]:
