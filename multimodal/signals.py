@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,8 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from multimodal.bars import bar
@@ -29,6 +25,14 @@ from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
 from multimodal.recordings import Manifest
+from multimodal.shards import (
+    UNKNOWN,
+    discard,
+    new_shards,
+    open_signals,
+    signal_digest,
+    write_signals,
+)
 
 SHARD_BYTES = 256 * 2**20
 SHOWN_PROBLEMS = 10
@@ -43,6 +47,8 @@ class SignalCache:
     keeps them in ``<folder>/<key>/shard-*.safetensors``, where key is a hash of the manifest's
     content and the adapter's fingerprint. Several processes may share a folder. Each ``ensure``
     that decodes anything writes at least one shard, so ensure whole experiences, not batches.
+    Each recording is compared with its digest when it is first needed; damaged shards are deleted
+    and remade.
     workers: decoding threads (None: one per CPU, at most 8). skip_damaged: remember recordings
     that cannot be decoded in ``damaged`` (row -> message) instead of raising. progress: show a
     transient bar for long decoding, if standard error is a terminal. Not thread-safe.
@@ -71,6 +77,8 @@ class SignalCache:
         self._blocks: list[Tensor] = []
         self._used = 0  # steps of the block in memory that hold signals
         self._folder, self._seen = None, set[Path]()
+        self._paths: list[Path] = []  # of the blocks, if they are shards
+        self._digest = np.full(len(manifest), UNKNOWN, dtype=np.int64)  # if still to be compared
         if folder is not None:
             key = f"{manifest.content_hash}\0{manifest.files_hash}\0{adapter.fingerprint}"
             self._folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -90,6 +98,8 @@ class SignalCache:
         """
         if self._folder is not None and len(self._missing(indices)):
             self._read_new_shards(self._folder)
+        if self._folder is not None:
+            self._check(np.unique(np.asarray(indices, dtype=np.int64)))
         rows = self._missing(indices)
         if not len(rows):
             return
@@ -190,7 +200,7 @@ class SignalCache:
         longest = max(int(lengths.max()), int(self._length.max()))
         steps = torch.cat([*signals, signals[0].new_zeros(longest, *signals[0].shape[1:])])
         if self._folder is not None:
-            _write_shard(self._folder, {"rows": rows, "lengths": lengths, "signals": steps})
+            write_signals(self._folder, rows, lengths, steps)
             return self._read_new_shards(self._folder)
         start, stop = self._used, self._used + len(steps)
         block = self._blocks[0] if self._blocks else steps
@@ -202,26 +212,51 @@ class SignalCache:
         self._used = stop - longest
         self._enter(rows, lengths, block=0, start=start)
 
-    def _enter(self, rows: Tensor, lengths: Tensor, *, block: int, start: int = 0) -> None:
+    def _enter(
+        self,
+        rows: Tensor,
+        lengths: Tensor,
+        *,
+        block: int,
+        start: int = 0,
+        digests: Tensor | None = None,
+    ) -> None:
         """Note where signals lie that stand back to back from step ``start`` on."""
         offset = start + (lengths.cumsum(0) - lengths).numpy()
         row, length = rows.numpy(), lengths.numpy()
         new = self._block[row] < 0  # another process may have written the same row before
         row = row[new]
         self._block[row], self._offset[row], self._length[row] = block, offset[new], length[new]
+        if digests is not None:
+            self._digest[row] = digests.numpy()[new]
 
     def _read_new_shards(self, folder: Path) -> None:
         """Map the shards that appeared in the folder; delete damaged ones, with a warning."""
-        for path in sorted(set(folder.glob("shard-*.safetensors")) - self._seen):
-            self._seen.add(path)
-            shard = _read_shard(path, len(self.manifest), self.adapter.dtype)
+        for path in new_shards(folder, self._seen):
+            try:
+                shard = open_signals(path, len(self.manifest), self.adapter.dtype)
+            except FileNotFoundError:
+                continue  # another process found it damaged
             if shard is None:
-                warnings.warn(f"{path}: damaged; deleted, will be remade", stacklevel=2)
-                path.unlink(missing_ok=True)
+                discard(path)
                 continue
-            rows, lengths, signals = shard
-            self._enter(rows, lengths, block=len(self._blocks))
-            self._blocks.append(signals)
+            self._enter(shard.rows, shard.lengths, block=len(self._blocks), digests=shard.digests)
+            self._blocks.append(shard.signals)
+            self._paths.append(path)
+
+    def _check(self, rows: np.ndarray) -> None:
+        """Compare recordings with their digests, each once.
+
+        What a damaged shard holds is to be decoded again.
+        """
+        for row in rows[self._digest[rows] != UNKNOWN].tolist():
+            block, offset, length = self._block[row], self._offset[row], self._length[row]
+            if block == NOT_DECODED:  # of a shard that has just been found damaged
+                continue
+            if signal_digest(self._blocks[block][offset : offset + length]) != self._digest[row]:
+                discard(self._paths[block])
+                self._block[self._block == block] = NOT_DECODED
+            self._digest[row] = UNKNOWN
 
     def _windows(self, rows: np.ndarray, blocks: np.ndarray) -> Tensor:
         """(N, longest, *rest): each row's steps, followed by whatever stands behind them."""
@@ -234,37 +269,6 @@ class SignalCache:
             steps = int(lengths[here].max())
             out[torch.from_numpy(here), :steps] = _cut(self._blocks[block], offsets[here], steps)
         return out
-
-
-def _write_shard(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """A new file with a name of its own, complete as soon as it is visible."""
-    name = f"shard-{uuid.uuid4().hex[:12]}.safetensors"
-    temporary = folder / f".{name}.part"
-    try:
-        save_file(tensors, temporary)
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / name)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read_shard(path: Path, count: int, dtype: torch.dtype) -> tuple[Tensor, ...] | None:
-    """(rows, lengths, signals), memory-mapped; None if damaged (the samples are not checked)."""
-    try:
-        with safe_open(path, "pt") as file:
-            rows, lengths, signals = map(file.get_tensor, ("rows", "lengths", "signals"))
-    except SafetensorError:
-        return None
-    whole = (
-        (rows.dtype, lengths.dtype, signals.dtype) == (torch.int64, torch.int64, dtype)
-        and rows.shape == lengths.shape == (rows.numel(),) != (0,)
-        and 0 <= int(rows.min()) <= int(rows.max()) < count
-        and int(lengths.min()) > 0
-        and signals.ndim > 0
-        and len(signals) >= int(lengths.sum() + lengths.max())
-    )
-    return (rows, lengths, signals) if whole else None
 
 
 def _cut(block: Tensor, offsets: np.ndarray, steps: int) -> Tensor:

@@ -10,20 +10,17 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from multimodal.digests import DamagedFile, memory_of, read_tensors, write_tensors
 from multimodal.errors import UserError
+
+REMEDY = "restore it, or train the model again with --fresh"
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a safetensors file that ``load_weights`` reads back."""
-    # Copies, because safetensors refuses weights that two modules share.
-    tensors = {
-        name: tensor.detach().cpu().clone() for name, tensor in trained_weights(model).items()
-    }
-    save_file(tensors, path, {"frozen": frozen_digest(model)})
+    write_tensors(path, trained_weights(model), {"frozen": frozen_digest(model)})
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -32,11 +29,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
     UserError: no such file, damaged, of other shapes, or trained beside other frozen weights.
     """
     try:
-        with safe_open(path, "pt") as file:
-            digest = (file.metadata() or {}).get("frozen")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); train the model again.") from error
+        tensors, words, _ = read_tensors(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: cannot be read ({error}); {REMEDY}.") from error
+    except DamagedFile as error:
+        raise DamagedFile(f"{error}; {REMEDY}.") from error
     own = trained_weights(model)
     other = [n for n, t in own.items() if n not in tensors or tensors[n].shape != t.shape]
     if other or len(tensors) != len(own):
@@ -46,7 +43,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f"{path}: does not fit the config beside it ({name}: {shapes[0]} in the file, "
             f"{shapes[1]} in the model); its checkpoints or settings have changed since."
         )
-    if digest != frozen_digest(model):
+    if words.get("frozen") != frozen_digest(model):
         raise UserError(
             f"{path}: was trained beside other frozen weights than those that its config leads to "
             "now; restore the frozen checkpoint, or train the model again."
@@ -62,8 +59,7 @@ def frozen_digest(model: nn.Module) -> str:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             digest.update(f"{name} {tuple(parameter.shape)}".encode())
-            flat = parameter.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
+            digest.update(memory_of(parameter))
     return digest.hexdigest()[:16]
 
 

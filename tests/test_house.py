@@ -40,9 +40,9 @@ LAYERS = {
         "training encoders evaluation check",
         "objectives signals datasets",
         "loader downloads modalities",
-        "batch recordings hub weights registry",
+        "batch recordings hub weights shards registry",
         "contents",
-        "locks bars",
+        "locks bars digests",
         "errors",
     ),
 }

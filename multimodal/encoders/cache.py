@@ -9,10 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
-import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from multimodal.bars import bar
 from multimodal.batch import Batch
+from multimodal.digests import memory_of
 from multimodal.loader import Loader
+from multimodal.shards import discard, new_shard, new_shards, open_embeddings
 from multimodal.signals import SignalCache
 
 BLOCK = 64  # rows embedded together
@@ -121,7 +117,7 @@ class EmbeddingCache:
         if self._folder is None:
             self._remember(rows, embeddings)
         else:
-            _write(self._folder, torch.from_numpy(rows), embeddings)
+            new_shard(self._folder, {"rows": torch.from_numpy(rows), "embeddings": embeddings})
             self._read_new_shards(self._folder)
 
     def _enter(self, rows: np.ndarray, embeddings: Tensor) -> None:
@@ -136,15 +132,13 @@ class EmbeddingCache:
         self._shard[rows], self._place[rows] = 0, rows
 
     def _read_new_shards(self, folder: Path) -> None:
-        for path in sorted(set(folder.glob("shard-*.safetensors")) - self._seen):
-            self._seen.add(path)
+        for path in new_shards(folder, self._seen):
             try:
-                shard = _read(path, len(self.signals.manifest))
+                shard = open_embeddings(path, len(self.signals.manifest))
             except FileNotFoundError:
                 continue
             if shard is None:
-                warnings.warn(f"{path}: damaged; deleted, will be remade", stacklevel=2)
-                path.unlink(missing_ok=True)
+                discard(path)
             else:
                 self._enter(*shard)
 
@@ -161,43 +155,5 @@ def cache_key(
         # Buffers that are not saved (filter banks, means) count as much as weights.
         for name, tensor in [*part.named_parameters(), *part.named_buffers()]:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(_bytes(tensor))
+            digest.update(memory_of(tensor))
     return digest.hexdigest()[:16]
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
-
-
-def _write(folder: Path, rows: Tensor, embeddings: Tensor) -> None:
-    """A new file with a name of its own, complete as soon as it is visible."""
-    name = f"shard-{uuid.uuid4().hex[:12]}.safetensors"
-    temporary = folder / f".{name}.part"
-    checksum = zlib.crc32(_bytes(embeddings), zlib.crc32(_bytes(rows)))
-    tensors = {"rows": rows, "embeddings": embeddings.contiguous()}
-    try:
-        save_file(tensors, temporary, {"crc32": str(checksum)})
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / name)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read(path: Path, count: int) -> tuple[np.ndarray, Tensor] | None:
-    """(rows, memory-mapped embeddings), or None if the shard is not what was written.
-
-    FileNotFoundError if another process has deleted it.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            rows, embeddings = file.get_tensor("rows"), file.get_tensor("embeddings")
-            written = (file.metadata() or {}).get("crc32")
-    except SafetensorError:
-        return None
-    if written != str(zlib.crc32(_bytes(embeddings), zlib.crc32(_bytes(rows)))):
-        return None
-    assert len(rows) == len(embeddings)
-    assert int(rows.max()) < count
-    return rows.numpy(), embeddings

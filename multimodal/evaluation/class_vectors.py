@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from multimodal.digests import read_tensors, write_tensors
 from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import EmbedTexts, unit_texts
 from multimodal.evaluation.prompts import Prompts
@@ -29,19 +28,19 @@ class ClassVectors:
     def save(self, path: Path) -> None:
         """A safetensors file that ``load`` reads back."""
         words = {"class_names": json.dumps(self.class_names), "prompts": self.prompts}
-        save_file({"vectors": self.vectors.contiguous()}, path, words)
+        write_tensors(path, {"vectors": self.vectors}, words)
 
     @classmethod
     def load(cls, path: Path) -> ClassVectors:
         """UserError names a file that is absent, damaged, or holds something else."""
         try:
-            with safe_open(path, "pt") as file:
-                words, vectors = file.metadata() or {}, file.get_tensor("vectors")
+            tensors, words, _ = read_tensors(path)
+            vectors = tensors["vectors"]
             names = tuple(json.loads(words["class_names"]))
             if vectors.ndim != 2 or len(vectors) != len(names):
                 raise ValueError(f"{len(names)} names, vectors {tuple(vectors.shape)}")
             return cls(names, vectors, words["prompts"])
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError) as error:
             raise UserError(
                 f"{path}: no class vectors that can be read ({error}); make them again."
             ) from error

@@ -1,0 +1,119 @@
+"""Shards: the files of a cache on disk, which several processes may share.
+
+A shard has a name of its own and never changes. Whatever is damaged is deleted and made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multimodal.digests import DamagedFile, crc32, memory_of, open_tensors, write_tensors
+
+UNKNOWN = -1  # no digest is known of a recording
+
+
+class Signals(NamedTuple):
+    """Recordings back to back: rows, lengths and CRC-32 (N,), signals (total, *rest), mapped."""
+
+    rows: Tensor
+    lengths: Tensor
+    digests: Tensor
+    signals: Tensor
+
+
+def new_shard(folder: Path, tensors: Mapping[str, Tensor], *, besides: Sequence[str] = ()) -> None:
+    """A new file, complete as soon as it is visible. besides: as in ``write_tensors``."""
+    name = f"shard-{uuid.uuid4().hex[:12]}.safetensors"
+    write_tensors(folder / name, tensors, besides=besides)
+
+
+def new_shards(folder: Path, seen: set[Path]) -> list[Path]:
+    """Those that are not ``seen``, in order; they are from now on."""
+    found = sorted(p for p in set(folder.glob("shard-*.safetensors")) - seen if not p.is_dir())
+    seen.update(found)
+    return found
+
+
+def discard(path: Path) -> None:
+    """Delete a damaged shard, with a warning."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+    warnings.warn(f"{path}: damaged; deleted, will be remade", stacklevel=3)
+
+
+def write_signals(folder: Path, rows: Tensor, lengths: Tensor, signals: Tensor) -> None:
+    """A shard of recordings that stand back to back in ``signals``.
+
+    Each has a digest of its own, so that what is gathered can be compared as it is gathered: a
+    digest of the shard would read all of it.
+    """
+    ends = lengths.cumsum(0).tolist()
+    parts = [signals[stop - n : stop] for stop, n in zip(ends, lengths.tolist(), strict=True)]
+    tensors = {
+        "rows": rows,
+        "lengths": lengths,
+        "digests": torch.tensor([signal_digest(part) for part in parts]),
+        "signals": signals,
+    }
+    new_shard(folder, tensors, besides=["signals"])
+
+
+def signal_digest(signal: Tensor) -> int:
+    return int(crc32(memory_of(signal)), 16)
+
+
+def open_signals(path: Path, count: int, dtype: torch.dtype) -> Signals | None:
+    """None if what it says of its recordings is damaged; the samples are not read.
+
+    count: of the manifest's rows. FileNotFoundError if another process has deleted it.
+    """
+    try:
+        shard = open_tensors(path)
+        rows, lengths, signals = (shard.tensors[name] for name in ("rows", "lengths", "signals"))
+    except (DamagedFile, KeyError):
+        return None
+    digests = shard.tensors.get("digests", torch.full_like(rows, UNKNOWN))
+    # Those of earlier versions have no digests at all.
+    known = (shard.digest is None) == ("digests" not in shard.tensors)
+    whole = (
+        known
+        and shard.whole(besides=["signals"])
+        and (rows.dtype, lengths.dtype, signals.dtype) == (torch.int64, torch.int64, dtype)
+        and rows.shape == lengths.shape == digests.shape == (rows.numel(),) != (0,)
+        and 0 <= int(rows.min()) <= int(rows.max()) < count
+        and int(lengths.min()) > 0
+        and signals.ndim > 0
+        and len(signals) >= int(lengths.sum() + lengths.max())
+    )
+    return Signals(rows, lengths, digests, signals) if whole else None
+
+
+def open_embeddings(path: Path, count: int) -> tuple[np.ndarray, Tensor] | None:
+    """(rows, memory-mapped embeddings), or None if the shard is not what was written.
+
+    count, errors: as in ``open_signals``.
+    """
+    try:
+        shard = open_tensors(path)
+        rows, embeddings = shard.tensors["rows"], shard.tensors["embeddings"]
+    except (DamagedFile, KeyError):
+        return None
+    if shard.digest is None:  # as earlier versions wrote it
+        found = int(crc32(memory_of(rows), memory_of(embeddings)), 16)
+        whole = shard.words.get("crc32") == str(found)
+    else:
+        whole = shard.whole()
+    if not whole:
+        return None
+    assert len(rows) == len(embeddings)
+    assert int(rows.max()) < count
+    return rows.numpy(), embeddings
