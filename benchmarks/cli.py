@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from pathlib import Path
@@ -21,6 +22,10 @@ config_app = typer.Typer(no_args_is_help=True, help="Show a config in full, or t
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(config_app, name="config")
 
+OF_THE_DISK = (
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+)
 ConfigArgument = Annotated[
     Path, typer.Argument(help="A YAML file, or the name of a shipped one (bench/own_folder).")
 ]
@@ -234,13 +239,25 @@ def config_schema(
 
 
 def main() -> None:
-    """Exit code 0: done. 2: the input is wrong (one line a problem). 1: a fault of ours."""
+    """Exit code 0: done. 2: the input is wrong (one line a problem). 1: a fault of ours.
+
+    A disk that is full, a folder where a file belongs, and files that must not be read or written
+    are the user's too.
+    """
     for stream in (sys.stdout, sys.stderr):
         # A terminal of few letters shows \\u2192; it must not end the run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
+    except OSError as error:
+        if error.errno not in OF_THE_DISK:
+            raise
+        place = error.filename2 or error.filename  # the second: where a file was to be moved to
+        where = f"{place}: " if place else ""
+        words = "make room or mend the permissions, or move away what stands there"
+        print(f"error: {where}{error.strerror}; {words}.", file=sys.stderr)
+        sys.exit(2)
     except ValueError as error:
         from multimodal.errors import UserError
 

@@ -10,7 +10,10 @@ from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationErro
 
 from benchmarks.results.metric_names import METRICS
 from benchmarks.results.result import RESULT_FILE, Result
+from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
+
+REMEDY = "restore it, or delete it and repeat the run, which goes on from its last checkpoint"
 
 
 def find_results(path: Path) -> list[Result]:
@@ -30,19 +33,19 @@ def find_results(path: Path) -> list[Result]:
 
 
 def load_result(file: Path) -> Result:
-    """A ``result.json``; UserError naming it if it is damaged."""
+    """A ``result.json``; DamagedFile naming it if it is damaged."""
     try:
         result = Result.load(file.parent)
         result = TypeAdapter(Result).validate_python(asdict(result))
         _check_metrics(result)
-    except (OSError, ValueError, TypeError) as error:
+    except DamagedFile as error:
+        raise DamagedFile(f"{error}: {REMEDY}.") from error
+    except (ValueError, TypeError) as error:
         problem = " ".join(str(error).split())
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             problem = ".".join(map(str, first["loc"])) + ": " + first["msg"]
-        raise UserError(
-            f"{file} is damaged ({problem}): delete its folder or repeat the run."
-        ) from error
+        raise DamagedFile(f"{file} is damaged ({problem}): {REMEDY}.") from error
     return result
 
 

@@ -1,18 +1,26 @@
-"""Journal: a run's ``metrics.jsonl``, the source of truth for its step metrics."""
+"""Journal: a run's ``metrics.jsonl``, the source of truth for its step metrics.
+
+Every line ends with the CRC-32 of what stands before it; earlier versions wrote none.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from multimodal.digests import DamagedFile, crc32
 from multimodal.errors import UserError
 
 JOURNAL_FILE = "metrics.jsonl"
 _READ_BYTES = 1 << 20  # bounds the memory of a reader that starts far behind
+_SEAL = b',"crc32":"'
 
 
 class Line(NamedTuple):
@@ -24,7 +32,8 @@ class Line(NamedTuple):
 
 
 class Journal:
-    """Append-only file of one JSON object a line, ``{"step": 3, "time": 1.., "metrics": {..}}``.
+    """Append-only file of one JSON object a line, ``{"step": 3, "time": 1.., "metrics": {..},
+    "crc32": ".."}``.
 
     NaN and infinities are kept as the strings "nan", "inf" and "-inf", so that every line is
     strict JSON. One thread may write while others read: readers see complete lines only.
@@ -34,14 +43,16 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: BinaryIO | None = None
+        self._dropped = deque[Line]()
 
     def write(self, metrics: dict[str, float], step: int) -> None:
         """Append one line; it reaches the file at the next ``flush`` or when the buffer is full."""
         values = {k: float(v) for k, v in metrics.items()}
         strict = {k: v if math.isfinite(v) else repr(v) for k, v in values.items()}
-        line = {"step": int(step), "time": time.time_ns() // 1_000_000, "metrics": strict}
+        line = {"step": int(step), "time": self._time(step, values), "metrics": strict}
         file = self._file or self._open()
-        file.write(json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+        text = json.dumps(line, separators=(",", ":"), allow_nan=False).encode()
+        file.write(text[:-1] + _SEAL + crc32(text).encode() + b'"}\n')
 
     def flush(self) -> int:
         """Hand every line to the operating system; the size in bytes, for the checkpoint.
@@ -55,6 +66,8 @@ class Journal:
     def truncate(self, offset: int) -> None:
         """Drop everything after ``offset`` (what ``flush`` returned at the last checkpoint).
 
+        Exact resume writes the same lines again: they keep the times that they had, so that a
+        store that has some of them already gets no second ones.
         UserError if the file is shorter: lines that the checkpoint counts on are gone.
         """
         size = self.flush()
@@ -65,7 +78,21 @@ class Journal:
             )
         self.close()
         if size > offset:
+            self._dropped = deque(self._readable(offset))
             os.truncate(self.path, offset)
+
+    def check(self, end: int) -> None:
+        """DamagedFile unless lines as they were written end at byte ``end``."""
+        at = 0
+        if end and self.path.is_file():
+            with self.path.open("rb") as file:
+                while at < end and (text := file.readline()):
+                    self._parse(text, at)
+                    at += len(text)
+        if at != end:
+            raise DamagedFile(
+                f"{self.path}: its checkpoint was made at byte {end}, where no line ends"
+            )
 
     def read_from(self, offset: int) -> tuple[list[Line], int]:
         """Complete lines from byte ``offset`` on (about 1 MiB of them) and where they end.
@@ -94,6 +121,24 @@ class Journal:
             self._file.close()
             self._file = None
 
+    def _time(self, step: int, values: dict[str, float]) -> int:
+        if self._dropped:
+            line = self._dropped.popleft()
+            if line.step == step and line.metrics.keys() == values.keys():
+                return line.time
+            self._dropped.clear()
+        return time.time_ns() // 1_000_000
+
+    def _readable(self, offset: int) -> Iterator[Line]:
+        """Lines from byte ``offset`` on, up to a block with one that is damaged."""
+        with contextlib.suppress(UserError):
+            while True:
+                lines, end = self.read_from(offset)
+                if end == offset:
+                    return
+                yield from lines
+                offset = end
+
     def _open(self) -> BinaryIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
@@ -114,12 +159,17 @@ class Journal:
         return block[:end], offset + end
 
     def _parse(self, text: bytes, offset: int) -> Line:
+        body, seal, written = text.rstrip(b"\n").rpartition(_SEAL)
         try:
-            line = json.loads(text)
+            if seal and written != crc32(body, "}").encode() + b'"}':
+                raise ValueError
+            line = json.loads(body + b"}" if seal else text)
+            if line.keys() != {"step", "time", "metrics"}:
+                raise ValueError
             metrics = {k: float(v) for k, v in line["metrics"].items()}
             return Line(int(line["step"]), int(line["time"]), metrics)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
+            raise DamagedFile(
                 f"{self.path}: after byte {offset}, {text[:60]!r} is not a line of this journal; "
                 f"restore the file or remove the line."
             ) from error

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from multimodal.digests import DamagedFile, read_sealed, sealed
 
 RESULT_FILE = "result.json"
 BY_SCENARIO = {"alignment": "align", "zero_shot": "zeroshot"}
@@ -69,16 +70,18 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write ``result.json`` in ``folder``, replaced atomically."""
-        write_atomically(folder / RESULT_FILE, json.dumps(asdict(self), indent=1) + "\n")
+        write_atomically(folder / RESULT_FILE, sealed(asdict(self)))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read ``result.json`` of a run folder."""
-        data = json.loads((folder / RESULT_FILE).read_text("utf-8"))
-        if "command" in data:
-            return cls(**data)
-        # As earlier versions wrote it.
-        return cls(command=BY_SCENARIO.get(dict(data).get("scenario", ""), "bench"), **data)
+        """Read ``result.json`` of a run folder. DamagedFile: it is not as it was written."""
+        data = read_sealed(folder / RESULT_FILE)
+        # Earlier versions wrote none.
+        command = BY_SCENARIO.get(str(data.get("scenario")), "bench")
+        try:
+            return cls(**{"command": command, **data})
+        except TypeError as error:
+            raise DamagedFile(f"{folder / RESULT_FILE} is damaged ({error})") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from benchmarks.config.base import CommandConfig
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
-from benchmarks.results.files import load_result
+from benchmarks.results.files import REMEDY, load_result
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.runs.inputs import Inputs, inputs_of
 from benchmarks.runs.workspace import check_same_run, run_lock
 from benchmarks.tracking.state import State
 from benchmarks.tracking.tracker import resend
+from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 
@@ -25,12 +26,12 @@ def finished(
 
     UserError: the result is damaged, or the folder belongs to another config or to other data.
     """
-    if not (config.folder / RESULT_FILE).exists():
-        return None
     file = config.folder / RESULT_FILE
+    if not file.exists():
+        return None
     result = load_result(file)
     if "content_hash" not in result.dataset:
-        raise UserError(f"{file} is damaged (dataset.content_hash is gone): delete its folder.")
+        raise DamagedFile(f"{file} is damaged (dataset.content_hash is gone): {REMEDY}.")
     state = {
         "config_hash": result.config_hash,
         "content_hash": result.dataset["content_hash"],
@@ -72,5 +73,5 @@ def _complete(folder: Path, result: Result, *, tracked: bool) -> None:
 
 
 def _owes_its_store(folder: Path) -> bool:
-    state = State.load(folder)
+    state = State.known(folder)
     return state is not None and not state.whole

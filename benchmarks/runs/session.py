@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,13 @@ from benchmarks.runs.facts import public, tags
 from benchmarks.runs.inputs import Inputs, inputs_of
 from benchmarks.runs.workspace import check_same_run, on_stop_signal, run_lock
 from benchmarks.tracking.tracker import NullTracker, Tracker, make_tracker
+from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 
 CHECKPOINTS = "checkpoint"
+# What every checkpoint holds, whatever the command; those of another file lack some.
+KEYS = {"config_hash", "content_hash", "journal", "started", "seconds", "random"}
 
 
 class Session:
@@ -106,7 +109,8 @@ class Session:
                 self.journal.close()
 
     def _resume(self) -> dict[str, Any] | None:
-        state = checkpoint.load(self.config.folder / CHECKPOINTS)
+        folder = self.config.folder / CHECKPOINTS
+        state = checkpoint.load(folder, check=self._fits, writes=self.writes)
         content, inputs = self.manifest.content_hash, self.inputs
         check_same_run(self.folder, self.config, content, inputs, state)
         text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
@@ -117,6 +121,17 @@ class Session:
             self.started, self._seconds_before = state["started"], state["seconds"]
             self._random = state["random"]
         return state
+
+    def restoring(self) -> AbstractContextManager[None]:
+        """Around what takes a checkpoint's state up: UserError if another version made it."""
+        return checkpoint.restoring(self.config.folder / CHECKPOINTS)
+
+    def _fits(self, state: dict[str, Any]) -> None:
+        """DamagedFile unless the state is a run's and the journal has what it counts on."""
+        file = self.config.folder / CHECKPOINTS / checkpoint.FILE
+        if not state.keys() >= KEYS:
+            raise DamagedFile(f"{file}: the checkpoint cannot be read (it is another file)")
+        Journal(self.config.folder / JOURNAL_FILE).check(state["journal"])
 
     def track(self, facts: dict[str, Any]) -> None:
         """Start tracking. facts: of the data. A store lost since it was checked costs a warning.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from benchmarks.results.result import Result, write_atomically
+from multimodal.digests import DamagedFile, read_sealed, sealed
 
 TRACKING_FILE = "tracking.json"
 
@@ -43,9 +46,26 @@ class State:
 
     @classmethod
     def load(cls, folder: Path) -> State | None:
-        """The state in a run folder, or None."""
+        """The state in a run folder, or None. DamagedFile: it is not as it was written."""
         path = folder / TRACKING_FILE
-        return cls(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
+        if not path.exists():
+            return None
+        data = read_sealed(path)
+        try:
+            return TypeAdapter(cls).validate_python(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise DamagedFile(f"{path} is damaged ({problem})") from error
+
+    @classmethod
+    def known(cls, folder: Path) -> State | None:
+        """The same; a damaged one is told on standard error and counts as none."""
+        try:
+            return cls.load(folder)
+        except DamagedFile as error:
+            print(f"medley: {error}; tracked anew, as another MLflow run.", file=sys.stderr)
+            return None
 
     @classmethod
     def of(cls, result: Result, folder: Path) -> State:
@@ -71,7 +91,7 @@ class State:
         """Change fields and write ``tracking.json``, replaced atomically."""
         with self._lock:
             self.__dict__.update(changes)
-            write_atomically(folder / TRACKING_FILE, json.dumps(asdict(self), indent=1) + "\n")
+            write_atomically(folder / TRACKING_FILE, sealed(asdict(self)))
 
     def add_model(
         self, name: str, folder: Path, path: Path, metrics: dict[str, float] | None

@@ -187,7 +187,7 @@ def make_tracker(
     """The tracker of the run in ``folder``; SQLite and artifacts go to ``output_dir``."""
     if config.store == "none":
         return NullTracker()
-    state = State.load(folder) or State("", experiment)
+    state = State.known(folder) or State("", experiment)
     uri = config.uri or default_uri(output_dir)
     run = MLflowRun(folder, state, uri=uri, output_dir=output_dir)
     return MLflowTracker(run, log_models=config.log_models, system_metrics=config.system_metrics)
@@ -199,8 +199,8 @@ def resend(folder: Path, *, uri: str | None = None) -> str:
     uri: None means where the run went, else MLFLOW_TRACKING_URI, else SQLite beside the runs.
     UserError if the folder is not a run's or the store fails.
     """
-    result = Result.load(folder) if (folder / RESULT_FILE).is_file() else None
-    state = State.load(folder) or (State.of(result, folder) if result else None)
+    result = Result.load(folder) if (folder / RESULT_FILE).exists() else None
+    state = State.known(folder) or (State.of(result, folder) if result else None)
     if state is None:
         raise UserError(f"{folder}: no {TRACKING_FILE} and no {RESULT_FILE}; give a run's folder.")
     if result is not None and not state.whole:

@@ -131,7 +131,8 @@ class AlignRun:
         facts = dataset_facts(self.data.manifest, self.manifest, skipped)
         with session.open() as state:
             if state is not None:
-                self.fit.load_state_dict(state["fit"])
+                with session.restoring():
+                    self.fit.load_state_dict(state["fit"])
             session.track(facts)
             self._train()
             save_weights(self.model, session.folder / MODEL_FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
 from continual.learner import Learner, LearnerConfig
 from continual.scenarios import Stream
+from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
 from multimodal.registry import Config
 from multimodal.signals import SignalCache
@@ -58,7 +60,7 @@ class Cells:
         self.done = [None if fresh else finished(cell, self.manifest, more) for cell in self.cells]
         self.warm_up: Cells | None = None
         if config.warm_up is not None and None in self.done:
-            self.warm_up = Cells(warm_up_config(config))
+            self.warm_up = _warm_up_cells(warm_up_config(config))
         self._refuse_misfits()
         check_store(config.tracking, Path(config.output_dir))
         self._decode()
@@ -90,10 +92,18 @@ class Cells:
         title = getattr(observer, "title", "")
         if observer is not None:
             observer.title = f"{title}, warm-up on {warm_up.manifest.name}"
-        warm_up.run_cell(0, observer)
+        folder = warm_up.cells[0].folder
+        try:
+            warm_up.run_cell(0, observer)
+            weights = warmed_weights(folder)
+        except DamagedFile as problem:
+            _clear_damaged(folder, problem)
+            warm_up = Cells(warm_up.config)
+            warm_up.run_cell(0, observer)
+            weights = warmed_weights(folder)
         if observer is not None:
             observer.title = title
-        return warmed_weights(warm_up.cells[0].folder)
+        return weights
 
     def _refuse_misfits(self) -> None:
         """UserError if a learner does not fit its stream, the data or the encoder.
@@ -127,6 +137,20 @@ class Cells:
                 self.streams = [usable(stream, self.data.signals) for stream in self.streams]
             except UserError as error:
                 raise UserError(f"{error} ({len(damaged)} damaged ones left out)") from error
+
+
+def _warm_up_cells(config: RunConfig) -> Cells:
+    """Checked and ready; a damaged warm-up is made again."""
+    try:
+        return Cells(config)
+    except DamagedFile as problem:
+        _clear_damaged(config.cells()[0].folder, problem)
+        return Cells(config)
+
+
+def _clear_damaged(folder: Path, problem: DamagedFile) -> None:
+    print(f"medley: {problem} {folder} was cleared, and is made again.", file=sys.stderr)
+    clear(folder)
 
 
 def shorten(stream: Stream) -> Stream:

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
-import safetensors.torch
 import torch
 
 from benchmarks.commands.bench.config import RunConfig
@@ -26,6 +25,7 @@ from continual.evaluation import Evaluator
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
 from continual.strategy import Position, StreamStrategy
+from multimodal.digests import write_tensors
 from multimodal.errors import UserError
 
 
@@ -125,7 +125,8 @@ class StreamRun:
         session, strategy, manifest = self.session, self.strategy, self.data.manifest
         with session.open() as state:
             if state is not None:
-                self._restore(state)
+                with session.restoring():
+                    self._restore(state)
             skipped = len(self.data.signals.damaged)
             facts = dataset_facts(manifest, self.stream.manifest, skipped)
             session.track(facts)
@@ -209,8 +210,6 @@ class StreamRun:
         folder = self.session.folder / "models"
         folder.mkdir(exist_ok=True)
         path = folder / f"experience_{index + 1:02d}.safetensors"
-        # Copies, because safetensors refuses weights that two modules share.
-        tensors = {k: v.clone() for k, v in self.learner.weights().items()}
-        safetensors.torch.save_file(tensors, path)
+        write_tensors(path, self.learner.weights())
         key = f"mean_test_{score_name(self.data.manifest)}"
         self.session.tracker.log_model(path.stem, path, {key: float(np.mean(scores))})

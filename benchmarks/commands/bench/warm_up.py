@@ -12,11 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from benchmarks.commands.bench.config import RunConfig
-from multimodal.errors import UserError
+from multimodal.digests import DamagedFile, read_tensors
 
 EXPERIMENT = "warm_up"
 PARTS = ("front_end.", "encoder.")
@@ -52,9 +51,12 @@ def warm_up_config(config: RunConfig) -> RunConfig:
 
 
 def warmed_weights(folder: Path) -> dict[str, Tensor]:
-    """Of front end and encoder, from the folder of the finished run of ``warm_up_config``."""
+    """Of front end and encoder, from the folder of the finished run of ``warm_up_config``.
+
+    DamagedFile: they are gone, or not what was written.
+    """
     files = sorted((folder / "models").glob("*.safetensors"))
     if not files:
-        raise UserError(f"{folder}/models: the encoder's weights are gone; delete {folder}.")
-    weights = safetensors.torch.load_file(files[-1])
+        raise DamagedFile(f"{folder}/models: the encoder's weights are gone")
+    weights = read_tensors(files[-1]).tensors
     return {name: value for name, value in weights.items() if name.startswith(PARTS)}

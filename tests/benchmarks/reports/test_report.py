@@ -19,6 +19,7 @@ from benchmarks.reports.tables import NOT_SETTINGS, by_learner, columns, compara
 from benchmarks.reports.terminal import print_overview, print_table, terminal_table
 from benchmarks.results.files import find_results
 from benchmarks.results.result import Result
+from multimodal.digests import read_sealed
 from multimodal.errors import UserError
 from tests.benchmarks.fake_results import JOINT, make_result, save
 
@@ -44,7 +45,7 @@ def test_no_results_says_what_was_expected(tmp_path: Path) -> None:
     ("damage", "words"),
     [
         (lambda d: "{", "Expecting property name"),
-        (lambda d: "[]", "must be a mapping"),
+        (lambda d: "[]", "no object of JSON"),
         (lambda d: json.dumps({"experiment": "x"}), "missing"),
         (lambda d: json.dumps({**d, "seed": "first"}), "seed: Input should be a valid integer"),
         (lambda d: json.dumps({**d, "experiences": [{}]}), "valid integer"),
@@ -59,7 +60,7 @@ def test_no_results_says_what_was_expected(tmp_path: Path) -> None:
 def test_damaged_result_names_its_file(tmp_path: Path, damage: Any, words: str) -> None:
     folder = save(make_result(), tmp_path)
     file = folder / "result.json"
-    file.write_text(damage(json.loads(file.read_text())))
+    file.write_text(damage(read_sealed(file)))  # without its digest, as an edited one should be
     with pytest.raises(UserError) as caught:
         find_results(tmp_path)
     message = str(caught.value)

@@ -73,10 +73,11 @@ def test_a_checkpoint_of_another_config(refuse, begun) -> None:
     refuse("bench tiny.yaml", str(begun), "begun with another config", "--fresh")
 
 
-def test_a_damaged_checkpoint(refuse, begun) -> None:
+def test_damaged_checkpoints(refuse, begun) -> None:
     path = begun / "checkpoint" / checkpoint.FILE
-    path.write_bytes(path.read_bytes()[:1000])
-    refuse("bench tiny.yaml", str(path), "cannot be read", "to start this run anew")
+    for name in (checkpoint.FILE, checkpoint.PREVIOUS):
+        path.with_name(name).write_bytes(path.read_bytes()[:1000])
+    refuse("bench tiny.yaml", str(path), "cannot be read", "start this run anew with --fresh")
 
 
 @pytest.mark.parametrize("done", [True, False])

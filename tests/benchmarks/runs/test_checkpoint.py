@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.runs import checkpoint
 from multimodal.errors import UserError
+from tests.benchmarks.runs.damage import DAMAGES
 
 
 def test_state_comes_back_with_the_random_states(tmp_path) -> None:
@@ -47,6 +48,34 @@ def test_a_damaged_file_is_named(tmp_path) -> None:
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match=r"checkpoint\.pt: the checkpoint cannot be read"):
         checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_damage_is_found_and_the_one_before_is_used(tmp_path, capsys, seed: int) -> None:
+    """PyTorch reads most of these files without a word, with other numbers."""
+    for step in (1, 2):
+        checkpoint.save(tmp_path, {"step": step, "weights": torch.full((1000,), float(step))})
+    file = tmp_path / checkpoint.FILE
+    generator = np.random.default_rng(seed)
+    DAMAGES[seed % len(DAMAGES)](file, generator)
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    assert torch.equal(state["weights"], torch.full((1000,), float(state["step"])))
+    told = capsys.readouterr().err
+    assert (state["step"] == 2) == (told == "")
+    if state["step"] == 1:
+        assert f"{file}: the checkpoint cannot be read" in told
+        assert "going on from the one before it" in told
+        assert not file.exists()  # else it would be the one before the next
+
+
+def test_a_process_killed_between_the_renames_has_one_left(tmp_path, capsys) -> None:
+    checkpoint.save(tmp_path, {"step": 1})
+    (tmp_path / checkpoint.FILE).rename(tmp_path / checkpoint.PREVIOUS)
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_only_tensors_and_plain_values_are_read(tmp_path) -> None:
