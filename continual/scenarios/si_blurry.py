@@ -22,6 +22,7 @@ from torch import Tensor
 
 from continual.scenarios import SCENARIOS, Experience, Online, Stream
 from continual.scenarios.si_blurry_draw import Draw, draw_stream
+from continual.scenarios.si_blurry_draw import draw as draw  # also from here
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from continual.scenarios import SCENARIOS, Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
-from continual.scenarios.si_blurry import online_batches, realised, stream_labels
-from continual.scenarios.si_blurry_draw import draw
+from continual.scenarios.si_blurry import draw, online_batches, realised, stream_labels
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 from tests.toy import toy_chords, toy_manifest

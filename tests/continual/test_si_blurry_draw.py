@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from continual.scenarios import si_blurry
 from continual.scenarios.si_blurry_draw import draw, draw_stream
 from multimodal.errors import UserError
 
@@ -186,3 +187,7 @@ def test_bad_settings(changes: dict, words: str) -> None:
     }
     with pytest.raises(UserError, match=words):
         draw([0, 1, 2, 3] * 5, **fields)
+
+
+def test_the_draw_stands_beside_its_scenario() -> None:
+    assert si_blurry.draw is draw
