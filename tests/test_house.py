@@ -33,7 +33,8 @@ LAYERS = {
         "classifier_learner plugins",
         "learner",
         "scenarios classifier rehearsal analytic metrics online_metrics stream_loaders",
-        "herding evidence whitening",
+        "herding class_balanced evidence whitening",
+        "memory",
     ),
     "multimodal": (
         "models",

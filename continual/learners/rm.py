@@ -8,15 +8,15 @@ then 1, then cosine restarts (periods 1, 2, 4 ..., at least 0.01) times that of 
 the borders of tasks.
 
 Candidates are the memory's own recordings; keeping a whole task (``task``) breaks the budget of an
-online memory. Without augmentation all votes agree, and the choice is by order of arrival. The
-published CutMix is left out: it mixes images only. In the released code the choice is never called
-and the training at a task's end stops with an error.
+online memory. Without augmentation all votes agree, and the choice is evenly spaced in the order of
+the rows. The published CutMix is left out: it mixes images only. In the released code the choice is
+never called and the training at a task's end stops with an error.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 import torch
@@ -78,7 +78,8 @@ class RmLearner(RehearsalLearner):
             labels = torch.cat([labels, new])
             _, first = unique_first(rows)
             rows, labels = rows[first], labels[first]
-        kept = choose(self._uncertainty(rows), labels, self.memory.capacity)
+        any_order = self.memory.random_order if len(rows) > self.memory.capacity else torch.arange
+        kept = choose(self._uncertainty(rows), labels, self.memory.capacity, any_order)
         state = self.memory.state_dict()
         chosen = {"indices": rows[kept], "labels": labels[kept], "slots": torch.arange(len(kept))}
         self.memory.load_state_dict({**state, **chosen})
@@ -114,9 +115,15 @@ def unique_first(values: Tensor) -> tuple[Tensor, Tensor]:
     return ranked[new], order[new]
 
 
-def choose(uncertainty: Tensor, labels: Tensor, capacity: int) -> Tensor:
+def choose(
+    uncertainty: Tensor,
+    labels: Tensor,
+    capacity: int,
+    any_order: Callable[[int], Tensor] = torch.arange,
+) -> Tensor:
     """Positions of at most ``capacity`` candidates: of each class capacity // classes, equally
-    spaced in the order of their uncertainty (N,); places left over go to the rest, in order.
+    spaced in the order of their uncertainty (N,); places left over go to the rest, in any order:
+    a random one, or the manifest's first speakers would have them.
     """
     classes = labels.unique()
     quota = capacity // max(len(classes), 1)
@@ -129,4 +136,5 @@ def choose(uncertainty: Tensor, labels: Tensor, capacity: int) -> Tensor:
     kept = torch.cat(chosen) if chosen else torch.empty(0, dtype=torch.int64)
     left = torch.ones(len(labels), dtype=torch.bool)
     left[kept] = False
-    return torch.cat([kept, left.nonzero().squeeze(1)[: capacity - len(kept)]])
+    rest = left.nonzero().squeeze(1)
+    return torch.cat([kept, rest[any_order(len(rest))][: capacity - len(kept)]])

@@ -147,6 +147,16 @@ def test_rm_takes_sure_and_unsure_recordings_of_every_class() -> None:
     assert sorted(choose(uncertainty, labels, 99).tolist()) == list(range(10))
 
 
+def test_rm_gives_places_left_over_to_any_candidate() -> None:
+    labels, memory = torch.tensor([0] * 60 + [1]), ImportanceMemory(1, seed=0)
+    found = [choose(torch.zeros(61), labels, 20, memory.random_order)[11:] for _ in range(300)]
+    counts = torch.bincount(torch.cat(found), minlength=61)[:60]
+    assert counts[::6].tolist() == [0] * 10  # taken before, as every sixth of its class
+    rest = counts[torch.arange(60) % 6 > 0].double()
+    assert rest.mean() == 300 * 9 / 50
+    assert (rest - rest.mean()).abs().max() < 4.5 * (300 * 0.18 * 0.82) ** 0.5
+
+
 def test_rm_rate_restarts_after_1_2_4_epochs(make_learner) -> None:
     rate = make_learner("rm").review_rate
     assert [rate(e) for e in (0, 1, 2, 4, 8)] == [0.1, 1.0, 1.0, 1.0, 1.0]

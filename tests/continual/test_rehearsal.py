@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from fractions import Fraction
 from typing import Any
 
@@ -20,40 +20,18 @@ from continual import rehearsal
 from continual.herding import herding_order
 from continual.rehearsal import MEMORIES, make_memory
 from multimodal.errors import UserError
+from tests.continual.memories import FEATURES, assert_same_state, chi_square_p, offer
 
 P_VALUE = 1e-4
-FEATURES = torch.randn(500, 4, generator=torch.Generator().manual_seed(9))
 every_policy = pytest.mark.parametrize("policy", sorted(MEMORIES))
 online_policy = pytest.mark.parametrize("policy", ["class_balanced", "reservoir"])
 streams = st.lists(st.lists(st.integers(0, 4), max_size=25), min_size=1, max_size=6)
-
-
-def offer(memory, indices, labels):
-    indices = torch.tensor(list(indices), dtype=torch.int64)
-    features = FEATURES[indices] if memory.needs_features else None
-    memory.update(indices, np.asarray(list(labels), np.int64), features)
-    indices.zero_()  # the memory must have copied them
 
 
 def numbered(batches):
     """Batches of labels -> batches of (indices, labels) with a running index."""
     count = itertools.count()
     return [([next(count) for _ in labels], labels) for labels in batches]
-
-
-def assert_same_state(first, second):
-    assert first.keys() == second.keys()
-    for key, value in first.items():
-        assert isinstance(value, int | torch.Tensor)
-        assert torch.equal(torch.as_tensor(value), torch.as_tensor(second[key])), key
-
-
-def chi_square_p(observed, probabilities):
-    """p value of counts of outcomes against their exact probabilities, none of them tiny."""
-    assert observed.keys() <= probabilities.keys(), "an impossible outcome"
-    expected = {key: float(p) * observed.total() for key, p in probabilities.items()}
-    statistic = sum((observed[k] - e) ** 2 / e for k, e in expected.items())
-    return chi2.sf(statistic, len(expected) - 1)
 
 
 @every_policy
@@ -144,58 +122,6 @@ def test_reservoir_keeps_every_item_equally_often():
     assert P_VALUE < chi2.sf(statistic, items - 1) < 1 - P_VALUE
 
 
-def balanced_choices(slots, item, labels):
-    """All memories after one item with their probabilities, straight from the definition."""
-    counts = Counter(labels[i] for i in (*slots, item))
-    largest = [c for c in counts if counts[c] == max(counts.values())]
-    for loser in (*slots, item):
-        if labels[loser] in largest:
-            after = tuple(item if i == loser else i for i in slots)
-            yield after, Fraction(1, len(largest) * counts[labels[loser]])
-
-
-# Own class alone at the top, then ties; more classes than places; one place; three classes.
-CASES = [(3, "AABAB"), (3, "ABCDD"), (1, "ABA"), (4, "AABBC")]
-
-
-@pytest.mark.parametrize(("capacity", "labels"), CASES)
-def test_class_balanced_has_the_exact_distribution(capacity, labels):
-    exact, observed = {tuple(range(capacity)): Fraction(1)}, Counter()
-    for item in range(capacity, len(labels)):
-        before, exact = exact, defaultdict(Fraction)
-        for slots, p in before.items():
-            for new, q in balanced_choices(slots, item, labels):
-                exact[new] += p * q
-    for seed in range(2000):
-        memory = rehearsal.ClassBalancedMemory(capacity, seed)
-        offer(memory, range(len(labels)), map(ord, labels))
-        observed[tuple(memory.indices.tolist())] += 1
-    assert chi_square_p(observed, exact) > P_VALUE
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 5), max_size=100), st.integers(1, 15), st.integers(0, 99))
-def test_class_balanced_steps_are_legal_and_balance(labels, capacity, seed):
-    memory = rehearsal.ClassBalancedMemory(capacity, seed)
-    for item, label in enumerate(labels):
-        before = tuple(memory.indices.tolist())
-        offer(memory, [item], [label])
-        legal = {a for a, _ in balanced_choices(before, item, labels)}
-        legal = legal if item >= capacity else {(*before, item)}
-        assert tuple(memory.indices.tolist()) in legal
-        held, offered = Counter(memory.labels.tolist()), Counter(labels[: item + 1])
-        for c in offered:
-            assert held[c] == offered[c] or held[c] >= max(held.values()) - 1
-
-
-def test_class_balanced_counts_differ_by_at_most_one():
-    labels = np.repeat(np.arange(7), [40, 15, 300, 22, 15, 90, 60])
-    for stream in (labels, labels[::-1], np.random.default_rng(0).permutation(labels)):
-        memory = rehearsal.ClassBalancedMemory(100, 0)
-        memory.update(np.arange(len(stream)), stream)
-        assert sorted(torch.bincount(memory.labels).tolist()) == [14] * 5 + [15] * 2
-
-
 @settings(max_examples=80, deadline=None)
 @given(st.tuples(*[st.integers(1, 12)] * 2), st.integers(0, 14), st.integers(0, 999), st.booleans())
 def test_herding_order_is_the_greedy_choice(shape, count, seed, small):
@@ -228,15 +154,6 @@ def test_herding_lists_are_prefixes_of_earlier_lists():
     with pytest.raises(UserError, match="memory capacity 20: herding 21 classes needs at least 21"):
         offer(memory, range(300, 315), range(6, 21))
     assert len(memory) == 18
-
-
-def test_herding_class_that_comes_back_fills_its_free_places():
-    memory = rehearsal.HerdingMemory(8, 0)
-    offer(memory, [0, 1, 2], [5, 5, 5])
-    first = memory.indices.tolist()
-    offer(memory, range(10, 16), [5, 5, 5, 1, 1, 1])
-    assert memory.indices.tolist()[:4] == [*first, 10 + int(herding_order(FEATURES[10:13], 1))]
-    assert memory.labels.tolist() == [5, 5, 5, 5, 1, 1, 1]
 
 
 def test_sample_is_uniform():
