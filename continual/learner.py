@@ -127,7 +127,7 @@ class Learner:
     kind: "offline" for learners that must come back to a recording; "joint" for the upper bound,
     that trains on a whole stream at once, also on an online one. uses_borders: it is told where the
     tasks of an online stream end. memory_epochs: epochs over its memory after each task of an
-    online stream, at ``review_rate``. rate: factor of the learning rate of the next online step.
+    online stream, at ``review_rate``. rate: factor of the learning rate of the next step.
     """
 
     trains: ClassVar[bool] = True
@@ -160,6 +160,16 @@ class Learner:
 
     def arrive(self, batch: Batch) -> None:
         """Before the first step on stream recordings that were never met: each comes here once."""
+
+    def take_in(
+        self,
+        rows: Int[Tensor, " batch"],
+        labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    ) -> None:
+        """Before the first step on recordings, and before its draw; ``observe`` comes after it.
+
+        For memories that are trained from alone. Online: after ``meet``.
+        """
 
     def draw(self) -> Int[Tensor, " drawn"]:
         """Memory rows for the next step."""

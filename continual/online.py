@@ -43,16 +43,6 @@ class OnlineStrategy(StreamStrategy):
                 "online stream shows each of them once."
             )
         self.iterations, self.inner_step = iterations, 0
-        several = self.manifest.multi_label
-        self._known = torch.as_tensor(self.manifest.targets if several else self.manifest.labels)
-        self._factor: float | None = None
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
-
-    def resume(self, position: Position, optimizer_state: dict[str, Any]) -> None:
-        super().resume(position, optimizer_state)
-        groups = len(self.optimizer.param_groups)
-        if groups != len(self.rates):  # divided as an earlier version did
-            self.rates = self.rates[:1] * groups
 
     @property
     def samples_seen(self) -> int:
@@ -115,29 +105,25 @@ class OnlineStrategy(StreamStrategy):
             learner.meet(rows, batch.labels)
             learner.observe(batch)
             return
-        learner.meet(rows, self._known[rows].to(self.device))
+        labels = self.labels(rows)
+        learner.meet(rows, labels)
+        learner.take_in(rows, labels)
         batch = None
         for step in range(self.iterations):
             self.inner_step = step
             batch, memory_batch = self.load(rows)
             if step == 0:
                 learner.arrive(batch)
-            self._set_rate(learner.rate)
+            self.rates.set(learner.rate)
             self._take_step(batch, memory_batch, **kwargs)
             self._after_training_iteration(**kwargs)
         assert batch is not None
         learner.observe(batch)
 
     def _review(self, rows: Tensor, **kwargs: Any) -> None:
-        self._set_rate(self.learner.review_rate(self.position.epoch - 1))
+        self.rates.set(self.learner.review_rate(self.position.epoch - 1))
         self._take_step(self.loader.training(rows), None, **kwargs)
         self._after_training_iteration(**kwargs)
-
-    def _set_rate(self, factor: float) -> None:
-        if factor != self._factor:
-            self._factor = factor
-            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * factor
 
     # ---- loading ------------------------------------------------------------------------
 

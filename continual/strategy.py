@@ -24,6 +24,7 @@ from torch import Tensor
 from continual.learner import ExperienceInfo, Learner
 from continual.plugins.outputs import finite
 from continual.plugins.template import LearnerTemplate
+from continual.rates import Rates
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import row_of
 from continual.stream_loaders import InOrder, Position, Remaining
@@ -81,13 +82,14 @@ class StreamStrategy(LearnerTemplate):
         self.classes = [stream.classes_of(rows) for rows in self.rows]
         self.loader = Loader(gather, self.device, augment=augment)
         learner.read, learner.augment = self.loader.load, augment
-        self.seed, self.after_step = seed, after_step
+        self.seed, self.after_step, self.rates = seed, after_step, Rates(optimizer)
         self.position = Position()
         self.terms: dict[str, Tensor] = {}
 
     def resume(self, position: Position, optimizer_state: dict[str, Any]) -> None:
         """Continue from a checkpoint: the next ``train`` call goes on at ``position``."""
         load_optimizer(self.optimizer, self.learner.model, optimizer_state)
+        self.rates.resume()
         self.position = position
 
     @property
@@ -115,6 +117,11 @@ class StreamStrategy(LearnerTemplate):
             targets=manifest.targets[rows] if manifest.multi_label else None,
             batches=lambda: self.batches(rows),
         )
+
+    def labels(self, rows: Int[Tensor, " batch"]) -> Tensor:
+        """(N,) labels of rows, or (N, C) targets, on the strategy's device."""
+        known = self.manifest.targets if self.manifest.multi_label else self.manifest.labels
+        return torch.as_tensor(known[rows.numpy()]).to(self.device)
 
     def batches(self, rows: Int[np.ndarray, " rows"]) -> Iterator[Batch]:
         """The given rows in order, in evaluation batches on the strategy's device."""
@@ -273,6 +280,7 @@ class LearnerStrategy(StreamStrategy):
                 return
             if self.position.epoch == 0:
                 self._announce(batch)
+            self.rates.set(self.learner.rate)
             self._take_step(batch, memory_batch, **kwargs)
             if self.position.epoch == 0:
                 self.learner.observe(batch)
@@ -280,6 +288,11 @@ class LearnerStrategy(StreamStrategy):
             self._after_training_iteration(**kwargs)
             if self.after_step is not None:
                 self.after_step(self)
+
+    def load(self, rows: Int[Tensor, " batch"]) -> tuple[Batch, Batch | None]:
+        if self.position.epoch == 0:
+            self.learner.take_in(rows, self.labels(rows))
+        return super().load(rows)
 
     def order(self) -> Int[Tensor, " rows"]:
         return self._shuffled(torch.as_tensor(self.rows[self.position.experience]))

@@ -32,7 +32,7 @@ LAYERS = {
         "strategy evaluation text_aligned prompting",
         "classifier_learner plugins",
         "learner",
-        "scenarios classifier rehearsal analytic metrics online_metrics stream_loaders",
+        "scenarios classifier rehearsal analytic metrics online_metrics stream_loaders rates",
         "herding class_balanced evidence whitening",
         "memory",
     ),

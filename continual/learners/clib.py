@@ -4,17 +4,21 @@ A recording enters a full memory in place of the least important one of the larg
 counted). Its importance starts at the mean of its class's (0 if it is the first of its class; if
 that is in a full memory, the mean of all). After every ``importance_period``-th step the loss of
 all the memory is taken, Delta is its mean change over recordings held since the last time, and for
-the recordings U of the step
+the recordings U used since then
 
     I_U <- I_U - (1 - 0.9) (Delta - mean(I_U) / |U|)
 
-a running mean of how much the memory's loss fell when a recording was used. The learning rate is
-switched every 10 steps between a high one and 0.95 times it; after 20 a one-sided Welch test of the
-falls of the loss moves both. In the released code importance is never updated.
+a running mean of how much the memory's loss fell when a recording was used. Each time, the learning
+rate hears of those losses too: see ``TwoRates``. In Si-Blurry's released code importance is never
+updated.
+
+It is an online method; in a stream of experiences a recording enters the memory once, before the
+step that is its own in the first epoch, and later epochs are more steps on the memory.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any
 
 import torch
@@ -26,12 +30,13 @@ from continual.classifier_learner import ClassifierLearner, main_labels
 from continual.evaluation import evaluating
 from continual.learner import LEARNERS, LearnerContext
 from continual.learners.er import RehearsalConfig
+from continual.rates import TwoRates
 from continual.rehearsal import Memory
 from multimodal.batch import Batch
 from multimodal.objectives import Loss
 from multimodal.objectives.classification import classification_loss, recording_losses
 
-MOMENTUM, RATE_STEP, TURN, LEVEL = 0.9, 0.95, 10, 0.05
+MOMENTUM = 0.9
 AT_ONCE = 256
 
 
@@ -96,18 +101,17 @@ class ClibLearner(ClassifierLearner):
         assert isinstance(self.memory, ImportanceMemory)
         self.losses = torch.zeros(self.memory.capacity)
         self.used = torch.empty(0, dtype=torch.int64)
-        self.high, self.low_turn = 1.0, False
-        self.falls: list[list[float]] = [[], []]  # of the high and of the low rate
+        self.rates = TwoRates()
 
-    def meet(self, rows: Tensor, labels: Tensor) -> None:
-        super().meet(rows, labels)
+    def take_in(self, rows: Tensor, labels: Tensor) -> None:
         assert self.memory is not None
         several = self.classifier.multi_label
         self.memory.update(rows, main_labels(labels) if several else labels)
 
     def draw(self) -> Tensor:
-        self.used = super().draw()
-        return self.used
+        drawn = super().draw()
+        self.used = torch.cat([self.used, drawn]).unique()
+        return drawn
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         assert memory_batch is not None, "the batch itself was put into the memory"
@@ -124,10 +128,11 @@ class ClibLearner(ClassifierLearner):
             now, size = self._all_losses(), len(memory)
             old = ~memory.fresh[:size]
             if old.any():
-                change = float((now - self.losses[:size])[old].mean())
-                self._credit(change)
-                self._adapt_rate(-change)
+                self._credit(float((now - self.losses[:size])[old].mean()))
             self.losses[:size], memory.fresh[:size] = now, False
+            self.used = self.used[:0]
+            self.rates.update(memory.indices, now)
+            self.rate = self.rates.rate
 
     def _credit(self, change: float) -> None:
         memory = self.memory
@@ -135,24 +140,6 @@ class ClibLearner(ClassifierLearner):
         slots = torch.isin(memory.indices, self.used).nonzero().squeeze(1)
         mean = memory.importance[slots].mean() / len(slots)
         memory.importance[slots] -= (1 - MOMENTUM) * (change - mean)
-
-    def _adapt_rate(self, fall: float) -> None:
-        """The rate of the next step, from how much the loss fell in this one."""
-        self.falls[self.low_turn].append(fall)
-        if len(self.falls[self.low_turn]) == TURN:
-            self.low_turn = not self.low_turn
-        if min(map(len, self.falls)) == TURN:
-            from scipy.stats import ttest_ind
-
-            high, low = self.falls
-            test: Any = ttest_ind(low, high, equal_var=False, alternative="greater")
-            better = float(test.pvalue)
-            if better < LEVEL:
-                self.high *= RATE_STEP
-            elif better > 1 - LEVEL:
-                self.high /= RATE_STEP
-            self.falls, self.low_turn = [[], []], False
-        self.rate = self.high * (RATE_STEP if self.low_turn else 1.0)
 
     def _all_losses(self) -> Tensor:
         """(held,) loss of every recording in the memory."""
@@ -167,13 +154,21 @@ class ClibLearner(ClassifierLearner):
         return torch.cat(found).cpu()
 
     def state_dict(self) -> dict[str, Any]:
-        falls = [list(each) for each in self.falls]
-        own = {"losses": self.losses.clone(), "steps": self.steps, "high": self.high}
-        rate = {"low_turn": self.low_turn, "falls": falls, "rate": self.rate}
-        return {**super().state_dict(), **own, **rate}
+        own = {"losses": self.losses.clone(), "steps": self.steps, "used": self.used}
+        return {**super().state_dict(), **own, "rates": self.rates.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """A state of an earlier version, which warns, begins the search for the rate anew."""
         super().load_state_dict(state)
-        self.losses = state["losses"].clone()
-        for name in ("steps", "high", "low_turn", "falls", "rate"):
-            setattr(self, name, state[name])
+        self.losses, self.steps = state["losses"].clone(), state["steps"]
+        self.used = state.get("used", self.used[:0])
+        if "rates" in state:
+            self.rates.load_state_dict(state["rates"])
+        else:
+            warnings.warn(
+                "the clib run was begun by an earlier version, with another rule of the learning "
+                "rate: the search for it begins anew. A fresh run has one rule throughout.",
+                stacklevel=2,
+            )
+            self.rates = TwoRates(state["high"])
+        self.rate = self.rates.rate

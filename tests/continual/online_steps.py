@@ -22,6 +22,7 @@ def eval_mode(learner, *batches: Batch):
     learner.model.eval()
     for batch in batches:
         learner.meet(batch.indices, batch.labels)
+        learner.take_in(batch.indices, batch.labels)
     return learner
 
 

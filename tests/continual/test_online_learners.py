@@ -164,44 +164,6 @@ def test_rm_rate_restarts_after_1_2_4_epochs(make_learner) -> None:
     assert rate(7) == pytest.approx(0.01 + 0.99 * (1 + math.cos(math.pi * 0.75)) / 2)
 
 
-def test_clib_replaces_the_least_important_of_the_largest_class() -> None:
-    memory = ImportanceMemory(4, seed=0)
-    memory.update([0, 1, 2, 3], [0, 0, 0, 1])
-    assert memory.importance.tolist() == [0.0] * 4
-    memory.importance.copy_(torch.tensor([0.5, 0.1, 0.3, 0.9]))
-    memory.update([4], [1])
-    assert memory.indices.tolist() == [0, 4, 2, 3]
-    assert memory.importance[1] == pytest.approx(0.9)  # the mean of its class
-    memory.update([5], [2])
-    assert memory.indices.tolist() == [0, 4, 5, 3]
-    assert memory.importance[2] == pytest.approx((0.5 + 0.9 + 0.3 + 0.9) / 4)
-
-
-def test_clib_credits_recordings_for_the_fall_of_the_loss(data, make_learner, batches) -> None:
-    learner = eval_mode(make_learner("clib", memory_size=6, memory_batch_size=3), batches[0])
-    learner.read = data.signals.gather
-    before = learner._all_losses()
-    learner.losses[:6], learner.memory.fresh[:6] = before, False
-    used = learner.draw()
-    step(learner, batches[1], data.signals.gather(used))
-    after = learner._all_losses()
-    change = float((after - before).mean())
-    slots = torch.isin(learner.memory.indices, used)
-    expected = torch.where(slots, -0.1 * change, 0.0)
-    torch.testing.assert_close(learner.memory.importance, expected)
-    assert change != 0.0
-
-
-def test_clib_lowers_its_rate_where_lower_is_better(make_learner) -> None:
-    learner = make_learner("clib")
-    for rate in ([0.0] * 10, [1.0] * 10):
-        for i, fall in enumerate(rate):
-            learner._adapt_rate(fall + 1e-3 * i)
-    assert learner.high == pytest.approx(0.95)
-    assert learner.rate == pytest.approx(0.95)
-    assert learner.falls == [[], []]
-
-
 @pytest.mark.parametrize("name", ["rm", "clib", "er"])
 def test_a_memory_without_room_for_every_class_is_refused(name, make_learner) -> None:
     fields = {"policy": "class_balanced"} if name == "er" else {}

@@ -61,7 +61,9 @@ def test_every_training_row_is_seen_once_an_epoch(make_learner, make_strategy) -
     assert strategy.position == Position(2, 0, 0, total_steps=12)
 
 
-@pytest.mark.parametrize("name", ["finetune", "replay", "er_ace", "linear_probe", "cumulative"])
+@pytest.mark.parametrize(
+    "name", ["finetune", "replay", "er_ace", "clib", "linear_probe", "cumulative"]
+)
 @pytest.mark.parametrize("stop", [1, 3, 6, 7, 10])
 def test_resumed_training_equals_uninterrupted(name, stop, make_learner, make_strategy) -> None:
     def finish(learner, after_step, state=None) -> torch.Tensor:
