@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -67,8 +68,10 @@ class ToyChordsConfig(DatasetConfig):
     synthetic: ClassVar[bool] = True
     summary: ClassVar[str] = "noisy chords"
 
+    shared_groups: bool = False
+
     def build(self, root: Path) -> Manifest:
-        return toy_chords()
+        return shared(toy_chords()) if self.shared_groups else toy_chords()
 
 
 @DATASETS.register("toy")
@@ -85,15 +88,13 @@ class ToyConfig(DatasetConfig):
 
     def build(self, root: Path) -> Manifest:
         manifest = toy_manifest(num_classes=self.num_classes, train=self.train, test=self.test)
-        if not self.shared_groups:
-            return manifest
-        rows = tuple(
-            Recording(r.uid, r.labels, r.split, group=r.group.split("-")[1], make=r.make)
-            for r in manifest
-        )
-        return Manifest(
-            "toy", "speech", manifest.class_names, rows, "1", group_overlap="speakers are shared"
-        )
+        return shared(manifest) if self.shared_groups else manifest
+
+
+def shared(manifest: Manifest) -> Manifest:
+    """The same recordings by speakers that stand on both sides of the split."""
+    rows = tuple(replace(r, group=r.group.split("-")[1]) for r in manifest)
+    return replace(manifest, recordings=rows, split_rule="", group_overlap="speakers are shared")
 
 
 def toy_data(**changes: object) -> dict[str, object]:
