@@ -116,8 +116,17 @@ def attempt(text: dict[str, Any], tmp_path: Path, monkeypatch) -> Callable[..., 
     return run
 
 
-@pytest.mark.parametrize("labels", [SINGLE, SEVERAL])
-@pytest.mark.parametrize("scenario", STREAMS)
+@pytest.mark.parametrize(
+    ("scenario", "labels"),
+    [
+        ("class_incremental", SINGLE),
+        ("class_incremental", SEVERAL),
+        ("domain_incremental", SINGLE),
+        pytest.param("domain_incremental", SEVERAL, marks=pytest.mark.slow),
+        ("si_blurry", SINGLE),
+        ("si_blurry", SEVERAL),
+    ],
+)
 @pytest.mark.parametrize("name", LEARNERS.names())
 def test_it_trains_or_is_refused_in_one_line(name, scenario, labels, attempt) -> None:
     attempt({"name": name, **SMALL.get(name, {})}, STREAMS[scenario], labels)
