@@ -284,4 +284,4 @@ def test_no_line_suggests_the_medley_of_public_indexes() -> None:
             assert not told.search(path.read_text("utf-8")), path.relative_to(ROOT)
     assert told.search("pip install 'medley[video]'")
     assert told.search("pip install --upgrade medley")
-    assert not told.search("pip install dist/medley_continual-0.2.0-py3-none-any.whl")
+    assert not told.search("pip install dist/medley_continual-0.3.0-py3-none-any.whl")

@@ -11,6 +11,7 @@ from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.files import REMEDY, load_result
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.runs.inputs import Inputs, inputs_of
+from benchmarks.runs.machine import DISTRIBUTION, packages
 from benchmarks.runs.workspace import check_same_run, run_lock
 from benchmarks.tracking.state import State
 from benchmarks.tracking.tracker import resend
@@ -43,10 +44,12 @@ def finished(
 
 
 def reused(result: Result) -> str:
-    """That a result is, in words, and of which data."""
+    """That a result is, in words: of which data, and by which version if not by this one."""
     files = result.dataset.get("files_hash")
     data = f"rows {result.dataset['content_hash']}" + (f", files {files}" if files else "")
-    return f"done before, result reused (data unchanged: {data})"
+    made, now = result.packages.get(DISTRIBUTION, "an earlier one"), packages()[DISTRIBUTION]
+    older = f"; made by version {made}, this is {now}: --fresh runs it anew" * (made != now)
+    return f"done before, result reused (data unchanged: {data}{older})"
 
 
 def complete(config: CommandConfig, result: Result) -> None:

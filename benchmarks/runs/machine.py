@@ -15,8 +15,9 @@ import torch
 
 from multimodal.errors import UserError
 
+DISTRIBUTION = "medley-continual"
 PACKAGES = (
-    "medley-continual",
+    DISTRIBUTION,
     "torch",
     "torchaudio",
     "numpy",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from benchmarks.results.result import Result
+from benchmarks.runs import finished, machine
 from benchmarks.runs import session as session_module
 from benchmarks.runs.workspace import run_lock
 from benchmarks.tracking.run import MLflowRun
@@ -146,6 +147,17 @@ def test_a_finished_run_whose_validation_was_held_out_is_reused(medley, tones) -
     again = medley(*words)
     assert again.code == 0, again.err
     assert "done before" in again.err
+    assert "made by version" not in again.err
+
+
+def test_a_result_of_another_version_is_reused_and_called_so(medley, tones, monkeypatch) -> None:
+    words = ["bench", "tiny.yaml"]
+    assert medley(*words).code == 0
+    now = {**machine.packages(), "medley-continual": "99.0"}
+    monkeypatch.setattr(finished, "packages", lambda: now)
+    again = medley(*words)
+    assert again.code == 0, again.err
+    assert "this is 99.0: --fresh runs it anew)" in again.err
 
 
 def test_a_damaged_result_is_told_before_anything_trains(medley, tones) -> None:
