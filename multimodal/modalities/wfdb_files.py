@@ -50,18 +50,24 @@ def record_name(path: Path) -> Path:
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Changes when the header or the file itself is replaced; UserError if one is missing."""
+    """Changes when the header or the samples beside it are replaced; UserError if a file is
+    missing. Of signal files of other names only the named one is looked at.
+    """
     name, ending = os.path.splitext(path)
-    files = [f"{name}.hea", str(path)] if ending in FILE_ENDINGS else [f"{path}.hea"]
-    times = []
-    for file in files:  # called for every beat, so without Path and with one system call each
+    needed = [f"{name}.hea", str(path)] if ending in FILE_ENDINGS else [f"{path}.hea"]
+    beside = [needed[0].removesuffix(".hea") + ending for ending in (".dat", ".mat")]
+    facts: list[int] = []
+    for file in dict.fromkeys(needed + beside):  # called for every beat, so without Path
         try:
-            times.append(os.stat(file).st_mtime_ns)
+            s = os.stat(file)
         except OSError as error:
+            if file not in needed:
+                continue
             raise UserError(
                 f"{file}: no such file; correct the path or restore the file."
             ) from error
-    return tuple(times)
+        facts += (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+    return tuple(facts)
 
 
 def read_header(path: Path) -> Header:

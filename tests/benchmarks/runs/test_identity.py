@@ -42,7 +42,9 @@ def test_hashes_of_shipped_configs_stay(name: str) -> None:
 
 
 def test_keys_of_cached_embeddings_stay() -> None:
-    """They depend on names, shapes and values, all pinned here, and on no module's place."""
+    """They depend on names, shapes and values, all pinned here, and on no module's place; and on
+    how signals are read (``speech/2``: an earlier version's may be wrong, so its cache is left).
+    """
     config = validate(RunConfig, toy_data(), source="toy")
     data = open_data(config, read_manifest(config))
     assert isinstance(config.encoder, EncoderConfig)
@@ -52,7 +54,7 @@ def test_keys_of_cached_embeddings_stay() -> None:
         for tensor in [*part.parameters(), *part.buffers()]:
             tensor.detach().fill_(1)
     settings = [config.modality.dump(), config.encoder.dump()]
-    assert cache_key(data.signals, *parts, settings) == "4a034a8812804ade"
+    assert cache_key(data.signals, *parts, settings) == "3d8c72e3d089bf5a"
 
 
 def test_a_run_that_an_earlier_version_began_goes_on(tmp_path) -> None:

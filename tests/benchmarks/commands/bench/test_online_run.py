@@ -144,7 +144,7 @@ def test_learners_that_do_not_fit_are_refused_before_anything_runs(tmp_path) -> 
         make(tmp_path, learners=[{"name": "er", "epochs": 3}])
 
 
-def test_the_encoder_is_warmed_up_once_and_frozen(tmp_path) -> None:
+def test_the_encoder_is_warmed_up_once_and_frozen(tmp_path, capsys) -> None:
     fields = {
         "learners": ["linear_probe", "slda", "mvp", {"name": "finetune", "train_encoder": True}],
         "encoder": {"name": "compact", "width": 16, "depth": 1, "heads": 2, "train": "none"},
@@ -158,10 +158,13 @@ def test_the_encoder_is_warmed_up_once_and_frozen(tmp_path) -> None:
     assert warm.learner == "joint"
     again = make(tmp_path / "again", **fields)
     assert [again.run_cell(i).metrics for i in range(4)] == [r.metrics for r in results]
-    (folders[0] / "models" / "experience_01.safetensors").unlink()
-    fresh = make(tmp_path, **fields, seeds=[2])
-    with pytest.raises(UserError, match="weights are gone"):
-        fresh.run_cell(0)
+    weights = folders[0] / "models" / "experience_01.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    capsys.readouterr()
+    make(tmp_path, **fields, seeds=[2]).run_cell(0)
+    assert "was cleared, and is made again" in capsys.readouterr().err
+    assert weights.read_bytes() == before
 
 
 def test_a_warm_up_of_another_modality_is_refused(tmp_path) -> None:
