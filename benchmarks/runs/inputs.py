@@ -12,10 +12,18 @@ from typing import Any
 from benchmarks.config.base import CommandConfig
 from multimodal import contents
 from multimodal.errors import UserError
+from multimodal.hub import FILES
 from multimodal.recordings import Manifest
 
 Inputs = dict[str, str]
+
+
+class OtherData(UserError):
+    """A run folder was begun with other data than there is now."""
+
+
 PROMPT_FILES = ("templates", "phrases")
+FOLDERS = ("checkpoint", "tokenizer")
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -53,7 +61,7 @@ def refuse_changed_inputs(folder: Path, was: Mapping[str, str] | None, now: Inpu
     changed = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
     if changed:
         words = ", ".join(f"{k} {was.get(k, 'none')}, now {now.get(k, 'none')}" for k in changed)
-        raise UserError(
+        raise OtherData(
             f"{folder}: files that this run reads have changed since it began, under the same "
             f"names (digest of {words}); start anew with --fresh, or delete this folder."
         )
@@ -81,5 +89,6 @@ def _named_files(data: Any, path: str = "") -> Iterator[tuple[str, list[Path]]]:
             yield from _named_files(value, f"{path}{key}.")
         elif key in PROMPT_FILES and place.suffix in SUFFIXES:
             yield f"{path}{key}", [place]
-        elif key == "checkpoint" and place.is_dir():
-            yield f"{path}{key}", sorted(file for file in place.rglob("*") if file.is_file())
+        elif key in FOLDERS and place.is_dir():
+            found = {file for pattern in FILES for file in place.rglob(pattern) if file.is_file()}
+            yield f"{path}{key}", sorted(found)

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from benchmarks.config.base import CommandConfig
-from benchmarks.runs.inputs import Inputs, refuse_changed_inputs
+from benchmarks.runs.inputs import Inputs, OtherData, refuse_changed_inputs
 from multimodal.errors import UserError
 from multimodal.locks import held
 
@@ -68,7 +68,7 @@ def clear(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder):
         for path in folder.iterdir():
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.name != LOCK:
                 path.unlink()
@@ -90,7 +90,7 @@ def check_same_run(
             "its own); restore its config.yaml, or start anew with --fresh."
         )
     if state and state["content_hash"] != content_hash:
-        raise UserError(
+        raise OtherData(
             f"{folder}: the dataset has changed since this run began (content hash "
             f"{state['content_hash']}, now {content_hash}); start anew with --fresh, or delete "
             "this folder."

@@ -20,7 +20,7 @@ from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
 from benchmarks.results.result import Result
 from benchmarks.runs.data import open_data, read_manifest
 from benchmarks.runs.finished import complete, finished
-from benchmarks.runs.inputs import manifest_input
+from benchmarks.runs.inputs import OtherData, manifest_input
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
@@ -40,11 +40,13 @@ class Cells:
     Making it reads annotations and decodes signals, and raises UserError for everything about
     the config, the data, the output folder and the tracking store that would stop a cell later.
     ``run_cell`` then runs a cell that is not done yet; ``done`` holds the results of the others.
-    fresh: no cell counts as done; call ``clear`` before the first one runs.
+    fresh: no cell counts as done; call ``clear`` before the first one runs. Nor does a warm-up on
+    other data than there is now.
     """
 
     def __init__(self, config: RunConfig, *, fresh: bool = False) -> None:
         self.config, self.cells = config, config.cells()
+        self._not_kept = (DamagedFile, OtherData) if fresh else (DamagedFile,)  # of warm-ups
         pick_device(config.training.device)
         check_writable(config.folder.parent)
         self.manifest = read_manifest(config)
@@ -60,7 +62,7 @@ class Cells:
         self.done = [None if fresh else finished(cell, self.manifest, more) for cell in self.cells]
         self.warm_up: Cells | None = None
         if config.warm_up is not None and None in self.done:
-            self.warm_up = _warm_up_cells(warm_up_config(config))
+            self.warm_up = _warm_up_cells(warm_up_config(config), self._not_kept)
         self._refuse_misfits()
         check_store(config.tracking, Path(config.output_dir))
         self._decode()
@@ -96,8 +98,8 @@ class Cells:
         try:
             warm_up.run_cell(0, observer)
             weights = warmed_weights(folder)
-        except DamagedFile as problem:
-            _clear_damaged(folder, problem)
+        except self._not_kept as problem:
+            _clear_spoilt(folder, problem)
             warm_up = Cells(warm_up.config)
             warm_up.run_cell(0, observer)
             weights = warmed_weights(folder)
@@ -139,16 +141,16 @@ class Cells:
                 raise UserError(f"{error} ({len(damaged)} damaged ones left out)") from error
 
 
-def _warm_up_cells(config: RunConfig) -> Cells:
-    """Checked and ready; a damaged warm-up is made again."""
+def _warm_up_cells(config: RunConfig, not_kept: tuple[type[UserError], ...]) -> Cells:
+    """Checked and ready; a warm-up that is ``not_kept`` is made again."""
     try:
         return Cells(config)
-    except DamagedFile as problem:
-        _clear_damaged(config.cells()[0].folder, problem)
+    except not_kept as problem:
+        _clear_spoilt(config.cells()[0].folder, problem)
         return Cells(config)
 
 
-def _clear_damaged(folder: Path, problem: DamagedFile) -> None:
+def _clear_spoilt(folder: Path, problem: UserError) -> None:
     print(f"medley: {problem} {folder} was cleared, and is made again.", file=sys.stderr)
     clear(folder)
 

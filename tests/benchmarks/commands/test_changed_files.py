@@ -16,6 +16,7 @@ from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import validate
 from benchmarks.results.result import Result
 from benchmarks.runs import inputs as module
+from multimodal.contents import digest
 from multimodal.errors import UserError
 from tests.benchmarks.commands.test_life_of_a_run import ZERO
 
@@ -86,11 +87,11 @@ def test_what_else_a_run_reads_counts_too(medley, tones) -> None:
     check_refused(medley(*words), "digest of prompts.templates ")
 
 
-def made(folder: Path, **changes: Any) -> Cells:
+def made(folder: Path, *, fresh: bool = False, **changes: Any) -> Cells:
     data = yaml.safe_load((folder / "tiny.yaml").read_text())
     place = {"dataset": {"name": "folder", "root": str(folder / "clips")}}
     data |= {**place, "output_dir": str(folder / "runs"), **changes}
-    return Cells(validate(RunConfig, data, source="tiny"))
+    return Cells(validate(RunConfig, data, source="tiny"), fresh=fresh)
 
 
 class Stop:
@@ -118,6 +119,32 @@ def test_the_data_of_a_warm_up_counts(tiny) -> None:
     swap(root)
     with pytest.raises(UserError, match=r"digest of warm_up\.dataset"):
         made(tiny, **changes)
+    grid = made(tiny, fresh=True, **changes)  # the remedy that the line names
+    grid.clear()
+    again = grid.run_cell(0)
+    assert again.inputs != result.inputs
+    assert made(tiny, **changes).done == [again]
+
+
+def test_of_a_folder_counts_what_is_read(tmp_path) -> None:
+    """Of checkpoints and of tokenizers; notes beside them do not matter."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(name)
+    data = {"modality": {"tokenizer": f"{tmp_path}/a"}, "encoder": {"checkpoint": f"{tmp_path}/b"}}
+
+    def digests() -> dict[str, str]:
+        return {setting: digest(files) for setting, files in module._named_files(data)}
+
+    first = digests()
+    assert first.keys() == {"modality.tokenizer", "encoder.checkpoint"}
+    (tmp_path / "b" / "README.md").write_text("notes")
+    assert digests() == first
+    (tmp_path / "a" / "config.json").write_text("c")
+    changed = digests()
+    assert {setting for setting in first if changed[setting] != first[setting]} == {
+        "modality.tokenizer"
+    }
 
 
 def test_results_of_earlier_versions_are_taken_with_a_word(tiny, capsys) -> None:

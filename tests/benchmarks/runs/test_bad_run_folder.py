@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from benchmarks.runs import checkpoint
+from benchmarks.runs.workspace import clear
 
 
 @pytest.fixture
@@ -131,3 +132,14 @@ def test_a_herding_memory_smaller_than_the_number_of_classes(refuse) -> None:
     """Before training, not hours later at the end of the experience that overflows it."""
     learner = "{name: replay, policy: herding, memory_size: 1}"
     refuse(f"bench tiny.yaml 'learners=[{learner}]'", "memory_size", "1", "2 classes")
+
+
+def test_fresh_takes_a_link_to_a_folder_away_and_leaves_the_folder(tmp_path) -> None:
+    """Checkpoints that were moved to another disk."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "checkpoint.pt").write_text("x")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint").symlink_to(tmp_path / "disk")
+    clear(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert (tmp_path / "disk" / "checkpoint.pt").exists()
