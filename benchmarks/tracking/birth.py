@@ -13,6 +13,7 @@ import sqlite3
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from multimodal.errors import UserError
 from multimodal.locks import held
@@ -35,8 +36,9 @@ def ensure_born(uri: str) -> None:
     (which MLflow would begin to migrate).
     """
     path = database_file(uri)
-    if path is None or not path.parent.is_dir() or _is_ready(path):
+    if path is None or _is_ready(path):
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     words = f"{path}: another process has been making it for {PATIENCE:.0f} s; end it, try again."
     with held(lock, words, patience=PATIENCE):
@@ -47,8 +49,15 @@ def ensure_born(uri: str) -> None:
 
 def database_file(uri: str) -> Path | None:
     """The file of ``sqlite:///FILE``; None for every other kind of store."""
-    name = uri.removeprefix("sqlite:///")
-    return Path(name) if name not in (uri, "", ":memory:") and "?" not in name else None
+    name = uri.partition("?")[0].removeprefix("sqlite:///")
+    if not uri.startswith("sqlite:///") or name in ("", ":memory:") or name.startswith("file:"):
+        return None
+    return Path(unquote(name))
+
+
+def database_uri(path: Path) -> str:
+    """The other way round: ? and % stand for something else in an address."""
+    return f"sqlite:///{path.as_posix().replace('%', '%25').replace('?', '%3F')}"
 
 
 def _is_ready(path: Path) -> bool:
@@ -106,7 +115,7 @@ def _bear(path: Path) -> None:
     made = path.with_name(f".{path.name}.new")
     for left in path.parent.glob(f"{made.name}*"):  # by a process that was ended, with its journal
         left.unlink()
-    uri = f"sqlite:///{made}"
+    uri = database_uri(made)
     engine = SqlAlchemyStore._get_or_create_engine(uri)
     event.listen(engine, "connect", _hurry)
     engine.dispose()  # connections made before it hears of them

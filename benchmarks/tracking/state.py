@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.results.result import Result, write_atomically
+from benchmarks.tracking.birth import database_uri
 from multimodal.digests import DamagedFile, read_sealed, sealed
 
 TRACKING_FILE = "tracking.json"
@@ -129,5 +130,5 @@ def artifact_place(uri: str, output_dir: Path) -> str | None:
 
 def default_uri(output_dir: Path) -> str:
     """MLFLOW_TRACKING_URI, else SQLite in ``output_dir``."""
-    database = f"sqlite:///{(output_dir / 'mlflow.db').resolve().as_posix()}"
+    database = database_uri((output_dir / "mlflow.db").resolve())
     return os.environ.get("MLFLOW_TRACKING_URI") or database

@@ -136,3 +136,19 @@ def test_a_maker_that_hangs_is_not_waited_for_for_ever(tmp_path, monkeypatch) ->
 def test_other_stores_make_themselves(uri: str) -> None:
     assert birth.database_file(uri) is None
     ensure_born(uri)
+
+
+@pytest.mark.parametrize("name", ["new/folder/a.db", "a%20b.db", "a?b.db", "100%.db", "a b.db"])
+def test_whatever_its_name_it_is_made_under_a_lock(tmp_path, monkeypatch, name: str) -> None:
+    made = []
+    bear = birth._bear
+    monkeypatch.setattr(birth, "_bear", lambda path: (made.append(path), bear(path)))
+    uri = birth.database_uri(tmp_path / name)
+    assert [e.name for e in connect(uri).search_experiments()] == ["Default"]
+    assert made == [tmp_path / name]
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == made
+
+
+def test_options_of_an_address_are_no_part_of_the_name(tmp_path) -> None:
+    assert birth.database_file(f"{uri_of(tmp_path)}?timeout=9") == tmp_path / "mlflow.db"
+    assert birth.database_file("sqlite:///file:a?mode=ro&uri=true") is None
