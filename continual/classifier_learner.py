@@ -111,7 +111,7 @@ class ClassifierLearner(Learner):
 
     @torch.no_grad()
     def arrive(self, batch: Batch) -> None:
-        if self.classifier.whitening is not None:
+        if self.classifier.whitening is not None and len(batch):  # encoders need a recording
             self.classifier.whitening.update(self.features(batch))
 
     def features(self, batch: Batch) -> Float[Tensor, "batch dim"]:

@@ -192,6 +192,15 @@ def test_every_recording_of_experiences_counts_once(
     torch.testing.assert_close(white.mean, x.mean(0), rtol=1e-5, atol=1e-5)
 
 
+def test_a_batch_without_a_new_recording_counts_none(data, stream, make_learner) -> None:
+    """As cumulative training meets them; encoders cannot embed no recordings."""
+    learner = make_learner("cumulative", head=WHITE)
+    batch = data.signals.gather(torch.as_tensor(stream.experiences[0].train[:3]))
+    learner.arrive(batch)
+    learner.arrive(batch.where(torch.zeros(3, dtype=torch.bool)))
+    assert int(white_of(learner).count) == 3
+
+
 def test_a_prompt_method_counts_what_its_head_reads(data, online, make_learner) -> None:
     for name in ("l2p", "dual_prompt", "mvp"):
         learner = make_learner(name, head=WHITE)
