@@ -100,7 +100,7 @@ def override(data: dict[str, Any], text: str) -> None:
     for depth, key in enumerate(keys):
         slot: Any = key
         if isinstance(here, list):
-            if not key.isdigit() or int(key) >= len(here):
+            if not key.isdecimal() or int(key) >= len(here):
                 raise UserError(f"{text!r}: {key!r} is no place in a list of {len(here)}.")
             slot = int(key)
         elif not isinstance(here, dict):

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from multimodal.errors import UserError
 from multimodal.registry import Config, Registry
 
-WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,308})")
+WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,307})")
 NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 SWITCHES: dict[str, bool] = {"true": True, "yes": True, "on": True}
 SWITCHES |= {"false": False, "no": False, "off": False}
@@ -103,7 +103,7 @@ def flow(text: str) -> Any:
         if "#" in rest:
             raise UserError("YAML takes # for the start of a comment; put the value in quotes")
         return FlowLoader(text).get_single_data()
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError("the value is not valid YAML; write [a, b] or {key: value}") from error
 
 

@@ -195,3 +195,18 @@ def test_what_a_field_may_hold() -> None:
         "c": True,
         "d": None,
     }
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "learners.\u00b2=er",
+        f"learners={'[' * 3000}{']' * 3000}",
+        f"training.learning_rate={'9' * 309}",
+    ],
+)
+def test_what_python_cannot_hold_is_refused_in_one_line(tmp_path, override: str) -> None:
+    (tmp_path / "c.yaml").write_text(TEXT)
+    with pytest.raises(UserError) as caught:
+        load_config(tmp_path / "c.yaml", [override], model=RunConfig)
+    assert "\n" not in str(caught.value)
