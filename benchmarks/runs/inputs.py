@@ -55,8 +55,7 @@ def refuse_changed_inputs(folder: Path, was: Mapping[str, str] | None, now: Inpu
     was: as the run noted it; None, as in those of earlier versions, is told in one line.
     """
     if was is None:
-        if now:
-            _tell_unknown(folder.parent)
+        _tell_unknown(folder.parent)
         return
     changed = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
     if changed:
@@ -71,7 +70,8 @@ def refuse_changed_inputs(folder: Path, was: Mapping[str, str] | None, now: Inpu
 def _tell_unknown(experiment: Path) -> None:
     print(
         f"medley: {experiment}: runs of an earlier version, which did not note what their files "
-        "held, are taken as they are; if files were replaced since, start anew with --fresh.",
+        "held, are taken as they are; if files were replaced since, or for what this version "
+        "computes otherwise (decoders, memories, clib), start anew with --fresh.",
         file=sys.stderr,
     )
 

@@ -147,12 +147,14 @@ def test_of_a_folder_counts_what_is_read(tmp_path) -> None:
     }
 
 
-def test_results_of_earlier_versions_are_taken_with_a_word(tiny, capsys) -> None:
-    grid = made(tiny)
+@pytest.mark.parametrize("changes", [{}, {"dataset": "toy"}], ids=["files", "no files"])
+def test_results_of_earlier_versions_are_taken_with_a_word(tiny, capsys, changes) -> None:
+    grid = made(tiny, **changes)
     result = grid.run_cell(0)
     old = Result(**{**vars(result), "inputs": None})
     old.save(grid.cells[0].folder)
     module._tell_unknown.cache_clear()
-    assert made(tiny).done == [old]
+    assert made(tiny, **changes).done == [old]
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("medley:")]
     assert "runs of an earlier version, which did not note what their files held" in line
+    assert "this version computes otherwise" in line
