@@ -170,6 +170,6 @@ class Journal:
             return Line(int(line["step"]), int(line["time"]), metrics)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedFile(
-                f"{self.path}: after byte {offset}, {text[:60]!r} is not a line of this journal; "
-                f"restore the file or remove the line."
+                f"{self.path}: after byte {offset}, {text[:60]!r} is not a line of this journal as "
+                "it was written; restore the file."
             ) from error

@@ -67,13 +67,15 @@ def load(
             continue
         if problems and writes:
             os.replace(folder / FILE, folder / f"{FILE}.damaged")
-            words = f"medley: {problems[0]}; going on from the one before it, {path}."
+            words = (
+                f"medley: {str(problems[0]).rstrip('.')}; going on from the one before it, {path}."
+            )
             print(words, file=sys.stderr)
         return state
     if not problems:
         return None
     more = ", and the one before it likewise" if len(problems) > 1 else ""
-    raise DamagedFile(f"{problems[0]}{more}; {REMEDY}.") from problems[0]
+    raise DamagedFile(f"{str(problems[0]).rstrip('.')}{more}; {REMEDY}.") from problems[0]
 
 
 @contextmanager
@@ -81,6 +83,8 @@ def restoring(folder: Path) -> Iterator[None]:
     """UserError for what another version of Medley has left and this one cannot take up."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(

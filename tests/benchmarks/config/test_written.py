@@ -83,9 +83,10 @@ def test_text_in_a_list_stands_for_itself(words: list[str]) -> None:
 
 
 @given(st.text())
+@example("0E0")
 def test_text_in_a_file_stands_for_itself(text: str) -> None:
-    data = Loader(yaml.safe_dump({"file": text})).get_single_data()
-    assert read(data, [RunConfig]) == {"file": text}
+    data = Loader(yaml.safe_dump({"experiment": text})).get_single_data()
+    assert read(data, [RunConfig]) == {"experiment": text}
 
 
 @pytest.mark.parametrize("text", ["010", "1_000", "0o10", "12:30", "NO", "on", "2024-01-01", "1e3"])
