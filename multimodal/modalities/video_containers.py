@@ -168,9 +168,9 @@ def refuse_truncated(
     stated, reached = None, end - first
     if kind != "mov":
         reached = max(end, reached)
-    if stream.duration is not None and stream.time_base is not None:
+    if kind != "matroska" and stream.duration is not None and stream.time_base is not None:
         stated = float(stream.duration * stream.time_base)
-    elif kind == "matroska":
+    elif kind == "matroska":  # whose streams FFmpeg may give the duration of the whole file
         clock = CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
         if clock is not None:
             hours, minutes, seconds = clock.groups()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Containers round durations to their time base, codecs to whole frames (AAC: 1024 samples).
 DURATION_TOLERANCE = 0.1
+# 1,105 samples of MP3 at 8 kHz are 0.14 s.
+LONGEST_DELAY = 0.2
 # Less is a rounding of time stamps or what an encoder puts before the first sample.
 SHORTEST_SILENCE = 0.01
 # These state the duration of the whole file in a header, and time stamps that never start anew.
@@ -132,7 +134,9 @@ class _TimeLine:
         self._to_float = av.AudioResampler(format="fltp")
         kind = container.format.name.split(",")[0]
         self._fills = stream.codec_context.name in ("opus", "libopus")  # sends nothing in pauses
-        self._begin = first.time if kind in STATED else None
+        # AVI has no time stamps; FFmpeg guesses them from bytes, far off for many codecs.
+        self._begin = first.time if kind in STATED - {"avi"} else None
+        self._container, self._stretch = container, first.samples if kind == "mov" else 0
         self._count, late = 0, 0.0
         if kind in TIMED and first.time is not None:
             late = first.time - _origin(container)
@@ -164,10 +168,16 @@ class _TimeLine:
             self.kept.add(frame.to_ndarray().mean(axis=0, dtype=np.float32))
 
     def _bridge(self, gap: float) -> None:
-        """Silence where a codec leaves pauses out; elsewhere nothing may be missing."""
+        """Silence where a codec leaves pauses out; elsewhere nothing may be missing.
+
+        MP4 in fragments has no edit list: its writers let the first frame last until sound begins.
+        """
         if abs(gap) <= DURATION_TOLERANCE:
             return
-        if gap < 0 or not self._fills:
+        late = 0 < self._count <= self._stretch
+        if late and gap > 0:
+            self._refuse_implausible(self._container, gap)
+        elif gap < 0 or not self._fills:
             raise UserError(
                 f"{self.where}: damaged, its sound's time stamps jump by {gap:.2f} s after "
                 f"{self.seconds:.2f} s; copy the file again or convert it to WAV or FLAC."
@@ -207,6 +217,7 @@ class Ends:
         self._container, self._stream, self._where = container, stream, where
         self._kind = container.format.name.split(",")[0]
         self._last, self._steps = dict[int, float](), dict[int, float]()
+        self._first = dict[int, float]()
 
     def frames(self) -> Iterator[AudioFrame]:
         import av
@@ -225,6 +236,7 @@ class Ends:
         if time is None:
             return
         index, step = packet.stream_index, _seconds(packet.duration, packet.time_base) or 0.0
+        self._first.setdefault(index, time)
         before = self._last.get(index, time)
         self._steps[index] = step or abs(time - before)
         self._last[index] = max(before, time + step)
@@ -238,15 +250,19 @@ class Ends:
             self._compare(_seconds(stream.duration, stream.time_base), there, DURATION_TOLERANCE)
         if self._kind not in STATED or not self._last:
             return
+        # Packets need not state how long they are: then the last one ends where its sound does.
+        own = max(self._last.get(stream.index, 0.0), self._first.get(stream.index, 0.0) + decoded)
+        # Matroska's writers count the encoder's delay, which FFmpeg takes off the time stamps.
+        delay = min(2.5 * self._steps.get(stream.index, 0.0), LONGEST_DELAY)
         tag = stream.metadata.get("DURATION")  # Matroska: 00:00:02.000000000
         if tag and tag.count(":") == 2:
             hours, minutes, seconds = tag.split(":")
             stated = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-            self._compare(stated, self._last.get(stream.index, 0.0), DURATION_TOLERANCE)
+            self._compare(stated, own, max(DURATION_TOLERANCE, delay))
         begin = _seconds(container.start_time, 1e-6) or 0.0
         index = max(self._last, key=lambda i: self._last[i])
-        spare = max(DURATION_TOLERANCE, 1.5 * self._steps[index])
-        length = max(self._last[index], self._last[index] - begin)
+        spare = max(DURATION_TOLERANCE, 1.5 * self._steps[index], delay)
+        length = max(own, self._last[index], self._last[index] - begin)
         self._compare(_seconds(container.duration, 1e-6), length, spare)
 
     def _compare(self, stated: float | None, there: float, spare: float) -> None:

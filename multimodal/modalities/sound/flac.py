@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from multimodal.errors import UserError
-from multimodal.modalities.sound.tags import only_tags, tag_length
+from multimodal.modalities.sound.tags import only_tags, without_tail
 
 # The mark and the header of STREAMINFO, which is always first and 34 bytes long.
 _BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
@@ -37,7 +37,8 @@ def flac_streams(data: bytes, where: str) -> list[tuple[bytes, int]]:
             )
         stream[21] &= 0xF0
         stream[22:26] = bytes(4)
-        found.append((_without_tail(bytes(stream)), stated))
+        # A tag at the end, as some programs append it, a decoder takes for a damaged frame.
+        found.append((without_tail(bytes(stream)), stated))
     return found
 
 
@@ -57,12 +58,3 @@ def _rate_of_first_frame(stream: bytes | bytearray) -> int | None:
     if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xFC != 0xF8:
         return None
     return _RATES.get(frame[2] & 0x0F)
-
-
-def _without_tail(stream: bytes) -> bytes:
-    """Without the tag that some programs append, which a decoder takes for a damaged frame."""
-    for mark in (b"APETAGEX", b"TAG"):
-        tail = stream.rfind(mark)
-        if tail > 0 and tail + tag_length(stream, tail) <= len(stream) and only_tags(stream[tail:]):
-            return _without_tail(stream[:tail])
-    return stream

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from multimodal.errors import UserError
-from multimodal.modalities.sound.tags import tag_length
+from multimodal.modalities.sound.tags import tag_length, without_tail
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 # kbit/s for the indices 1 to 14, by (is it MPEG 1, layer).
@@ -88,6 +88,8 @@ def mp3_streams(data: bytes, where: str) -> list[Mp3Stream]:
     while position < len(data):
         frame = _frame(data[position : position + 4])
         if frame is None:
+            if runs and position == len(without_tail(data)):
+                break
             after = _after_tags(data, position)
             hole = runs and not any(data[position : position + runs[-1][2].length])
             if after == position or (hole and after - position >= runs[-1][2].length):
@@ -180,11 +182,13 @@ def _size_stated(data: bytes, mark: int) -> int | None:
 def _agrees(frame: bytes, mark: int) -> bool:
     """Whether the checksum of the encoder's delay and padding is right, or was left out.
 
-    LAME's covers the bytes before it; FFmpeg's always 190 bytes, those of it as zeros.
+    LAME's covers the bytes before it; FFmpeg's always 190 bytes, those of it and those that a
+    shorter frame lacks as zeros.
     """
     at = mark + 154
     stated, without = frame[at : at + 2], frame[:at] + bytes(2) + frame[at + 2 :]
-    sums = (_crc16(part).to_bytes(2, "big") for part in (frame[:at], without[:190]))
+    covered = (frame[:at], without[:190].ljust(190, b"\0"))
+    sums = (_crc16(part).to_bytes(2, "big") for part in covered)
     return stated in (b"", b"\0\0", *sums)
 
 

@@ -117,7 +117,7 @@ def _streams(path: Path, part: Part) -> Iterator[Stream]:
             yield from (Stream(data[begin:end]) for begin, end in found)
     elif magic == b"fLaC":
         yield from _flac(path, part)
-    elif magic[:3] == b"ID3" or magic[:1] == b"\xff":
+    elif magic[:3] == b"ID3" or magic[:1] == b"\xff" or magic in (b"APET", bytes(4)):
         yield from _tagged(path, where)
     elif mend := check_sizes(path, where):
         data = bytearray(path.read_bytes())

@@ -146,6 +146,8 @@ def _in_chunks(file: BinaryIO, magic: bytes, size: int, where: str) -> Samples |
         field = (begin - 4, layout.header.format[0] + "I") if layout.header.size == 8 else (0, "")
         if layout.header.size == 8 and length >= PLACEHOLDER:
             return Samples(begin, stated, *field)
+        if stated is not None and length == stated + stated % 2:
+            length = stated  # libsndfile counts the byte that makes it even
         if stated is not None and length not in (0, stated):
             raise UserError(
                 f"{where}: its header announces {stated - 8} bytes of samples in one place and "

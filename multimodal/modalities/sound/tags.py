@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 _ZEROS = re.compile(rb"\0+")
 
@@ -39,3 +40,17 @@ def only_tags(data: bytes) -> bool:
             return False
         position += length
     return True
+
+
+def without_tail(data: bytes) -> bytes:
+    """Without ID3v1 and APE tags at the end; only there are APE tags found that have no header."""
+    while True:
+        length = 0
+        if data[-128:-125] == b"TAG":
+            length = 227 if data[-227:-223] == b"TAG+" else 128
+        elif data[-32:-24] == b"APETAGEX":
+            size, _, flags = struct.unpack("<III", data[-20:-8])
+            length = size + (32 if flags & 0x8000_0000 else 0)
+        if not 32 <= length <= len(data):
+            return data
+        data = data[:-length]
