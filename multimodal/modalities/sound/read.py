@@ -31,6 +31,8 @@ UNCHECKED = {"MAT4", "MAT5", "MPC2K", "WVE", "XI", "SDS", "SD2"}
 
 # libsndfile's error codes for a container it does not know and for a codec it cannot decode.
 UNKNOWN_FORMAT, UNKNOWN_CODEC = 1, 4
+# What it says of FFmpeg's FLAC in Ogg, whose pages have been checked when it is opened.
+FLAC_ERROR = 161
 
 
 class UnknownSound(UserError):
@@ -81,7 +83,9 @@ def read_sound(path: Path, part: Part) -> tuple[np.ndarray, int]:
     # soundfile answers a name that ends in .raw with a TypeError.
     except (soundfile.SoundFileError, TypeError) as error:
         reason = getattr(error, "error_string", error)
-        known = getattr(error, "code", None) not in (UNKNOWN_FORMAT, UNKNOWN_CODEC)
+        code = getattr(error, "code", None)
+        unread = kept is None and code == FLAC_ERROR and _begins_with(path, b"OggS")
+        known = code not in (UNKNOWN_FORMAT, UNKNOWN_CODEC) and not unread
         raise (UserError if known else UnknownSound)(
             f"{part.where}: damaged, truncated or not audio ({reason}); replace it or convert it "
             "to WAV, FLAC, Ogg or MP3."
@@ -94,6 +98,11 @@ def refuse_damaged_container(path: Path, where: str) -> None:
     """UserError if the file is empty or there is less, or more, in it than its container says."""
     for _ in _streams(path, Part(where, 0.0, None, None, 1)):
         return
+
+
+def _begins_with(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
 
 
 def _opened(source: Path | bytes) -> Forward:

@@ -44,13 +44,14 @@ def only_tags(data: bytes) -> bool:
 
 def without_tail(data: bytes) -> bytes:
     """Without ID3v1 and APE tags at the end; only there are APE tags found that have no header."""
+    end = len(data)
     while True:
         length = 0
-        if data[-128:-125] == b"TAG":
-            length = 227 if data[-227:-223] == b"TAG+" else 128
-        elif data[-32:-24] == b"APETAGEX":
-            size, _, flags = struct.unpack("<III", data[-20:-8])
+        if data[end - 128 : end - 125] == b"TAG":
+            length = 227 if data[end - 227 : end - 223] == b"TAG+" else 128
+        elif data[end - 32 : end - 24] == b"APETAGEX":
+            size, _, flags = struct.unpack("<III", data[end - 20 : end - 8])
             length = size + (32 if flags & 0x8000_0000 else 0)
-        if not 32 <= length <= len(data):
-            return data
-        data = data[:-length]
+        if not 32 <= length <= end:
+            return data[:end]
+        end -= length

@@ -54,6 +54,13 @@ def test_avi_has_no_time_stamps(tmp_path: Path, codec: str, rate: int) -> None:
     assert abs(len(load(write(tmp_path / "a.avi", codec, rate), rate)) - rate) <= 1536
 
 
+def test_flac_in_ogg_by_ffmpeg(tmp_path: Path) -> None:
+    path, chain = write(tmp_path / "a.oga", "flac", RATE), tmp_path / "chain.oga"
+    assert len(load(path)) == RATE
+    chain.write_bytes(path.read_bytes() * 2)
+    np.testing.assert_array_equal(load(chain), np.tile(load(path), 2))
+
+
 def ape(header: bool) -> bytes:
     """With 20 bytes of items; version 1 has no header."""
     mark, fields = b"APETAGEX", (2000, 52, 1)
