@@ -24,9 +24,12 @@ _SIGNAL = re.compile(
     r"(?P<file>\S+)\s+(?P<form>\d{1,4})(?:x(?P<per_frame>\d{1,9}))?(?::(?P<skew>\d{1,15}))?"
     r"(?:\+(?P<offset>\d{1,15}))?(?:\s+(?P<rest>.*))?"
 )
-_SCALE = re.compile(
-    rf"(?P<gain>{_NUMBER})?(?:\((?P<baseline>[-+]?\d{{1,18}})\))?(?:/(?P<unit>\S+))?"
-)
+_SCALE = re.compile(rf"(?P<gain>{_NUMBER})?(?:\((?P<baseline>{_NUMBER})\))?(?:/(?P<unit>\S+))?")
+# Where a gain could stand, this is a damaged one and no lead's name; so are numbers that are no
+# integers where integers belong.
+_NO_NUMBER = r"[-+]?(?:nan|inf)"
+_NO_SCALE = re.compile(rf"(?:[-+.]*\d\S*|{_NO_NUMBER})?[(/]\S*", re.IGNORECASE)
+_NO_INTEGER = re.compile(rf"{_NUMBER}|{_NO_NUMBER}", re.IGNORECASE)
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SEGMENT = re.compile(r"(?P<name>\S+)\s+(?P<frames>\d{1,15})(?:\s.*)?")
@@ -46,7 +49,7 @@ class Signal(NamedTuple):
     skew: int
     offset: int
     gain: float
-    baseline: int
+    baseline: float
     unit: str
     initial: int | None
     checksum: int | None
@@ -118,7 +121,7 @@ def _signal(line: str, path: Path) -> Signal:
     found = _SIGNAL.fullmatch(line)
     rest = (found["rest"] or "").strip() if found else ""
     scale, after = _next(rest, _SCALE)
-    if found is None:
+    if found is None or (scale is None and _next(rest, _NO_SCALE)[0]):
         raise damaged(path, f"signal {line[:60]!r}")
     gain = float(scale["gain"] or 0) if scale else 0.0
     if not math.isfinite(gain):
@@ -129,8 +132,13 @@ def _signal(line: str, path: Path) -> Signal:
         if number is None:
             break
         numbers.append(int(number[0]))
+    if len(numbers) < 5 and _next(after, _NO_INTEGER)[0]:
+        raise damaged(path, f"signal {line[:60]!r}")
     zero, initial, checksum = (numbers[k] if k < len(numbers) else None for k in (1, 2, 3))
-    baseline = scale["baseline"] if scale else None
+    stated = scale["baseline"] if scale else None
+    baseline = float(stated or zero or 0)
+    if not math.isfinite(baseline):
+        raise damaged(path, f"baseline {baseline}")
     return Signal(
         name=after,
         file=_beside(found["file"], path),
@@ -139,7 +147,7 @@ def _signal(line: str, path: Path) -> Signal:
         skew=int(found["skew"] or 0),
         offset=int(found["offset"] or 0),
         gain=gain or GAIN,
-        baseline=int(baseline) if baseline else zero or 0,
+        baseline=baseline,
         unit=(scale["unit"] if scale else None) or "mV",
         initial=initial,
         checksum=checksum,
@@ -154,6 +162,7 @@ def _next(text: str, pattern: re.Pattern[str]) -> tuple[re.Match[str] | None, st
 
 
 def _beside(name: str, path: Path) -> str:
-    if "/" in name or "\\" in name or name in (".", ".."):
+    name = re.sub(r"^(?:\./)+", "", name)
+    if "/" in name or "\\" in name or name in ("", ".", ".."):
         raise damaged(path, f"{name[:60]!r} lies in another folder")
     return name

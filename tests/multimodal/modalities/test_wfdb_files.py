@@ -99,6 +99,8 @@ def test_units_in_any_coding(tmp_path: Path, unit: str, factor: float, coding: s
         ("rec 1 250 0", "rec.dat 16 100(0)/mV 12 7 0 0 0  II", (0, 100)),
         ("rec 1", "rec.dat 16x1:0+0 -100.0(+3) 12 7 0 0 0\tII", (3, -100)),
         ("rec.2 1 250.0", "rec.dat 16 0.1e3(-3)/mV II", (-3, 100)),
+        ("rec 1 250 1000", "rec.dat 16 1000(0.0)/mV 16 7 0 0 0 II", (0, 1000)),
+        ("rec 1 250 1000", "./rec.dat 16 200(-12.5)/mV 16 0 0 0 0 II", (-12.5, 200)),
     ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n# a comment\n   \n"])
@@ -224,6 +226,20 @@ def test_sums_and_first_values_are_compared(tmp_path: Path, form: str) -> None:
 def test_absurd_headers_give_one_line(tmp_path: Path, text: str, words: str) -> None:
     path = write_text(tmp_path, text, rec=np.arange(500, dtype="<i2"))
     assert words in refused(path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    ["200(0,0)/mV 16 0 0 0 0 II", "200(0/mV 16 0 0 0 0 II", "2OO/mV 16 0 0 0 0 II",
+     "nan/mV 16 0 0 0 0 II", "200() 16 0 0 0 0 II", "(x)/mV 16 0 0 0 0 II", "200/ 16 0 0 0 0 II",
+     "200/mV 16.0 1024 0 0 0 II", "200/mV 16 0 nan 0 0 II", "200/mV 16 0 0 -1e3 0 II"],
+)  # fmt: skip
+def test_a_damaged_field_is_no_part_of_a_name(tmp_path: Path, fields: str) -> None:
+    """Else the gain would be the default 200 and the baseline 0, without a word."""
+    text = f"rec 1 250 500\nrec.dat 16 {fields}\n"
+    path = write_text(tmp_path, text, rec=np.arange(500, dtype="<i2"))
+    config = EcgConfig.parse({"lead_names": {fields: "II"}})
+    assert "damaged or not a WFDB record (signal 'rec.dat 16 " in refused(path, config)
 
 
 @pytest.mark.realdata
