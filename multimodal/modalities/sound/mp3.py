@@ -102,6 +102,11 @@ def mp3_streams(data: bytes, where: str) -> list[Mp3Stream]:
                 f"{where}: truncated, {len(data) - position} of {frame.length} bytes of its last "
                 "frame are there; copy the file again."
             )
+        if not (runs or found) and data[0] == 0 and not _mark(data, position, frame):
+            raise UserError(
+                f"{where}: it begins with {position} zeros, which may have been a header or sound; "
+                "copy it again or encode it again."
+            )
         if runs and _mark(data, position, frame):
             found.append(_stream(data, runs, where))
             runs = []

@@ -18,6 +18,7 @@ from multimodal.modalities.sound.ogg import links
 from multimodal.modalities.sound.part import Kept, Part
 from multimodal.modalities.sound.sizes import check_sizes
 from multimodal.modalities.sound.tags import tag_length
+from multimodal.modalities.sound.wav import wav_frames
 
 # Values read at once: few enough that a header's lie about the length costs no memory.
 BLOCK = 2**22
@@ -71,6 +72,7 @@ def read_sound(path: Path, part: Part) -> tuple[np.ndarray, int]:
                         f"{part.where}: whether a file in the format {file.format} is whole cannot "
                         "be checked; convert it to WAV or FLAC."
                     )
+                _refuse_misread(file, stream.source, part.where)
                 kept = kept or Kept(part, file.samplerate)
                 if file.samplerate != kept.rate:
                     raise UserError(
@@ -98,6 +100,26 @@ def refuse_damaged_container(path: Path, where: str) -> None:
     """UserError if the file is empty or there is less, or more, in it than its container says."""
     for _ in _streams(path, Part(where, 0.0, None, None, 1)):
         return
+
+
+def _refuse_misread(file: Forward, source: Path | bytes, where: str) -> None:
+    """UserError if libsndfile found something else in the file than what stands in it.
+
+    mpg123 looks for MPEG frames behind anything, and starts amid them; libsndfile loses its place
+    behind chunks of WAV that are shorter than it takes them for.
+    """
+    if file.format == "MP3" and isinstance(source, Path):
+        raise UserError(
+            f"{where}: damaged, at its beginning stands neither an MPEG frame nor a tag; copy it "
+            "again or encode it again."
+        )
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as content:
+        stated = wav_frames(content)
+    if stated not in (None, file.frames):
+        raise UserError(
+            f"{where}: its header announces {stated} frames but libsndfile finds {file.frames}; a "
+            "chunk before them may be damaged. Write the file again."
+        )
 
 
 def _begins_with(path: Path, mark: bytes) -> bool:

@@ -14,21 +14,12 @@ from typing import BinaryIO, NamedTuple
 
 from multimodal.errors import UserError
 from multimodal.modalities.sound.tags import only_tags
+from multimodal.modalities.sound.wav import BESIDE, PLACEHOLDER, UNCOMPRESSED, samples_end
 
-# Writers that cannot seek back leave sizes near 2**31 or 2**32 in the header: length unknown.
-PLACEHOLDER = 0x7FFF0000
 # Zeros after the last chunk, to the end of a disk's block; more may be silence that is not stated.
 LARGEST_PADDING = 2**15
-# WAV's codes: PCM, float, A-law, mu-law, and the long form, of which libraries write only these.
-UNCOMPRESSED = (1, 3, 6, 7, 0xFFFE)
 # No file has so many; what was overwritten with a pattern may look so.
 MOST_CHUNKS = 10_000
-# Chunks beside the samples; one that is cut costs no sample.
-_BESIDE = re.compile(
-    "LIST|INFO|bext|cue|smpl|inst|fact|JUNK|junk|PAD|FLLR|iXML|axml|acid|PEAK|cart|_PMX|DISP|afsp|"
-    "levl|minf|elm1|regn|umid|strc|id3|ID3|COMT|ANNO|NAME|AUTH|MARK|INST|MIDI|APPL|SAXL|info|strg|"
-    "ovvw|peak|mark|uuid|free"
-)
 
 
 class Mend(NamedTuple):
@@ -90,7 +81,8 @@ def check_sizes(path: Path, where: str) -> Mend | None:
         present = size - samples.begin
         mend = None
         if samples.format and 0 < present < PLACEHOLDER:
-            mend = Mend(samples.position, struct.pack(samples.format, present))
+            last = samples_end(file, samples.begin, size, layout.header) if layout else size
+            mend = Mend(samples.position, struct.pack(samples.format, last - samples.begin))
         if samples.length is None:
             return mend
         end = samples.begin + samples.length
@@ -205,7 +197,7 @@ def _are_chunks(file: BinaryIO, start: int, size: int, layout: Layout) -> bool:
     end = start
     for name, begin, length in _chunks(file, start, size, layout):
         word = name[:4].decode("latin-1").strip(" \0")
-        known = _BESIDE.fullmatch(word) is not None
+        known = BESIDE.fullmatch(word) is not None
         if name in layout.samples or not (known or re.fullmatch(r"[ -~]{3,4}", word)):
             break
         if length < 0 or begin + length > size:
