@@ -21,6 +21,12 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
 LITTER = "__MACOSX"  # what the archives of one system leave beside the files
+# What people write beside their recordings; in no class, these are nobody's recordings.
+SIDE_FILES = frozenset(
+    {".md", ".txt", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml"}
+    | {".html", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".py", ".sh", ".ini", ".log", ".zip"}
+    | {".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".md5", ".sha256", ".db", ".cff", ""}
+)
 EXPECTED = "folders CLASS/ with recordings, or train/CLASS/ and test/CLASS/"
 
 
@@ -52,7 +58,8 @@ class FolderConfig(DatasetConfig):
     gives ``test_fraction`` of its recordings to the test split (see ``seeded_split``).
 
     extensions: those of the modality, unless they are given; files with others are left out, and
-    ``medley datasets check`` tells how many.
+    so are files that lie in no class (``SIDE_FILES`` are not counted); ``medley datasets check``
+    tells how many.
     group_pattern: a regular expression with one group, searched for in a file's name without
     extension; what the group matches is the speaker, patient or source, and no such group stands
     on both sides of a split.
@@ -72,10 +79,10 @@ class FolderConfig(DatasetConfig):
     def build(self, root: Path) -> Manifest:
         """UserError for an empty class, a subfolder in a class, and a class of one recording."""
         pattern = _compile(self.group_pattern)
-        folders = [e for e in entries(root, EXPECTED) if e.is_dir()]
+        left_out = Counter[str]()
+        folders = _folders(root, EXPECTED, left_out)
         if not folders:
             raise wrong_folder(root, EXPECTED)
-        left_out = Counter[str]()
         if {"train", "test"} <= {SPLIT_FOLDERS.get(f.name.lower()) for f in folders}:
             files = self._named_splits(root, folders, left_out)
             rule = "named by folders"
@@ -123,7 +130,7 @@ class FolderConfig(DatasetConfig):
                     f"{root} has folders for train and test, so {folder.name}/ beside them belongs "
                     f"to no split; valid names: {', '.join(sorted(SPLIT_FOLDERS))}."
                 )
-            classes = [e for e in entries(folder, "folders CLASS/") if e.is_dir()]
+            classes = _folders(folder, "folders CLASS/", left_out)
             if not classes:
                 raise wrong_folder(folder, "folders CLASS/ with recordings")
             split = SPLIT_FOLDERS[folder.name.lower()]
@@ -149,6 +156,15 @@ class FolderConfig(DatasetConfig):
         taken = set(recordings)
         left_out.update(entry.suffix.lower() for entry in found if entry not in taken)
         return recordings
+
+
+def _folders(folder: Path, expected: str, left_out: Counter[str]) -> list[Path]:
+    """The folders in ``folder``; files beside them, ``SIDE_FILES`` excepted, are left out."""
+    found = entries(folder, expected)
+    folders = [entry for entry in found if entry.is_dir()]
+    endings = (entry.suffix.lower() for entry in found if entry not in folders)
+    left_out.update(ending for ending in endings if ending not in SIDE_FILES)
+    return folders
 
 
 def _refuse_a_lone_split(root: Path, folders: list[Path]) -> None:

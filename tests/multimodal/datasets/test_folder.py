@@ -121,6 +121,18 @@ def test_hidden_and_other_files_are_ignored(tmp_path: Path) -> None:
     assert only.modality == "audio"
 
 
+def test_files_in_no_class_are_left_out_and_counted(tmp_path: Path) -> None:
+    write(tmp_path, "loose.wav", "b.WAV", ".hidden.wav", "a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav")
+    for name in ("README.md", "LICENSE", "labels.csv", "photo.tif", "a/notes.txt"):
+        (tmp_path / name).write_text("")
+    manifest = FolderConfig().build(tmp_path)
+    assert len(manifest) == 4
+    assert manifest.left_out == {".wav": 2, ".tif": 1, ".txt": 1}
+    root = tmp_path / "named"
+    write(root, "0.wav", "train/a/1.wav", "train/2.wav", "test/a/1.wav", "test/3.flac")
+    assert FolderConfig().build(root).left_out == {".wav": 2, ".flac": 1}
+
+
 def test_folder_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere does not exist; expected a folder with"):
         FolderConfig().build(tmp_path / "nowhere")
