@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from multimodal.batch import Encoded
 from multimodal.encoders import ENCODERS, EncoderConfig
-from multimodal.encoders.families import Family, family_of, load_processor
+from multimodal.encoders.families import Family, family_of, keep_blocks, load_processor
 from multimodal.errors import UserError
 from multimodal.hub import local_folder
 from multimodal.modalities import Adapter
@@ -25,15 +25,21 @@ from multimodal.modalities import Adapter
 class PretrainedConfig(EncoderConfig):
     """The encoder of a checkpoint.
 
-    checkpoint: a folder, a name on the hub, or packaged-minilm. revision: the commit of a hub name,
-    40 hexadecimal digits. pooling: the mean of the real tokens, special ones included, or the
-    first token ("cls"); "auto" is what the architecture's authors use. train: nothing, everything,
-    or only the last so many transformer blocks and what follows them.
+    checkpoint: a folder, a name on the hub, packaged-minilm or packaged-whisper-tiny-en. revision:
+    the commit of a hub name, 40 hexadecimal digits. layer: the transformer block that is read, 1
+    for the first; blocks behind it are not computed (None: the last, and what follows it). pooling:
+    the mean of the real tokens, special ones included, or the first token ("cls"); "auto" is what
+    the architecture's authors use. window: of Whisper, which was trained on 30 s, shorter
+    recordings followed by silence: "whole" computes all 30 s, "cut" ends with the recording, which
+    costs what it lasts and gives other embeddings. train: nothing, everything, or only the last so
+    many transformer blocks (of those that are computed) and what follows them.
     """
 
     checkpoint: str
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    layer: int | None = Field(default=None, ge=1)
     pooling: Literal["auto", "mean", "cls"] = "auto"
+    window: Literal["whole", "cut"] = "whole"
     train: Literal["none", "all"] | Annotated[int, Field(ge=1)] = "none"
 
     def front_end(self, adapter: Adapter) -> nn.Module:
@@ -45,8 +51,11 @@ class PretrainedConfig(EncoderConfig):
         """UserError: no such checkpoint, another modality's, no safetensors, too many layers."""
         folder, family, config = self._opened(adapter)
         refuse_pickles(self.checkpoint, folder)
+        model = family.load(folder, config)
+        if self.layer is not None:
+            keep_blocks(model, family, self.layer)
         return PretrainedEncoder(
-            family.load(folder, config),
+            model,
             family,
             width=family.width(config),
             pooling=family.pooling if self.pooling == "auto" else self.pooling,
@@ -63,6 +72,13 @@ class PretrainedConfig(EncoderConfig):
                 f"checkpoint {self.checkpoint!r} ({config.model_type}) reads "
                 f"{' or '.join(family.modalities)}, not modality {modality!r}."
             )
+        if self.window == "cut":
+            if family.cut is None:
+                raise UserError(
+                    f"encoder.window=cut: checkpoint {self.checkpoint!r} ({config.model_type}) "
+                    "has no such form, only whisper; leave it out."
+                )
+            family = family.cut
         return folder, family, config
 
 

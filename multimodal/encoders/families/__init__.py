@@ -37,6 +37,9 @@ class Family:
     layers: model -> its transformer blocks, first to last.
     tail: model -> what comes behind the last block (a final norm); it is trained with that block.
     width: config -> D. pooling: the default, the mean of the real tokens or the first token.
+    cut: of an architecture that always reads one long window, the same family without the silence
+    behind a recording (its features, positions and attention end with the recording); None: there
+    is no such form.
 
     ``config`` is the checkpoint's transformers config, whole (of CLAP: of both towers).
     """
@@ -50,6 +53,7 @@ class Family:
     tail: Callable[[nn.Module], list[nn.Module]]
     width: Callable[[Any], int]
     pooling: Literal["mean", "cls"]
+    cut: Family | None = None
 
 
 _FAMILIES: dict[str, Family] = {}
@@ -71,6 +75,34 @@ def family_of(model_type: str, checkpoint: str) -> Family:
             f"{did_you_mean(model_type, list(_FAMILIES))}"
         )
     return _FAMILIES[model_type]
+
+
+def keep_blocks(model: nn.Module, family: Family, count: int) -> None:
+    """Take the blocks behind the first ``count`` out of the model, and what follows the last one.
+
+    What the model then answers is what block ``count`` answers (a hidden state of transformers).
+    UserError: it has fewer.
+    """
+    layers = family.layers(model)
+    if count > len(layers):
+        raise UserError(
+            f"encoder.layer={count}: the checkpoint has {len(layers)} blocks; set 1 to "
+            f"{len(layers)}, or leave it out for the last."
+        )
+    if count == len(layers):
+        return
+    tail = family.tail(model)
+    blocks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and list(m) == layers]
+    if len(blocks) != 1:
+        raise UserError(
+            f"encoder.layer={count}: the blocks of {type(model).__name__} differ in size, so only "
+            "the last can be read; leave encoder.layer out."
+        )
+    del blocks[0][count:]
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if any(child is end for end in tail):
+                setattr(parent, name, nn.Identity())
 
 
 def load_model(model_class: Any, folder: Path, *, absent: tuple[str, ...] = (), **kw: Any) -> Any:

@@ -5,12 +5,14 @@ Transformer (Gong et al. 2021). All read modality speech or audio.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import gelu, pad
 
 from multimodal.encoders.families import Family, load_model, register
 from multimodal.encoders.families.audio_features import (
@@ -124,7 +126,7 @@ def _load_whisper(folder: Path, config: Any) -> nn.Module:
     return load_model(WhisperEncoder, folder, key_mapping={r"^(model\.)?encoder\.": ""})
 
 
-def _front_whisper(folder: Path, config: Any, adapter: Adapter) -> nn.Module:
+def _front_whisper(folder: Path, config: Any, adapter: Adapter, *, cut: bool = False) -> nn.Module:
     made = extractor_of(folder, adapter, "WhisperFeatureExtractor")
     refuse_shape(
         folder,
@@ -138,6 +140,7 @@ def _front_whisper(folder: Path, config: Any, adapter: Adapter) -> nn.Module:
             n_fft=made.n_fft,
             hop=made.hop_length,
             seconds=made.chunk_length,
+            cut=cut,
         )
     )
 
@@ -148,17 +151,36 @@ def _forward_whisper(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tenso
     return tokens, torch.arange(tokens.shape[1], device=tokens.device) < (lengths[:, None] + 1) // 2
 
 
+def _forward_cut_whisper(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Only real frames have positions and are attended to; each recording as if it were alone."""
+    hidden = model.conv2(gelu(model.conv1(values)))
+    longest = min(int(hidden.shape[2]), model.config.max_source_positions)
+    hidden = gelu(hidden).transpose(1, 2)[:, :longest]
+    hidden = hidden + model.embed_positions.weight[:longest]
+    mask = torch.arange(longest, device=hidden.device) < (lengths[:, None] + 1) // 2
+    for layer in model.layers:
+        out = layer(hidden, mask[:, None, None])
+        hidden = out[0] if isinstance(out, tuple) else out
+    return model.layer_norm(hidden), mask
+
+
+_WHISPER = Family(
+    model_types=("whisper",),
+    modalities=("speech", "audio"),
+    load=_load_whisper,
+    front_end=_front_whisper,
+    forward=_forward_whisper,
+    layers=lambda model: list(model.layers),  # pyright: ignore
+    tail=lambda model: [model.layer_norm],  # pyright: ignore
+    width=lambda config: config.d_model,
+    pooling="mean",
+)
 register(
-    Family(
-        model_types=("whisper",),
-        modalities=("speech", "audio"),
-        load=_load_whisper,
-        front_end=_front_whisper,
-        forward=_forward_whisper,
-        layers=lambda model: list(model.layers),  # pyright: ignore
-        tail=lambda model: [model.layer_norm],  # pyright: ignore
-        width=lambda config: config.d_model,
-        pooling="mean",
+    replace(
+        _WHISPER,
+        cut=replace(
+            _WHISPER, front_end=partial(_front_whisper, cut=True), forward=_forward_cut_whisper
+        ),
     )
 )
 

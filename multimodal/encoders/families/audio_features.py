@@ -78,13 +78,17 @@ class WaveformFeatures(FrontEnd):
 
 @dataclass(frozen=True)
 class WhisperSpec:
-    """sample_rate: Hz. n_fft, hop: samples. seconds: length to which everything is brought."""
+    """sample_rate: Hz. n_fft, hop: samples. seconds: length to which everything is brought.
+
+    cut: leave out the silence behind the batch's longest recording, all but two frames.
+    """
 
     sample_rate: int
     n_mels: int
     n_fft: int
     hop: int
     seconds: int
+    cut: bool = False
 
 
 class WhisperFeatures(FrontEnd):
@@ -93,7 +97,8 @@ class WhisperFeatures(FrontEnd):
     Shorter recordings are followed by silence; of longer ones only the first ``seconds`` are read.
     y = (max(log10 mel, peak - 8) + 4) / 4, where peak is the recording's largest value, mel is
     Slaney's from 0 to 8,000 Hz, and log10 is floored at -10. A checkpoint's dither is left out.
-    values: (N, n_mels, seconds x sample_rate / hop). lengths: (N,) frames that begin in sound.
+    values: (N, n_mels, seconds x sample_rate / hop; fewer if cut, an even number). lengths: (N,)
+    frames that begin in sound.
     """
 
     spec: WhisperSpec
@@ -114,10 +119,14 @@ class WhisperFeatures(FrontEnd):
         span = min(limit, -(-(signal_NT.shape[1] + s.n_fft) // s.hop) * s.hop)
         power_NFT = power_spectrum(pad(signal_NT, (0, span - signal_NT.shape[1])), s.n_fft, s.hop)
         log_NBT = (self.filters_BF @ power_NFT[..., :-1]).clamp_min(WHISPER_FLOOR).log10()
+        frames_N = (lengths_N.clamp(max=limit) + s.hop - 1) // s.hop
         silent = limit // s.hop - log_NBT.shape[2]
+        if s.cut:
+            # The convolutions see two frames further than the last that is read.
+            longest = min(limit, signal_NT.shape[1] + s.hop - 1) // s.hop
+            silent = min(limit // s.hop, longest + longest % 2 + 2) - log_NBT.shape[2]
         log_NBT = pad(log_NBT, (0, silent), value=-10.0)
         log_NBT = log_NBT.maximum(log_NBT.amax((1, 2), keepdim=True) - 8.0)
-        frames_N = (lengths_N.clamp(max=limit) + s.hop - 1) // s.hop
         return Features((log_NBT + 4.0) / 4.0, frames_N)
 
 

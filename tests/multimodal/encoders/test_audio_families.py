@@ -99,6 +99,28 @@ def test_whisper_tokens_equal_transformers(tmp_path: Path) -> None:
     assert mask.sum(1).tolist() == [50, -(-9000 // 320), -(-4321 // 320), 3, 1]
 
 
+def test_cut_whisper_reads_each_recording_as_if_it_were_alone(tmp_path: Path) -> None:
+    original, clips = whisper(tmp_path), clips_of()
+    family, model, _ = opened(tmp_path, "whisper")
+    assert family.cut is not None
+    front_end = family.cut.front_end(tmp_path, model.config, SPEECH)
+    with torch.no_grad():
+        values, lengths = front_end(batch_of(clips[1:], extra=777))
+        # 62 frames begin in the batch; the convolutions see two more.
+        assert values.shape[2] == 62 + 2
+        tokens, mask = family.cut.forward(model, values, lengths)
+        together, _ = family.cut.forward(model, *front_end(batch_of(clips)))
+        for row, signal in enumerate(clips[1:]):
+            alone, all_real = family.cut.forward(model, *front_end(batch_of([signal])))
+            count = -(-len(signal) // 320)
+            assert all_real.sum() == mask[row].sum() == count
+            torch.testing.assert_close(tokens[row, :count], alone[0, :count], **CLOSE)
+            torch.testing.assert_close(together[row + 1, :count], alone[0, :count], **CLOSE)
+    # A recording that fills the window is read as transformers reads it.
+    expected = reference(original, tmp_path, clips[0]).last_hidden_state[0]
+    torch.testing.assert_close(together[0], expected, **CLOSE)
+
+
 def test_ast_tokens_equal_transformers(tmp_path: Path) -> None:
     original, clips = ast(tmp_path), clips_of()
     tokens, mask = embedded(tmp_path, "ast", batch_of(clips, extra=777))

@@ -16,9 +16,11 @@ from torch import nn
 from multimodal.encoders import ENCODERS
 from multimodal.encoders.pretrained import PretrainedConfig, PretrainedEncoder
 from multimodal.errors import UserError
+from multimodal.modalities.audio import AudioConfig
 from multimodal.modalities.speech import SpeechConfig
 from multimodal.modalities.text import TextConfig
 from multimodal.modalities.xray import XrayConfig
+from tests.multimodal.encoders.audio_checkpoints import SAVERS, batch_of, clips_of
 from tests.multimodal.encoders.checkpoints import save_image_checkpoint, save_text_checkpoint
 
 XRAY = XrayConfig(size=32)
@@ -86,6 +88,70 @@ def test_too_many_layers_are_refused(vit: Path) -> None:
         build(vit, train=4)
 
 
+@pytest.mark.parametrize(
+    "kind", ["vit", "dinov2", "bert", "t5", "whisper", "wav2vec2-layer", "ast"]
+)
+def test_an_inner_layer_is_transformers_hidden_state(tmp_path: Path, kind: str) -> None:
+    adapter, features, depth = saved(tmp_path, kind)
+    whole = PretrainedConfig(checkpoint=str(tmp_path)).build(adapter)
+    with torch.no_grad():
+        states = seen_behind_blocks(whole, features)
+        for layer in range(1, depth + 1):
+            config = PretrainedConfig(checkpoint=str(tmp_path), layer=layer, train=1)
+            encoder = config.build(adapter).eval()
+            assert len(encoder.layers) == layer
+            tokens = encoder(*features).tokens
+            expected = states[layer - 1] if layer < depth else whole(*features).tokens
+            if kind == "ast":  # its two first tokens are made one
+                tokens, expected = tokens[:, 1:], expected[:, -tokens.shape[1] + 1 :]
+            torch.testing.assert_close(tokens, expected)
+    with pytest.raises(UserError, match=rf"layer={depth + 1}: the checkpoint has {depth} blocks"):
+        PretrainedConfig(checkpoint=str(tmp_path), layer=depth + 1).build(adapter)
+
+
+def saved(folder: Path, kind: str) -> tuple[Any, tuple[torch.Tensor, torch.Tensor], int]:
+    """A checkpoint, an adapter for it, two recordings' features, and how many blocks it has."""
+    torch.manual_seed(0)
+    if kind in ("vit", "dinov2"):
+        save_image_checkpoint(folder, kind)
+        return XRAY.build(), PIXELS, 3
+    if kind in ("bert", "t5"):
+        save_text_checkpoint(folder, kind)
+        ids = torch.randint(5, 9, (2, 6)), torch.tensor([6, 6])
+        return TextConfig(tokenizer=str(folder), max_length=32).build(), ids, 3
+    SAVERS[kind](folder)
+    adapter = SpeechConfig().build()
+    front_end = PretrainedConfig(checkpoint=str(folder)).front_end(adapter)
+    return adapter, tuple(front_end(batch_of(clips_of()[:2]))), 2
+
+
+def seen_behind_blocks(
+    encoder: PretrainedEncoder, features: tuple[torch.Tensor, torch.Tensor]
+) -> list[torch.Tensor]:
+    seen: list[torch.Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [layer.register_forward_hook(keep) for layer in encoder.layers]
+    encoder(*features)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def test_layers_of_several_sizes_are_not_cut(tmp_path: Path) -> None:
+    SAVERS["clap"](tmp_path)
+    config = PretrainedConfig(checkpoint=str(tmp_path), layer=1)
+    with pytest.raises(UserError, match="differ in size, so only the last can be read"):
+        config.build(AudioConfig(sample_rate=8000).build())
+
+
+def test_only_whisper_can_be_cut(vit: Path) -> None:
+    with pytest.raises(UserError, match=r"encoder\.window=cut: .* \(vit\) has no such form"):
+        build(vit, window="cut")
+
+
 def test_masked_rows_give_zeros_not_nan(tmp_path: Path) -> None:
     save_text_checkpoint(tmp_path, "bert")
     adapter = TextConfig(tokenizer=str(tmp_path), max_length=32).build()
@@ -107,7 +173,14 @@ def test_weights_become_float32_and_loading_is_quiet(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"revision": "main"}, {"pooling": "max"}, {"train": 0}, {"train": "last"}, {"code": True}],
+    [
+        {"revision": "main"},
+        {"pooling": "max"},
+        {"train": 0},
+        {"layer": 0},
+        {"train": "last"},
+        {"code": True},
+    ],
 )
 def test_bad_settings_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

