@@ -1,22 +1,35 @@
 """Anytime evaluation of online streams: at any moment, on the test recordings of exposed classes.
 
 A class is exposed as soon as a stream recording of it was met (of multi-label data: a positive).
-Classes still to come are never tested. An evaluation reads the learner only: module modes come
-back, no random number is drawn, nothing is counted.
+Classes still to come are tested apart, among themselves, of learners that can name them
+(``future``: zero-shot), and never otherwise. An evaluation reads the learner only: module modes
+come back, no random number is drawn, nothing is counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from continual.evaluation import predict, scores_of
+from continual.evaluation import predict, score_all, scores_of
 from continual.learner import Learner
 from continual.online_metrics import AnytimePoint, AurocPoint, periodic_counts
 from continual.scenarios import Stream
 from multimodal.batch import Batch
 from multimodal.evaluation import multi_label
+
+
+@dataclass(frozen=True)
+class FuturePoint:
+    """After ``count`` stream recordings: accuracy (of multi-label data macro-AUROC) on the classes
+    still to come, named among themselves, and what guessing gives.
+    """
+
+    count: int
+    score: float
+    chance: float
 
 
 class Anytime:
@@ -71,3 +84,26 @@ class Anytime:
             np.bincount(labels[right], minlength=size).tolist(),
             np.bincount(labels, minlength=size).tolist(),
         )
+
+    def future(self, count: int) -> FuturePoint | None:
+        """Zero-shot on the classes not met among the first ``count`` recordings.
+
+        None if the learner cannot name these, or fewer than two are left.
+        """
+        exposed, manifest = self.exposed(count), self.manifest
+        streamed = self._first < self.length
+        classes = np.flatnonzero(~exposed & streamed)
+        if len(classes) < 2:
+            return None
+        rows = self.test
+        if not manifest.multi_label:
+            rows = rows[np.isin(manifest.labels[rows], classes)]
+        scores = score_all(self.learner, self.batches(rows))
+        if scores is None:
+            return None
+        if manifest.multi_label:
+            known = manifest.targets[rows][:, classes]
+            auroc = multi_label.macro(multi_label.auroc(scores[:, classes], known))
+            return None if auroc is None else FuturePoint(count, auroc, 0.5)
+        named = classes[scores[:, classes].argmax(1)]
+        return FuturePoint(count, float(np.mean(named == manifest.labels[rows])), 1 / len(classes))

@@ -42,6 +42,12 @@ class OnlineStrategy(StreamStrategy):
                 f"{type(self.learner).__name__} trains several times on the same recordings; an "
                 "online stream shows each of them once."
             )
+        if self.learner.memory is not None and self.learner.memory.needs_features:
+            raise UserError(
+                f"{type(self.learner).__name__}: policy=herding orders recordings by features at "
+                "an experience's end, which an online stream has not; use reservoir or "
+                "class_balanced."
+            )
         self.iterations, self.inner_step = iterations, 0
 
     @property

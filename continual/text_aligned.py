@@ -5,15 +5,16 @@ A method of this family is its loss and its settings: see ``learners/cwcl.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
+from continual.aligned_classifier import AlignedClassifier, LabelSets
+from continual.classifier_learner import main_labels
 from continual.learner import (
     ExperienceInfo,
     FrozenTower,
@@ -29,21 +30,25 @@ from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.evaluation.prompts import load_prompts
 from multimodal.models.captions import Captions
-from multimodal.models.towers import Aligned, TextTowerConfig, Tower, build_aligned
+from multimodal.models.towers import Aligned, TextTowerConfig, build_aligned
 from multimodal.objectives.pairs import Pairs
 from multimodal.weights import trained_weights
+
+# What the labels of a multi-label recording are called in its caption; elsewhere "labels".
+HEADINGS = {"xray": "findings", "ecg": "findings", "audio": "sounds"}
 
 
 class TextAlignedConfig(LearnerConfig):
     """Of learners that align signals with a frozen text encoder.
 
     text: the frozen text encoder. width: of the joint space; None: the text encoder's own.
-    captions: recordings go with prompts of their class ("labels", the templates in turn) or with
-    their own texts, which may tell of classes still to come. templates, phrases: files of the
-    prompts; None: those of the modality, class names. memory_size: recordings; 0: no rehearsal.
+    captions: recordings go with prompts of their class ("labels", the templates in turn; of
+    multi-label data all classes that are positive, "findings: A, B") or with their own texts, which
+    may tell of classes still to come. templates, phrases: files of the prompts; None: those of the
+    modality, class names. memory_size: recordings; 0: no rehearsal.
     """
 
-    kind: ClassVar[Kind] = "offline"
+    kind: ClassVar[Kind] = "online"
 
     text: TextTowerConfig = TextTowerConfig()
     width: Annotated[int, Field(ge=2)] | None = None
@@ -57,21 +62,22 @@ class TextAlignedConfig(LearnerConfig):
     def parts(self, context: LearnerContext, *, scale: float, bias: float) -> dict[str, Any]:
         """Arguments of a ``TextAlignedLearner``. scale, bias: of the objective, at the start.
 
-        UserError: multi-label data, a text encoder that is trained, prompts that do not fit.
+        UserError: a text encoder that is trained, prompts that do not fit.
         """
-        name = self.registered_name
-        if context.model.multi_label:
-            raise UserError(
-                f"learner {name!r} chooses one class by its prompt; set dataset.single_label=true, "
-                "or choose a learner for multi-label data, such as replay."
-            )
         if self.text.train != "none":
-            raise UserError(f"learner {name!r} needs a frozen text encoder; set text.train=none.")
+            raise UserError(
+                f"learner {self.registered_name!r} needs a frozen text encoder; set "
+                "text.train=none."
+            )
         readers = {context.modality: context.model}
         aligned = build_aligned(readers, self.text, width=self.width, scale=scale, bias=bias)
         prompts = load_prompts(self.templates or context.modality, self.phrases)
         device = context.model.head.weight.device
-        model = AlignedClassifier(aligned, prompts.texts(context.class_names)).to(device)
+        sets = None
+        if context.model.multi_label:
+            words = prompts.words(context.class_names)
+            sets = LabelSets(aligned, words, HEADINGS.get(context.modality, "labels"))
+        model = AlignedClassifier(aligned, prompts.texts(context.class_names), sets).to(device)
         return {
             "model": model,
             "captions": self._captions(context, aligned),
@@ -91,87 +97,14 @@ class TextAlignedConfig(LearnerConfig):
         return Captions(texts, aligned, settings=settings, folder=context.cache_folder)
 
 
-class AlignedClassifier(nn.Module):
-    """``forward(batch) -> cosines (N, C)`` with the class vectors, -inf for classes not exposed.
-
-    A loss scales ``all_scores`` and masks afterwards: an infinity times a learned scale has no
-    gradient but NaN.
-
-    prompts: of each class, as many as templates, or one's own; a class vector is the normalised
-    mean of its normalised prompts. ``exposed`` (C,) bool is part of the state.
-    """
-
-    exposed: Tensor
-    prompts_PW: Tensor
-    first_C: Tensor
-    number_C: Tensor
-
-    def __init__(self, aligned: Aligned, prompts: list[tuple[str, ...]]) -> None:
-        super().__init__()
-        self.aligned = aligned
-        numbers = torch.tensor([len(texts) for texts in prompts])
-        encoded = aligned.encode_texts([text for texts in prompts for text in texts])
-        self.register_buffer("exposed", torch.zeros(len(prompts), dtype=torch.bool))
-        self.register_buffer("prompts_PW", encoded, persistent=False)
-        self.register_buffer("first_C", numbers.cumsum(0) - numbers, persistent=False)
-        self.register_buffer("number_C", numbers, persistent=False)
-
-    @property
-    def tower(self) -> Tower:
-        (tower,) = self.aligned.signals.values()
-        assert isinstance(tower, Tower)
-        return tower
-
-    @property
-    def front_end(self) -> nn.Module:
-        return self.tower.front_end
-
-    @property
-    def encoder(self) -> nn.Module:
-        return self.tower.encoder
-
-    @property
-    def frozen(self) -> bool:
-        return self.tower.frozen
-
-    def expose(self, classes: Iterable[int]) -> None:
-        """From now on these classes are candidates too."""
-        self.exposed[list(classes)] = True
-
-    def embed(self, batch: Batch) -> Float[Tensor, "batch dim"]:
-        """(N, D) of length 1, in the joint space."""
-        return normalize(self.aligned.embed_signals(batch), dim=1)
-
-    def prompts_of(
-        self, labels: Int[Tensor, " batch"], rows: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch width"], Int[Tensor, " batch"]]:
-        """Each recording's prompt, its class's in turn by row: encoded (N, W), and its number."""
-        number = self.first_C[labels] + rows % self.number_C[labels]
-        return self.prompts_PW[number], number
-
-    def class_vectors(self) -> Float[Tensor, "classes dim"]:
-        """(C, D) of length 1."""
-        unit_PD = normalize(self.aligned.text.projection(self.prompts_PW), dim=1)
-        owner = torch.repeat_interleave(self.number_C)
-        sums = unit_PD.new_zeros(len(self.number_C), unit_PD.shape[1])
-        return normalize(sums.index_add_(0, owner, unit_PD), dim=1)
-
-    def all_scores(self, batch: Batch) -> Float[Tensor, "batch classes"]:
-        """(N, C) cosines with every class, exposed or not."""
-        return self.embed(batch) @ self.class_vectors().T
-
-    def forward(self, batch: Batch) -> Float[Tensor, "batch classes"]:
-        unseen = ~self.exposed & self.exposed.any()
-        return self.all_scores(batch).masked_fill(unseen, float("-inf"))
-
-
 class TextAlignedLearner(Learner):
     """Pairs of recordings and texts; a method adds its loss.
 
-    The memory is filled when an experience ends, in a random order, as that of ``replay``.
+    The memory is filled when an experience ends, in a random order, as that of ``replay``; in an
+    online stream it is fed recording by recording, as that of ``er``.
     """
 
-    kind = "offline"
+    kind = "online"
     model: AlignedClassifier
 
     def __init__(
@@ -183,7 +116,7 @@ class TextAlignedLearner(Learner):
         **rehearsal: Any,
     ) -> None:
         super().__init__(model, **rehearsal)
-        self.captions, self.seed = captions, seed
+        self.captions, self.seed, self._online = captions, seed, False
 
     def begin_experience(self, info: ExperienceInfo) -> None:
         self.model.expose(info.exposed)
@@ -195,9 +128,17 @@ class TextAlignedLearner(Learner):
         rows: Int[Tensor, " batch"],
         labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
     ) -> None:
-        self.model.expose(labels.tolist())
+        self._online = True
+        self.model.meet(labels)
         if self.captions is not None:
             self.captions.ensure(rows.cpu().numpy())
+
+    def observe(self, batch: Batch) -> None:
+        if self._online and self.memory is not None:
+            labels = batch.labels
+            if self.model.label_sets is not None:
+                labels = main_labels(labels)
+            self.memory.update(batch.indices, labels)
 
     def pairs(self, batch: Batch) -> Pairs:
         """Embedded signals and texts of a batch, with gradients; the scale is clamped before."""
@@ -216,7 +157,7 @@ class TextAlignedLearner(Learner):
     def _texts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Encoded texts (N, W) and their numbers (N,)."""
         if self.captions is None:
-            return self.model.prompts_of(batch.labels, batch.indices)
+            return self.model.texts_of(batch.labels, batch.indices)
         rows = batch.indices.cpu().numpy()
         found = self.captions.gather(rows).embeddings
         assert found is not None
@@ -228,8 +169,12 @@ class TextAlignedLearner(Learner):
             remember(self.memory, self.model, info, self.seed)
 
     def predict(self, batch: Batch) -> Prediction:
-        scores = self.model(batch)
-        return Prediction(scores.argmax(1), scores)
+        """Multi-label: a class is named where its prompts are nearer than "no findings" is."""
+        signals, model = self.model.embed(batch), self.model
+        scores = model.mask(signals @ model.class_vectors().T)
+        if model.label_sets is None:
+            return Prediction(scores.argmax(1), scores)
+        return Prediction(scores > (signals @ model.no_label())[:, None], scores)
 
     def score_all(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         return self.model.all_scores(batch)

@@ -32,7 +32,8 @@ LAYERS = {
         "strategy evaluation text_aligned prompting",
         "classifier_learner plugins",
         "learner",
-        "scenarios classifier rehearsal analytic metrics online_metrics stream_loaders rates",
+        "scenarios classifier aligned_classifier rehearsal analytic metrics online_metrics "
+        "stream_loaders rates",
         "herding class_balanced evidence whitening",
         "memory",
     ),
@@ -84,6 +85,7 @@ INSIDES = (
     "continual.learners",
     "continual.classifier_learner",
     "continual.text_aligned",
+    "continual.aligned_classifier",
     "continual.prompting",
 )
 

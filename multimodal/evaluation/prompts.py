@@ -106,6 +106,11 @@ class Prompts(Config):
                 )
         return texts
 
+    def words(self, class_names: Sequence[str]) -> list[str]:
+        """What each class is called in a text; UserError as ``texts``."""
+        self._check_names(class_names)
+        return [self._words(name) for name in class_names]
+
     def single(self, template: str, *, labels: LabelRule | None = None) -> Prompts:
         """The same words in one template only; labels: by this rule instead of phrases."""
         fields: dict[str, Any] = {"templates": (template,), "class_prompts": {}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +204,56 @@ def test_held_out_classes_are_never_streamed() -> None:
             )
 
 
-@pytest.mark.parametrize("fields", [{"text": {"train": "all"}}, {"multi_label": True}])
-def test_what_it_cannot_do_is_refused(make, files, fields) -> None:
-    if "text" in fields:
-        fields = {"text": {"checkpoint": str(files / "bert"), "train": "all", "max_length": 16}}
+def test_a_text_encoder_that_is_trained_is_refused(make, files) -> None:
+    text = {"checkpoint": str(files / "bert"), "train": "all", "max_length": 16}
     with pytest.raises(UserError, match="learner 'cwcl'"):
-        make(**fields)
+        make(text=text)
+
+
+NAN = float("nan")
+
+
+def test_multi_label_recordings_go_with_the_words_of_all_their_classes(make, data, stream) -> None:
+    learner, batch = make(multi_label=True), batch_of(data, rows_of(stream, 0)[:5])
+    targets = torch.tensor(
+        [[1.0, 0, 1, 0], [0, 0, 0, 0], [0, 1, NAN, 0], [1, 0, 1, 0], [1, 0, 0, 1]]
+    )
+    batch = replace(batch, labels=targets)
+    learner.meet(batch.indices[:4], targets[:4])
+    assert learner.model.exposed.tolist() == [True, True, True, False]
+    source, ids = learner._texts(batch)
+    # The last recording's heart is not exposed yet.
+    texts = ["labels: dog, bell", "no labels", "labels: rain", "labels: dog, bell", "labels: dog"]
+    torch.testing.assert_close(source, learner.model.aligned.encode_texts(texts))
+    assert ids[0] == ids[3]
+    assert len(set(ids.tolist())) == 4
+    again, same = learner._texts(replace(batch, labels=targets.flip(0)))
+    assert torch.equal(same, ids.flip(0))
+    assert torch.equal(again, source.flip(0))
+
+
+def test_multi_label_classes_are_named_if_nearer_than_no_label(make, data, stream) -> None:
+    learner, batch = make(multi_label=True, width=12), batch_of(data, rows_of(stream, 0)[:5])
+    learner.model.expose([0, 1, 3])
+    learner.model.eval()
+    with torch.no_grad():
+        found, aligned = learner.predict(batch), learner.model.aligned
+        none = normalize(aligned.embed_texts(["no labels"]), dim=1)[0]
+        near = normalize(aligned.embed_signals(batch), dim=1) @ none
+        scores = learner.score_all(batch)
+    expected = scores > near[:, None]
+    expected[:, 2] = False
+    assert torch.equal(found.labels, expected)
+    torch.testing.assert_close(found.scores[:, [0, 1, 3]], scores[:, [0, 1, 3]])
+
+
+def test_multi_label_steps_train_and_feed_the_memory_online(make, data, stream) -> None:
+    learner, batch = make(multi_label=True, memory_size=4), batch_of(data, rows_of(stream, 0)[:6])
+    batch = replace(batch, labels=torch.eye(4)[batch.labels])
+    learner.meet(batch.indices, batch.labels)
+    loss = learner.loss(batch, None)
+    loss.value.backward()
+    assert torch.isfinite(loss.value)
+    assert learner.model.tower.projection.weight.grad.abs().sum() > 0
+    learner.observe(batch)
+    assert len(learner.memory) == 4

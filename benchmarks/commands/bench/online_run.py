@@ -1,8 +1,9 @@
 """Runs of online streams: each recording is met once, and accuracy is taken at any time.
 
 ``records``: raw counts of every anytime evaluation (``periodic`` at each multiple of the period,
-``at_end`` after the last recording, ``tasks`` after each task), and what the last evaluation tells
-of classes. They are kept in checkpoints, so a resumed run has the same ones.
+``at_end`` after the last recording, ``tasks`` after each task), zero-shot scores on the classes
+still to come (``future``), and what the last evaluation tells of classes. They are kept in
+checkpoints, so a resumed run has the same ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class OnlineRun(StreamRun):
     """A cell whose stream is met once, in stream batches of ``training.batch_size``."""
 
     def first_records(self) -> dict[str, Any]:
-        return {"periodic": [], "at_end": None, "tasks": [], "details": {}}
+        return {"periodic": [], "at_end": None, "tasks": [], "details": {}, "future": []}
 
     def make_strategy(self, **parts: Any) -> StreamStrategy:
         assert self.stream.online is not None
@@ -60,10 +61,14 @@ class OnlineRun(StreamRun):
         due = self.anytime.counts
         done, seen = self.records["periodic"], strategy.samples_seen
         if len(done) < len(due) and seen >= due[len(done)]:
-            point = self._point()
+            point, future = self._point(), self.anytime.future(seen)
             while len(done) < len(due) and seen >= due[len(done)]:
                 done.append(asdict(point))
             self._write(point)
+            if future is not None:
+                self.records.setdefault("future", []).append(asdict(future))
+                values = {"future_zero_shot": future.score}
+                self.session.journal.write(values, strategy.position.total_steps)
         if seen == self.anytime.length and self.records["at_end"] is None:
             point = self._point()
             self.records["at_end"] = asdict(point)

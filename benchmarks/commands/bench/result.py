@@ -89,5 +89,10 @@ def online_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
         values |= {key: None for key in values if key.startswith("a_avg")}
     assert stream.online is not None
     raw = {key: records[key] for key in ("periodic", "at_end", "tasks")}
+    future = records.get("future", [])
+    if future:
+        raw["future"] = future
+        values["future_zero_shot_accuracy"] = sum(p["score"] for p in future) / len(future)
+        values["future_zero_shot_chance"] = sum(p["chance"] for p in future) / len(future)
     details = by_class_name(records["details"], stream.manifest.class_names)
     return {**values, **details, "anytime": {"eval_period": stream.online.eval_period, **raw}}

@@ -32,11 +32,29 @@ def anytime(learners: dict[str, list[Result]]) -> str:
             series, steps=steps, title=title, x_label=f"evaluation (every {period} recordings)"
         )
         charts.append(f'<div class="card"><strong>{title}</strong>{chart}</div>')
+    charts.append(_future(learners))
     return (
         '<h3>At any time</h3><p class="soft">Percent on all test recordings of the classes met so '
         "far; mean over seeds, shaded: 95 % interval. The mean height of a curve is A_AUC.</p>"
         f"{''.join(charts)}"
     )
+
+
+def _future(learners: dict[str, list[Result]]) -> str:
+    """Zero-shot curves of the learners that can name classes before they meet them, or nothing."""
+    series = [
+        Series(label, _mean_curve([_future_curve(run) for run in runs]), style)
+        for style, (label, runs) in enumerate(learners.items())
+    ]
+    series = [s for s in series if s.points]
+    if not series:
+        return ""
+    what = "Macro AUROC" if _multi_label(learners) else "Accuracy"
+    title = f"{what} on the classes still to come, named among themselves (zero-shot)"
+    steps = max(p.x for s in series for p in s.points)
+    label = f"evaluation (every {_periods(learners)} recordings)"
+    chart = line_chart(series, steps=steps, title=title, x_label=label)
+    return f'<div class="card"><strong>{title}</strong>{chart}</div>'
 
 
 def draws(group: list[Result]) -> str:
@@ -78,7 +96,10 @@ def draws(group: list[Result]) -> str:
 
 def _points(runs: list[Result], balanced: bool) -> list[Point]:
     """The k-th periodic evaluation of all seeds at place k, from 1."""
-    curves = [_curve(run, balanced) for run in runs]
+    return _mean_curve([_curve(run, balanced) for run in runs])
+
+
+def _mean_curve(curves: list[list[float | None]]) -> list[Point]:
     points = []
     for k in range(max(map(len, curves), default=0)):
         found = interval([curve[k] for curve in curves if k < len(curve)])
@@ -91,6 +112,10 @@ def _curve(run: Result, balanced: bool) -> list[float | None]:
     records = run.metrics.get("anytime", {}).get("periodic", [])
     points = [AurocPoint(**r) if "auroc" in r else AnytimePoint(**r) for r in records]
     return [p.balanced if balanced else p.overall for p in points]
+
+
+def _future_curve(run: Result) -> list[float | None]:
+    return [point["score"] for point in run.metrics.get("anytime", {}).get("future", [])]
 
 
 def _multi_label(learners: dict[str, list[Result]]) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.commands.bench.cells import Cells
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import validate
+from multimodal.errors import UserError
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import toy_data
 
@@ -24,43 +27,75 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_reports_zero_shot_and_resumes_exactly(files, tmp_path, monkeypatch) -> None:
-    learner = {
-        "name": "cwcl",
-        "text": {"checkpoint": str(files / "bert"), "max_length": 16},
-        "templates": str(files / "templates.yaml"),
-        "memory_size": 6,
-        "memory_batch_size": 4,
-    }
-    scenario = {"name": "class_incremental", "num_experiences": 2}
-    dataset = {"name": "toy", "num_classes": 6}
+@pytest.fixture
+def grid(files: Path, tmp_path: Path) -> Any:
+    def make(folder: str, scenario: dict[str, Any], **changes: Any) -> Cells:
+        learner = {
+            "name": "cwcl",
+            "text": {"checkpoint": str(files / "bert"), "max_length": 16},
+            "templates": str(files / "templates.yaml"),
+            "memory_size": 6,
+            "memory_batch_size": 4,
+            **changes,
+        }
+        dataset = {"name": "toy", "num_classes": 6}
+        data = toy_data(learners=[learner], scenario=scenario, dataset=dataset)
+        settings = {**data, "output_dir": str(tmp_path / folder)}
+        return Cells(validate(RunConfig, settings, source="x"))
 
-    def grid(folder: str) -> Cells:
-        held = {**scenario, "held_out": ["tone_4", "tone_5"]}
-        data = toy_data(learners=[learner], scenario=held, dataset=dataset)
-        return Cells(
-            validate(RunConfig, {**data, "output_dir": str(tmp_path / folder)}, source="x")
-        )
+    return make
 
-    whole = grid("whole").run_cell(0)
+
+class Stop:
+    """Pulls the plug after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def begin(self, total: int, done: int) -> None: ...
+    def experience_done(self, *facts: object) -> None: ...
+    def step(self, strategy: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("pulled the plug")
+
+
+def test_a_run_reports_zero_shot_and_resumes_exactly(grid) -> None:
+    scenario = {"name": "class_incremental", "num_experiences": 2, "held_out": ["tone_4", "tone_5"]}
+    whole = grid("whole", scenario).run_cell(0)
     assert len(whole.metrics["future_zero_shot_by_experience"]) == 3
     assert len(whole.metrics["held_out_zero_shot_by_experience"]) == 3
     assert 0 <= whole.metrics["future_zero_shot_accuracy"] <= 1
     held = whole.metrics["held_out_zero_shot_by_experience"]
     assert whole.metrics["held_out_zero_shot_accuracy"] == held[-1]
     assert whole.metrics["future_zero_shot_chance"] == 0.5
-
-    class Stop:
-        steps = 0
-
-        def begin(self, total: int, done: int) -> None: ...
-        def experience_done(self, *facts: object) -> None: ...
-        def step(self, strategy: object) -> None:
-            self.steps += 1
-            if self.steps == 5:
-                raise RuntimeError("pulled the plug")
-
     with pytest.raises(RuntimeError):
-        grid("cut").run_cell(0, Stop())  # pyright: ignore[reportArgumentType]
-    resumed = grid("cut").run_cell(0)
-    assert resumed.metrics == whole.metrics
+        grid("cut", scenario).run_cell(0, Stop(5))
+    assert grid("cut", scenario).run_cell(0).metrics == whole.metrics
+
+
+ONLINE = {"name": "si_blurry", "num_tasks": 3, "eval_period": 4}
+
+
+@pytest.mark.parametrize("policy", ["class_balanced", "reservoir"])
+def test_an_online_run_names_classes_to_come_and_resumes_exactly(grid, policy: str) -> None:
+    cells = grid("whole", ONLINE, policy=policy)
+    whole = cells.run_cell(0)
+    points = whole.metrics["anytime"]["future"]
+    stream, labels = cells.streams[0], cells.data.manifest.labels
+    order = labels[np.concatenate([e.train for e in stream.experiences])]
+    left = {p["count"]: 6 - len(set(order[: p["count"]])) for p in points}
+    assert all(n >= 2 for n in left.values())
+    assert [p["chance"] for p in points] == [1 / n for n in left.values()]
+    assert all(0 <= p["score"] <= 1 for p in points)
+    mean = np.mean([p["score"] for p in points])
+    assert whole.metrics["future_zero_shot_accuracy"] == pytest.approx(mean)
+    assert 0 <= whole.metrics["a_auc"] <= 1
+    with pytest.raises(RuntimeError):
+        grid("cut", ONLINE, policy=policy).run_cell(0, Stop(2))
+    assert grid("cut", ONLINE, policy=policy).run_cell(0).metrics == whole.metrics
+
+
+def test_herding_has_no_border_to_wait_for_online(grid) -> None:
+    with pytest.raises(UserError, match="policy=herding orders recordings"):
+        grid("x", ONLINE, policy="herding").run_cell(0)
