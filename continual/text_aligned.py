@@ -59,8 +59,8 @@ class TextAlignedConfig(LearnerConfig):
     memory_batch_size: Annotated[int, Field(ge=1)] = 32
     policy: Literal["reservoir", "class_balanced", "herding"] = "class_balanced"
 
-    def parts(self, context: LearnerContext, *, scale: float, bias: float) -> dict[str, Any]:
-        """Arguments of a ``TextAlignedLearner``. scale, bias: of the objective, at the start.
+    def parts(self, context: LearnerContext, **scale: Any) -> dict[str, Any]:
+        """Arguments of a ``TextAlignedLearner``. scale: ``AlignmentConfig.start``.
 
         UserError: a text encoder that is trained, prompts that do not fit.
         """
@@ -70,7 +70,7 @@ class TextAlignedConfig(LearnerConfig):
                 "text.train=none."
             )
         readers = {context.modality: context.model}
-        aligned = build_aligned(readers, self.text, width=self.width, scale=scale, bias=bias)
+        aligned = build_aligned(readers, self.text, width=self.width, **scale)
         prompts = load_prompts(self.templates or context.modality, self.phrases)
         device = context.model.head.weight.device
         sets = None

@@ -30,7 +30,7 @@ class CwclLearnerConfig(TextAlignedConfig):
 
     def build(self, context: LearnerContext) -> CwclLearner:
         assert isinstance(self.objective, AlignmentConfig)
-        parts = self.parts(context, scale=self.objective.scale, bias=self.objective.bias)
+        parts = self.parts(context, **self.objective.start)
         return CwclLearner(self.objective, **parts)
 
 

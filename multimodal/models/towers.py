@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -102,7 +102,8 @@ class Aligned(nn.Module):
     """Signal towers by modality, one text tower, and the scale and bias of their cosines.
 
     scale: 1 / temperature, learned as its logarithm, at most ``max_scale`` (``clamp_scale`` after
-    every step). bias: that of the sigmoid loss; learned only if it does not start at 0.
+    every step), unless ``learn_scale`` is False. bias: that of the sigmoid loss; learned only if it
+    does not start at 0.
     """
 
     def __init__(
@@ -113,11 +114,12 @@ class Aligned(nn.Module):
         *,
         scale: float = 1 / 0.07,
         bias: float = 0.0,
+        learn_scale: bool = True,
         max_scale: float = MAX_SCALE,
     ) -> None:
         super().__init__()
         self.signals, self.text, self.tokenizer = nn.ModuleDict(signals), text, tokenizer
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
         self.bias = nn.Parameter(torch.tensor(bias), requires_grad=bias != 0)
         self.max_scale = max_scale
         self._encoded: dict[str, Tensor] = {}
@@ -128,7 +130,8 @@ class Aligned(nn.Module):
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
-        self.log_scale.clamp_(0.0, math.log(self.max_scale))
+        if self.log_scale.requires_grad:
+            self.log_scale.clamp_(0.0, math.log(self.max_scale))
 
     def embed_signals(self, batch: Batch, modality: str | None = None) -> Tensor:
         """(N, D); modality: which signal tower, needed only where there are several."""
@@ -169,13 +172,13 @@ def build_aligned(
     text: TextTowerConfig,
     *,
     width: int | None = None,
-    scale: float = 1 / 0.07,
-    bias: float = 0.0,
+    **scale: Any,
 ) -> Aligned:
     """A signal tower of each reader and a text tower; projections are freshly initialised.
 
-    readers: by modality. width: of the joint space; None: the text encoder's own, and no projection
-    of texts. UserError: a text checkpoint that is absent, damaged or of another modality.
+    readers: by modality. width: of the joint space; None: the text encoder's own, without a projection
+    of texts. scale: ``scale``, ``bias``, ``learn_scale``, ``max_scale`` of ``Aligned``. UserError:
+    a text checkpoint that is absent, damaged or of another modality.
     """
     tokenizer = text.adapter()
     words = text.encoder.build(tokenizer)
@@ -191,4 +194,4 @@ def build_aligned(
         for modality, reader in readers.items()
     }
     text_tower = Tower(text.encoder.front_end(tokenizer), words, head, width=joint)
-    return Aligned(signals, text_tower, tokenizer, scale=scale, bias=bias)
+    return Aligned(signals, text_tower, tokenizer, **scale)

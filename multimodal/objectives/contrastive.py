@@ -33,17 +33,31 @@ from multimodal.objectives.tools.gather import (
     unit,
     unit_pair,
 )
-from multimodal.objectives.tools.tiled import Targets, choose, judge, own_pairs
+from multimodal.objectives.tools.tiled import Block, Targets, choose, judge, own_pairs
 
 
 @OBJECTIVES.register("clip")
 class ClipConfig(AlignmentConfig):
-    """Symmetric InfoNCE with a learned temperature (Radford et al. 2021, arXiv:2103.00020)."""
+    """Symmetric InfoNCE (Radford et al. 2021, arXiv:2103.00020). smoothing: this share of every
+    target goes to all pairs of the batch alike (label smoothing, ours: a control for objectives
+    with soft targets).
+    """
+
+    smoothing: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda share: share == 0)
+
+    @property
+    def row_name(self) -> str:
+        return f"{self.registered_name}{', smoothed' * (self.smoothing > 0)}{self.scale_words}"
 
     def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
-        ids = pairs.ids if self.mask_duplicates else None
         return info_nce(
-            pairs.signals, pairs.texts, pairs.scale, ids=ids, gather=gather, tile=self.tile
+            pairs.signals,
+            pairs.texts,
+            pairs.scale,
+            smoothing=self.smoothing,
+            ids=pairs.ids if self.mask_duplicates else None,
+            gather=gather,
+            tile=self.tile,
         )
 
 
@@ -55,7 +69,7 @@ class SiglipConfig(AlignmentConfig):
 
     uses_bias: ClassVar[bool] = True
 
-    scale: float = Field(default=10.0, ge=1, le=100)
+    scale: float = Field(default=10.0, ge=1, le=1000)
     bias: float = -10.0
 
     def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
@@ -76,6 +90,7 @@ def info_nce(
     b: Float[Tensor, "..."],
     scale: Float[Tensor, "..."],
     *,
+    smoothing: float = 0.0,
     ids: Int[Tensor, "..."] | None = None,
     gather: bool = False,
     tile: int | None = None,
@@ -84,15 +99,21 @@ def info_nce(
 
     ``-1/N sum_i log softmax_j(scale <a_i, b_j>)[i]``, and the same with a and b exchanged.
 
-    ids: (N,) integers; pairs of equal id (the same caption, the same patient) are then no
-    candidates for each other. None, as in CLIP: every other pair is one.
+    smoothing: s in [0, 1): the target is 1 - s on the own pair and s / N on each of the N pairs (of
+    all processes). ids: (N,) integers; pairs of equal id (the same caption, the same patient) are
+    then no candidates for each other, nor in the smoothing. None, as in CLIP: every other pair is
+    one. ValueError for a smoothing out of range.
     terms: both directions, their accuracies (own pair first; ties are wrong), scale.
     """
     a, b = unit_pair(a, b)
     excluded = None
     if ids is not None:
         excluded = same_ids(ids, a, name="ids", gather=gather, own=False)
-    targets = Targets(first_row(a, gather), excluded=excluded)
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing: {smoothing}; give a share of at least 0 and below 1.")
+    first = first_row(a, gather)
+    weights = _smoothed(a, first, smoothing, excluded, gather=gather) if smoothing else None
+    targets = Targets(first, weights=weights, excluded=excluded)
     forth, back = two_way(a, b, scale, (targets, targets), gather=gather, tile=tile)
     a_to_b, b_to_a = forth.losses.mean(), back.losses.mean()
     terms = {
@@ -103,6 +124,20 @@ def info_nce(
         "scale": scale.detach(),
     }
     return Loss((a_to_b + b_to_a) / 2, terms)
+
+
+def _smoothed(
+    a: Tensor, first: int, share: float, excluded: Block | None, *, gather: bool
+) -> Block:
+    """Blocks of targets, normalised where nothing is excluded."""
+    count = len(gather_rows(a, grad=False)) if gather else len(a)
+
+    def block(r: slice, c: slice) -> Tensor:
+        weights = a.new_full((r.stop - r.start, c.stop - c.start), share / count)
+        own_pairs(weights, r, c, first)[1].fill_(1 - share + share / count)
+        return weights if excluded is None else weights.masked_fill(excluded(r, c), 0.0)
+
+    return block
 
 
 def multi_positive(

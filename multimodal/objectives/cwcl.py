@@ -54,6 +54,11 @@ class CwclConfig(AlignmentConfig):
     sharpness: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     plain_weight: float = Field(default=1.0, ge=0)
 
+    @property
+    def row_name(self) -> str:
+        sharp = "" if self.kernel == "linear" else f", {self.kernel} {self.sharpness:g} (ours)"
+        return f"{self.registered_name}{sharp}{self.scale_words}"
+
     @model_validator(mode="after")
     def _sharpness_fits(self) -> Self:
         if (self.kernel == "linear") != (self.sharpness is None):

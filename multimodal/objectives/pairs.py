@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from multimodal.objectives import Loss
 from multimodal.registry import Config
+
+MAX_SCALE = 100.0
 
 
 class Pairs(NamedTuple):
@@ -27,19 +29,56 @@ class Pairs(NamedTuple):
 class AlignmentConfig(Config):
     """Base of the configs of objectives of pairs, each of which stands beside its function.
 
-    scale: what cosines are multiplied with at the start. bias: what is added to them at the start,
-    where the objective has one (``uses_bias``). tile: None holds the similarity matrix;
-    a number works it through in tiles of that side (large batches). mask_duplicates: pairs of equal
-    text are no negatives of each other.
+    scale: what cosines are multiplied with at the start, 1 / temperature. learn_scale: it is
+    trained from there, up to max_scale; else it stays. bias: what is added to cosines at the start,
+    where the objective has one (``uses_bias``). tile: None holds the similarity matrix; a number
+    works it through in tiles of that side (large batches). mask_duplicates: pairs of equal text are
+    no negatives of each other.
+
+    Settings that an objective did not always have are left out of a record where they change
+    nothing, so that earlier runs keep their identity.
     """
 
     needs_frozen_text: ClassVar[bool] = False
     uses_bias: ClassVar[bool] = False
 
-    scale: float = Field(default=1 / 0.07, ge=1, le=100)
+    scale: float = Field(default=1 / 0.07, ge=1, le=1000)
     bias: float = 0.0
     tile: int | None = Field(default=None, ge=1)
     mask_duplicates: bool = False
+    learn_scale: bool = Field(default=True, exclude_if=lambda learn: learn)
+    max_scale: float = Field(default=MAX_SCALE, ge=1, le=1000, exclude_if=lambda m: m == MAX_SCALE)
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """What the aligned model takes of these settings."""
+        return {
+            "scale": self.scale,
+            "bias": self.bias,
+            "learn_scale": self.learn_scale,
+            "max_scale": self.max_scale,
+        }
+
+    @property
+    def scale_words(self) -> str:
+        """For the name of a row: nothing where the scale starts and is learned as usual."""
+        if not self.learn_scale:
+            return f", scale fixed at {self.scale:g}"
+        usual = type(self).model_fields["scale"].default == self.scale
+        capped = f", scale at most {self.max_scale:g}" if self.max_scale != MAX_SCALE else ""
+        return f"{'' if usual else f', scale from {self.scale:g}'}{capped}"
+
+    @property
+    def row_name(self) -> str:
+        return f"{self.registered_name}{self.scale_words}"
+
+    @model_validator(mode="after")
+    def _scale_fits(self) -> Self:
+        if self.scale > self.max_scale:
+            raise ValueError(f"scale={self.scale} is above max_scale={self.max_scale}")
+        if not self.learn_scale and self.max_scale != MAX_SCALE:
+            raise ValueError("max_scale is of a scale that is learned; leave it out")
+        return self
 
     @field_validator("bias")
     @classmethod

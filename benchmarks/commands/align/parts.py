@@ -30,8 +30,7 @@ def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
         {config.modality.registered_name: reader},
         config.text,
         width=config.width,
-        scale=objective.scale,
-        bias=objective.bias,
+        **objective.start,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn.functional import normalize
 
 from multimodal.encoders.cache import EmbeddingCache
@@ -98,6 +99,18 @@ def test_scale_is_clamped(make) -> None:
     assert model.scale.item() == pytest.approx(1.0)
     assert make(bias=-10.0).bias.requires_grad
     assert not make().bias.requires_grad
+
+
+def test_a_scale_may_be_fixed_or_capped(make) -> None:
+    fixed = make(scale=5.0, learn_scale=False)
+    fixed.clamp_scale()
+    assert fixed.scale.item() == pytest.approx(5.0)
+    assert not fixed.log_scale.requires_grad
+    capped = make(scale=14.0, max_scale=20.0)
+    with torch.no_grad():
+        capped.log_scale.fill_(9.0)
+    capped.clamp_scale()
+    assert capped.scale.item() == pytest.approx(20.0)
 
 
 class TestFiles:
@@ -204,3 +217,20 @@ def test_objectives_begin_where_their_papers_do() -> None:
     x = normalize(torch.randn(4, 3), dim=1)
     pairs = Pairs(x, x, x, torch.arange(4), torch.tensor(10.0), torch.tensor(-10.0))
     assert math.isfinite(sig.loss(pairs, gather=False).value.item())  # pyright: ignore
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "cwcl"])
+def test_settings_of_the_scale_reach_the_model_and_leave_old_records_alone(make, name: str) -> None:
+    plain: Any = OBJECTIVES.parse(name)
+    assert not {"learn_scale", "max_scale", "smoothing"} & set(plain.dump())
+    fixed: Any = OBJECTIVES.parse({"name": name, "scale": 5.0, "learn_scale": False})
+    assert not make(**fixed.start).log_scale.requires_grad
+    assert OBJECTIVES.parse(fixed.dump()) == fixed
+    capped: Any = OBJECTIVES.parse({"name": name, "max_scale": 30.0})
+    assert make(**capped.start).max_scale == 30.0
+    for bad, words in (
+        ({"scale": 50.0, "max_scale": 30.0}, "is above max_scale"),
+        ({"learn_scale": False, "max_scale": 200.0}, "of a scale that is learned"),
+    ):
+        with pytest.raises(ValidationError, match=words):
+            OBJECTIVES.parse({"name": name, **bad})

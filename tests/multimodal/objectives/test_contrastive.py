@@ -35,10 +35,13 @@ def siglip_oracle(x: np.ndarray, positive: np.ndarray) -> tuple:
 IDS = np.array([0, 1, 1, 2, 0, 3, 1])
 SAME, OWN = IDS[:, None] == IDS[None], np.eye(7, dtype=bool)
 ALL = np.ones((7, 7), dtype=bool)
+SMOOTH = 0.7 * np.eye(7) + 0.3 / 7
 ids = torch.tensor(IDS)
 LOSSES: dict[str, Callable[..., Loss]] = {
     "info_nce": lambda a, b, s, **k: info_nce(a, b, s, **k),
     "info_nce, ids": lambda a, b, s, **k: info_nce(a, b, s, ids=ids, **k),
+    "info_nce, smoothed": lambda a, b, s, **k: info_nce(a, b, s, smoothing=0.3, **k),
+    "info_nce, smoothed, ids": lambda a, b, s, **k: info_nce(a, b, s, smoothing=0.3, ids=ids, **k),
     "multi_positive": lambda a, b, s, **k: multi_positive(a, b, ids, s, **k),
     "siglip": lambda a, b, s, **k: siglip(a, b, s, torch.tensor(-2.0), **k),
     "siglip, ids": lambda a, b, s, **k: siglip(a, b, s, torch.tensor(-2.0), ids=ids, **k),
@@ -46,6 +49,8 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 ORACLES: dict[str, Callable[[np.ndarray], tuple]] = {
     "info_nce": lambda x: two_way_oracle(x, OWN, ALL),
     "info_nce, ids": lambda x: two_way_oracle(x, OWN, ~SAME | OWN),
+    "info_nce, smoothed": lambda x: two_way_oracle(x, SMOOTH, ALL),
+    "info_nce, smoothed, ids": lambda x: two_way_oracle(x, SMOOTH * (~SAME | OWN), ~SAME | OWN),
     "multi_positive": lambda x: two_way_oracle(x, SAME, ALL),
     "siglip": lambda x: siglip_oracle(x - 2, OWN),
     "siglip, ids": lambda x: siglip_oracle(x - 2, SAME),
@@ -141,6 +146,16 @@ def test_info_nce_is_the_mean_of_two_cross_entropies() -> None:
     torch.testing.assert_close(loss.terms["a_to_b"], forth)
     torch.testing.assert_close(loss.terms["b_to_a"], back)
     assert loss.terms["scale"] == 10
+
+
+def test_smoothing_is_that_of_torch() -> None:
+    a, b = normalize(torch.randn(2, 6, 4), dim=2)
+    logits, own = 7 * a @ b.T, torch.arange(6)
+    forth, back = (cross_entropy(x, own, label_smoothing=0.5) for x in (logits, logits.T))
+    value = info_nce(a, b, torch.tensor(7.0), smoothing=0.5).value
+    torch.testing.assert_close(value, (forth + back) / 2)
+    with pytest.raises(ValueError, match=r"smoothing: 1.0; give a share"):
+        info_nce(a, b, torch.tensor(7.0), smoothing=1.0)
 
 
 def test_distinct_ids_change_nothing() -> None:
