@@ -176,9 +176,9 @@ def build_aligned(
 ) -> Aligned:
     """A signal tower of each reader and a text tower; projections are freshly initialised.
 
-    readers: by modality. width: of the joint space; None: the text encoder's own, without a projection
-    of texts. scale: ``scale``, ``bias``, ``learn_scale``, ``max_scale`` of ``Aligned``. UserError:
-    a text checkpoint that is absent, damaged or of another modality.
+    readers: by modality. width: of the joint space; None: that of the text encoder, without a
+    projection of texts. scale: ``scale``, ``bias``, ``learn_scale``, ``max_scale`` of ``Aligned``.
+    UserError: a text checkpoint that is absent, damaged or of another modality.
     """
     tokenizer = text.adapter()
     words = text.encoder.build(tokenizer)
