@@ -16,10 +16,11 @@ class ZeroShotConfig(CommandConfig):
     """Everything ``medley zeroshot`` needs: a model, a dataset and a protocol.
 
     model: aligned runs of an experiment, or a checkpoint. split: which recordings. classes: the
-    candidates; None: all of the dataset. prompts: as for ``align``; the protocol's, if None.
-    robustness, retrieval, diagnostics: parts of the report. protocol: of audio checkpoints, all
-    that a foreign harness pins (crop, fill, rate, prompts); medley: ours. seed: of bootstraps and
-    of a protocol's random crops. quick: 200 recordings.
+    candidates; None: all of the dataset; "tested": those that the split has recordings of.
+    prompts: as for ``align``; the protocol's, if None. robustness, retrieval, diagnostics: parts of
+    the report. protocol: of audio checkpoints, all that a foreign harness pins (crop, fill, rate,
+    prompts); medley: ours. seed: of bootstraps and of a protocol's random crops. quick: 200
+    recordings.
     """
 
     command: ClassVar[str] = "zeroshot"
@@ -27,7 +28,7 @@ class ZeroShotConfig(CommandConfig):
 
     model: Annotated[Config, MODELS.choice]
     split: Literal["train", "validation", "test", "all"] = "test"
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | Literal["tested"] | None = None
     prompts: PromptsConfig | None = None
     protocol: Literal["medley", "mteb", "laion", "open_clip", "microsoft"] = "medley"
     robustness: bool = True

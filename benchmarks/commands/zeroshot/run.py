@@ -51,8 +51,7 @@ class ZeroShotCells:
         check_writable(config.folder.parent)
         self.protocol: Protocol = PROTOCOLS[config.protocol]
         self.manifest = build_manifest(config)
-        self.classes = chosen_classes(self.manifest, config.classes)
-        self.rows = self._rows()
+        self.classes, self.rows = self._chosen()
         models = config.model.single(self.output_dir)
         self.cells = [config.model_copy(update={"model": model}) for model in models]
         self.signals: dict[str, SignalCache] = {}
@@ -61,16 +60,24 @@ class ZeroShotCells:
             for cell in self.cells:
                 clear(cell.folder)
 
-    def _rows(self) -> np.ndarray:
-        manifest, split = self.manifest, self.config.split
+    def _chosen(self) -> tuple[tuple[int, ...], np.ndarray]:
+        """The candidate classes, and the rows that are named."""
+        manifest, split, names = self.manifest, self.config.split, self.config.classes
         rows = np.arange(len(manifest)) if split == "all" else manifest.indices(split)
-        if self.config.classes is not None and not manifest.multi_label:
-            rows = rows[np.isin(manifest.labels[rows], self.classes)]
+        if names == "tested":
+            tested = manifest.labels[rows]
+            if manifest.multi_label:
+                tested = np.flatnonzero((manifest.targets[rows] == 1).any(0))
+            classes = tuple(int(c) for c in np.unique(tested))
+        else:
+            classes = chosen_classes(manifest, names)
+        if names is not None and not manifest.multi_label:
+            rows = rows[np.isin(manifest.labels[rows], classes)]
         if not len(rows):
             raise UserError(f"split={split}: dataset {manifest.name!r} has no such recordings.")
         if self.config.quick and len(rows) > QUICK_RECORDINGS:
             rows = rows[np.linspace(0, len(rows) - 1, QUICK_RECORDINGS).round().astype(int)]
-        return rows
+        return classes, rows
 
     def run_cell(self, number: int, progress: Progress | None = None) -> Result:
         """Evaluate a model, or return its result if it is done already."""

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from multimodal.datasets import DATASETS
-from multimodal.datasets.synthetic import speech
+from multimodal.datasets.synthetic import speech, spoken
 from multimodal.datasets.synthetic.phrases import PHRASES
-from multimodal.datasets.synthetic.speech import Synthesizer, SyntheticSpeechConfig, add_noise, plan
+from multimodal.datasets.synthetic.speech import SyntheticSpeechConfig, plan
+from multimodal.datasets.synthetic.spoken import Synthesizer, add_noise
 from multimodal.errors import UserError
 
 TINY = {"num_intents": 3, "train_per_intent": 4, "test_per_intent": 2}
@@ -178,7 +179,7 @@ def test_voices_sound_different_and_exist():
     voices = {r.voice for r in plan(SyntheticSpeechConfig())}
     with closing(Synthesizer()) as it:
         said = {it.say("lights", voice=v, rate=170, pitch=50, volume=70).tobytes() for v in voices}
-    assert len(said) == len(voices) == len(speech.ACCENTS) * 13
+    assert len(said) == len(voices) == len(spoken.ACCENTS) * 13
 
 
 @pytest.mark.parametrize("voice", ["en-us+nobody", "xx-none+f1"])
@@ -193,7 +194,7 @@ def test_the_set_is_made_once(made, monkeypatch):
     def refuse() -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(speech, "_wheel", refuse)
+    monkeypatch.setattr(spoken, "_wheel", refuse)
     assert tiny().build(root) == manifest
 
 
@@ -224,13 +225,13 @@ def test_an_interrupted_making_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_set_made_meanwhile_by_another_process_is_used(made, tmp_path, monkeypatch):
     root, _ = made
-    write = speech._write
+    write = spoken._write
 
-    def late(folder, utterances, synthesizer):
-        write(folder, utterances, synthesizer)
+    def late(folder, utterances, synthesizer, version):
+        write(folder, utterances, synthesizer, version)
         (root / tiny().cache_key).rename(tmp_path / tiny().cache_key)
 
-    monkeypatch.setattr(speech, "_write", late)
+    monkeypatch.setattr(spoken, "_write", late)
     try:
         assert len(tiny().build(tmp_path)) == 18
         assert [p.name for p in tmp_path.iterdir()] == [tiny().cache_key]
@@ -255,21 +256,21 @@ def test_damage_and_unwritable_root_are_the_users(tmp_path):
     first.unlink()
     with pytest.raises(UserError, match="1 of its wav files are missing; delete the folder"):
         tiny().build(tmp_path)
-    (folder / speech.INDEX).write_text("{")
+    (folder / spoken.INDEX).write_text("{")
     with pytest.raises(UserError, match=r"index\.json cannot be read; delete the folder"):
         tiny().build(tmp_path)
     with pytest.raises(UserError, match=r"cannot write .*Not a directory.*choose another"):
-        tiny().build(folder / speech.INDEX)
+        tiny().build(folder / spoken.INDEX)
 
 
 def test_a_library_or_data_that_cannot_be_read(tmp_path, monkeypatch):
-    library, data = speech._wheel()
+    library, data = spoken._wheel()
     broken = tmp_path / "libespeak-ng.so"
     broken.write_bytes(b"not a library")
-    monkeypatch.setattr(speech, "_wheel", lambda: (broken, data))
+    monkeypatch.setattr(spoken, "_wheel", lambda: (broken, data))
     with pytest.raises(UserError, match=r"cannot load .* set TMPDIR"):
         Synthesizer()
-    monkeypatch.setattr(speech, "_wheel", lambda: (library, tmp_path))
+    monkeypatch.setattr(spoken, "_wheel", lambda: (library, tmp_path))
     with pytest.raises(UserError, match=r"cannot read its data .* install espeakng-loader again"):
         Synthesizer()
 
