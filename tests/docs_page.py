@@ -18,7 +18,7 @@ from multimodal.registry import PLUGIN_VARIABLE
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ROW = "benchmarks/cli.py"
+ROW = "benchmarks/cli/__init__.py"
 TEXT = {"align": "text", "bench": "learners.0.text"}  # where a command has its text encoder
 
 

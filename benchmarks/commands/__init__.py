@@ -1,1 +1,1 @@
-"""What the commands of ``cli.py`` do: a command is a file or a folder."""
+"""What the commands of ``cli`` do: a command is a file or a folder."""

@@ -20,9 +20,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from benchmarks.config.base import DATA_VARIABLE, CommandConfig
+from benchmarks.config.describe import settings_table
 from benchmarks.config.loading import validate
 from benchmarks.config.settings import override, typed
 from multimodal.datasets import DATASETS, DatasetConfig
@@ -55,19 +55,7 @@ def describe(name: str) -> None:
     out.print(f"licence: {config.licence}\nhow to get it: {config.how_to_get}", markup=False)
     if config.downloads:
         out.print(f"or let medley do so: medley datasets get {name}", markup=False)
-    table = Table(title="settings")
-    for column in ("key", "type", "default"):
-        table.add_column(column)
-    for key, field in config.model_fields.items():
-        default = "(required)" if field.is_required() else repr(field.get_default())
-        if field.default_factory is not None:
-            default = "(follows the settings above)"
-        table.add_row(key, Text(_type_name(field.annotation)), Text(default))
-    out.print(table)
-
-
-def _type_name(annotation: Any) -> str:
-    return getattr(annotation, "__name__", "") if isinstance(annotation, type) else str(annotation)
+    out.print(settings_table(config))
 
 
 def check(name: str, overrides: Sequence[str], *, root: Path | None, workers: int | None) -> None:

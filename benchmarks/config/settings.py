@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from benchmarks.config.written import Loader, Written, flow, holds_several, kinds, read
-from multimodal.errors import UserError
+from multimodal.errors import UserError, did_you_mean
 from multimodal.registry import Config
 
 # In the wheel; in a checkout.
@@ -38,8 +38,18 @@ def find_config(path: Path) -> Path:
             return shipped.with_suffix(".yaml")
         if parts and shipped.is_dir():
             return shipped
-    names = sorted({str(p.relative_to(f)) for f in CONFIG_FOLDERS for p in f.rglob("*.yaml")})
-    raise UserError(f"{path}: no such config file; shipped with Medley: {', '.join(names)}.")
+    words = did_you_mean("/".join(parts).removesuffix(".yaml"), list(shipped_configs()))
+    raise UserError(f"{path}: no such config file, nor one that is shipped{words}")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Name ("bench/own_folder") -> file, of all configs that ship with Medley; sorted."""
+    found = {
+        file.relative_to(folder).with_suffix("").as_posix(): file
+        for folder in reversed(CONFIG_FOLDERS)
+        for file in folder.rglob("*.yaml")
+    }
+    return dict(sorted(found.items()))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

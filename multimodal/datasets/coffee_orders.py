@@ -119,5 +119,6 @@ def _refuse_bad(order: Any, where: str) -> None:
     texts = slots.items() if isinstance(slots, dict) else [(None, None)]
     if not all(isinstance(word, str) and word for pair in texts for word in pair):
         raise UserError(f"{where} has no slots of words; expected {{file, slots}}.")
+    assert isinstance(slots, dict)
     if not isinstance(order.get("file"), str) or DRINK not in slots:
         raise UserError(f"{where} has no file or no slot {DRINK!r}; correct or remove it.")

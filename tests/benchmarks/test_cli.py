@@ -33,8 +33,9 @@ def commands(app: typer.Typer, prefix: str = "") -> list[str]:
 
 
 def places() -> list[str]:
-    """What the commands of ``cli.py`` import to do their work."""
-    found = ast.walk(ast.parse(Path(cli.__file__).read_text("utf-8")))
+    """What the commands of ``cli`` import to do their work."""
+    files = Path(cli.__file__).parent.glob("*.py")
+    found = [node for file in files for node in ast.walk(ast.parse(file.read_text("utf-8")))]
     wanted = [n for n in found if isinstance(n, ast.ImportFrom)]
     return [
         f"{n.module}.{alias.name}"

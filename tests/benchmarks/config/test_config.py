@@ -159,9 +159,7 @@ def test_shipped_configs_are_found_by_name(tmp_path, monkeypatch) -> None:
     assert find_config(Path("configs/demo/ecg.yaml")).name == "ecg.yaml"
     folder = [path.stem for path in find_configs(Path("demo"))]
     assert folder == ["audio", "ecg", "speech", "video", "xray"]
-    with pytest.raises(
-        UserError, match=r"no such config file; shipped with Medley: .*demo/speech\.yaml"
-    ):
+    with pytest.raises(UserError, match=r"no such config file, nor one that is shipped"):
         load_config(Path("bench/nothing"), model=RunConfig)
 
 

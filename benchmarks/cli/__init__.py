@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.cli.groups import ConfigArgument, Overrides, groups
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -17,25 +19,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Continual learning on audio, speech and medical signals.",
 )
-datasets_app = typer.Typer(no_args_is_help=True, help="List, describe, get and check datasets.")
-config_app = typer.Typer(no_args_is_help=True, help="Show a config in full, or the schema of all.")
-app.add_typer(datasets_app, name="datasets")
-app.add_typer(config_app, name="config")
-
 OF_THE_DISK = (
     *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
 )
-ConfigArgument = Annotated[
-    Path, typer.Argument(help="A YAML file, or the name of a shipped one (bench/own_folder).")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="key.path=value, e.g. training.epochs=10 learners=[finetune,replay]. Text stands for "
-        "itself; null, or nothing, unsets a setting that may be unset."
-    ),
-]
+
+for name, group in groups():
+    app.add_typer(group, name=name)
 
 
 @app.command()
@@ -144,100 +134,6 @@ def doctor() -> None:
     raise typer.Exit(0 if run_doctor() else 2)
 
 
-@datasets_app.command("list")
-def list_datasets() -> None:
-    """All datasets that a config may name.
-
-    Example: `medley datasets list`
-    """
-    from benchmarks.commands.datasets import print_datasets
-
-    print_datasets()
-
-
-@datasets_app.command("describe")
-def describe_dataset(
-    name: Annotated[str, typer.Argument(help="A name of `datasets list`.")],
-) -> None:
-    """What a dataset is, how it must lie on disk, its licence and its settings.
-
-    Example: `medley datasets describe fsdd`
-    """
-    from benchmarks.commands.datasets import describe
-
-    describe(name)
-
-
-@datasets_app.command("check")
-def check_dataset(
-    name: Annotated[str, typer.Argument(help="A name of `datasets list`.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Dataset settings, e.g. split=speaker")
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Its folder; default: below MEDLEY_DATA.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding threads.")] = None,
-) -> None:
-    """Open every recording of a local copy and say what is missing, damaged or leaking.
-
-    Examples: `medley datasets check fsdd --root DATA/fsdd`,
-    `medley datasets check table file=calls.csv --root my_data`
-    """
-    from benchmarks.commands.datasets import check
-
-    check(name, overrides or [], root=root, workers=workers)
-
-
-@datasets_app.command("get")
-def get_dataset(
-    name: Annotated[str, typer.Argument(help="A name of `datasets list`.")],
-    files: Annotated[
-        list[str] | None, typer.Argument(help="Only these of its files; default: all.")
-    ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(help="Folder that holds all datasets, one folder each; default: MEDLEY_DATA."),
-    ] = None,
-) -> None:
-    """Download an open dataset, or say how to get one that is not; the same command resumes.
-
-    Examples: `medley datasets get fsdd --root DATA`,
-    `medley datasets get clotho clotho_captions_evaluation.csv --root DATA`
-    """
-    from benchmarks.commands.datasets import get
-
-    try:
-        get(name, files or [], root=root)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues where it stopped", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-
-@config_app.command("show")
-def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
-    """The config with every default filled in, and the hash of each run.
-
-    Example: `medley config show demo/speech training.epochs=3`
-    """
-    from benchmarks.commands.config import show
-
-    show(config, overrides or [])
-
-
-@config_app.command("schema")
-def config_schema(
-    command: Annotated[str, typer.Argument(help="One that reads a file, such as align.")] = "bench",
-) -> None:
-    """JSON Schema of a command's config files, for editors.
-
-    Examples: `medley config schema > bench.schema.json`, `medley config schema align`
-    """
-    from benchmarks.commands.config import print_schema
-
-    print_schema(command)
-
-
 def main() -> None:
     """Exit code 0: done. 2: the input is wrong (one line a problem). 1: a fault of ours.
 
@@ -265,7 +161,3 @@ def main() -> None:
             raise
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""``python -m benchmarks.cli``, for torchrun."""
+
+from benchmarks.cli import main
+
+main()
