@@ -199,8 +199,9 @@ def _check_left_out(report: Report, left_out: Mapping[str, int]) -> None:
         kinds = ", ".join(f"{number:,} {kind or 'without extension'}" for kind, number in ordered)
         message = f"{sum(left_out.values()):,} file(s) beside the recordings were left out: {kinds}"
         if SIGNALS & left_out.keys():
-            remedy = "to read them too, move them into a class or set extensions"
-            report.warnings.append(f"{message}; {remedy}")
+            report.warnings.append(
+                f"{message}; to read them too, move them into a class or set extensions"
+            )
         else:
             report.notes.append(message)
 

@@ -18,7 +18,7 @@ from multimodal.modalities.sound.ogg import links
 from multimodal.modalities.sound.part import Kept, Part
 from multimodal.modalities.sound.sizes import check_sizes
 from multimodal.modalities.sound.tags import tag_length
-from multimodal.modalities.sound.wav import wav_frames
+from multimodal.modalities.sound.wav import has_another_codec, wav_frames
 
 # Values read at once: few enough that a header's lie about the length costs no memory.
 BLOCK = 2**22
@@ -34,6 +34,8 @@ UNCHECKED = {"MAT4", "MAT5", "MPC2K", "WVE", "XI", "SDS", "SD2"}
 UNKNOWN_FORMAT, UNKNOWN_CODEC = 1, 4
 # What it says of FFmpeg's FLAC in Ogg, whose pages have been checked when it is opened.
 FLAC_ERROR = 161
+# Of a WAV that is damaged there, and of codecs that it does not know.
+WAV_FORMAT_ERROR = 64
 
 
 class UnknownSound(UserError):
@@ -86,9 +88,8 @@ def read_sound(path: Path, part: Part) -> tuple[np.ndarray, int]:
     except (soundfile.SoundFileError, TypeError) as error:
         reason = getattr(error, "error_string", error)
         code = getattr(error, "code", None)
-        unread = kept is None and code == FLAC_ERROR and _begins_with(path, b"OggS")
-        known = code not in (UNKNOWN_FORMAT, UNKNOWN_CODEC) and not unread
-        raise (UserError if known else UnknownSound)(
+        unknown = code in (UNKNOWN_FORMAT, UNKNOWN_CODEC) or (kept is None and _unread(path, code))
+        raise (UnknownSound if unknown else UserError)(
             f"{part.where}: damaged, truncated or not audio ({reason}); replace it or convert it "
             "to WAV, FLAC, Ogg or MP3."
         ) from error
@@ -122,9 +123,12 @@ def _refuse_misread(file: Forward, source: Path | bytes, where: str) -> None:
         )
 
 
-def _begins_with(path: Path, mark: bytes) -> bool:
+def _unread(path: Path, code: int | None) -> bool:
+    """Whether an error of damage stands for a codec that libsndfile does not have."""
     with path.open("rb") as file:
-        return file.read(len(mark)) == mark
+        if code == WAV_FORMAT_ERROR:
+            return has_another_codec(file)
+        return code == FLAC_ERROR and file.read(4) == b"OggS"
 
 
 def _opened(source: Path | bytes) -> Forward:

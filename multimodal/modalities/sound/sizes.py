@@ -14,12 +14,16 @@ from typing import BinaryIO, NamedTuple
 
 from multimodal.errors import UserError
 from multimodal.modalities.sound.tags import only_tags
-from multimodal.modalities.sound.wav import BESIDE, PLACEHOLDER, UNCOMPRESSED, samples_end
+from multimodal.modalities.sound.wav import (
+    BESIDE,
+    MOST_CHUNKS,
+    PLACEHOLDER,
+    UNCOMPRESSED,
+    samples_end,
+)
 
 # Zeros after the last chunk, to the end of a disk's block; more may be silence that is not stated.
 LARGEST_PADDING = 2**15
-# No file has so many; what was overwritten with a pattern may look so.
-MOST_CHUNKS = 10_000
 
 
 class Mend(NamedTuple):

@@ -8,8 +8,12 @@ from typing import BinaryIO
 
 # Writers that cannot seek back leave sizes near 2**31 or 2**32 in the header: length unknown.
 PLACEHOLDER = 0x7FFF0000
+# No file has so many; what was overwritten with a pattern may look so.
+MOST_CHUNKS = 10_000
 # WAV's codes: PCM, float, A-law, mu-law, and the long form, of which libraries write only these.
 UNCOMPRESSED = (1, 3, 6, 7, 0xFFFE)
+# And those of codecs that libsndfile decodes or refuses for what else is wrong in the header.
+_KNOWN = {*UNCOMPRESSED, 0, 2, 0x11, 0x31, 0x40, 0x55}
 # Chunks beside the samples; one that is cut costs no sample.
 BESIDE = re.compile(
     "LIST|INFO|bext|cue|smpl|inst|fact|JUNK|junk|PAD|FLLR|iXML|axml|acid|PEAK|cart|_PMX|DISP|afsp|"
@@ -40,18 +44,29 @@ def samples_end(file: BinaryIO, begin: int, size: int, header: struct.Struct) ->
 
 def wav_frames(file: BinaryIO) -> int | None:
     """Samples of each channel that an uncompressed WAV states; None: it does not, or is none."""
+    kind, block, length = _format(file)
+    stated = kind in UNCOMPRESSED and block and 0 < length < PLACEHOLDER
+    return length // block if stated else None
+
+
+def has_another_codec(file: BinaryIO) -> bool:
+    """Whether it is WAV with sound of a codec that libsndfile does not have (MP2, AC3, FLAC)."""
+    return _format(file)[0] not in _KNOWN
+
+
+def _format(file: BinaryIO) -> tuple[int, int, int]:
+    """The code of the codec, bytes a block, bytes of samples; 0 where they are not stated."""
     order = {b"RIFF": "<", b"RIFX": ">"}.get(file.read(4))
-    block, position = 0, 12
-    while order:
+    kind, block, position = 0, 0, 12
+    for _ in range(MOST_CHUNKS if order else 0):
         file.seek(position)
         head = file.read(24)
         if len(head) < 8:
             break
-        name, length = struct.unpack_from(order + "4sI", head)
+        name, length = struct.unpack_from(f"{order}4sI", head)
         if name == b"fmt " and len(head) == 24:
-            kind, *_, block, _ = struct.unpack_from(order + "HHIIHH", head, 8)
-            block = block if kind in UNCOMPRESSED else 0
+            kind, *_, block, _ = struct.unpack_from(f"{order}HHIIHH", head, 8)
         if name == b"data":
-            return length // block if block and 0 < length < PLACEHOLDER else None
+            return kind, block, length
         position += 8 + length + length % 2
-    return None
+    return kind, block, 0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from multimodal.errors import UserError
 from tests.multimodal.modalities.sound.sound_files import RATE, encoded, frames, load, sweep
 
 
@@ -52,6 +53,37 @@ def test_matroska_whose_packets_state_no_duration(tmp_path: Path, codec: str, ra
 @pytest.mark.parametrize(("codec", "rate"), [("eac3", 48000), ("g722", 16000)])
 def test_avi_has_no_time_stamps(tmp_path: Path, codec: str, rate: int) -> None:
     assert abs(len(load(write(tmp_path / "a.avi", codec, rate), rate)) - rate) <= 1536
+
+
+@pytest.mark.parametrize(
+    ("codec", "rate", "delay"),
+    [("mp2", 16000, 481), ("ac3", 48000, 256), ("flac", 16000, 0), ("g722", 16000, 22),
+     ("adpcm_yamaha", 16000, 0), ("g726", 8000, 0)],
+)  # fmt: skip
+def test_wav_of_codecs_that_libsndfile_does_not_have(
+    tmp_path: Path, codec: str, rate: int, delay: int
+) -> None:
+    path = write(tmp_path / "a.wav", codec, rate)
+    found = load(path, rate)[delay:]
+    signal = sweep(1.0, rate)[: len(found)]
+    assert rate - 1600 <= len(found) <= rate + 3072
+    found = found[: len(signal)]
+    error = np.sqrt(np.mean((found - signal) ** 2) / np.mean(signal**2))
+    assert error < (1e-3 if codec == "flac" else 0.3)
+    content = path.read_bytes()
+    path.write_bytes(content[:-500])
+    with pytest.raises(UserError, match="truncated"):
+        load(path, rate)
+
+
+def test_wav_with_a_damaged_format_stays_libsndfiles(tmp_path: Path) -> None:
+    content = bytearray(encoded("pcm16.wav", sweep()))
+    content[34] = 0  # bits of a sample
+    content[32] = 0
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"write the file again|replace it"):
+        load(path)
 
 
 def test_flac_in_ogg_by_ffmpeg(tmp_path: Path) -> None:
