@@ -39,6 +39,7 @@ def read_dicom(path: Path, where: str) -> np.ndarray:
             warnings.simplefilter("ignore")
             data = pydicom.dcmread(path)
             _refuse_other_dicom(data, where)
+            _complete(data, where)
             stored = decoded(data, where)
             if stored.ndim != 2:
                 raise ValueError(f"pixels have {stored.ndim} axes")
@@ -56,7 +57,13 @@ def read_dicom(path: Path, where: str) -> np.ndarray:
 
 
 def shown(stored: np.ndarray, data: Dataset, where: str) -> np.ndarray:
-    """Stored values -> float64, 0 = darkest and 1 = brightest of what is to be shown."""
+    """Stored values -> float64, 0 = darkest and 1 = brightest of what is to be shown.
+
+    A table's smallest and largest output for any stored value become 0 and 1. PS3.3, C.11.2, lets
+    its outputs fill the range of the bits that its descriptor declares, which many files overstate
+    (16 bits for values of 12): their images would be nearly black, and the same image would differ
+    by its writer. A table that keeps clear of the ends of its range on purpose loses that margin.
+    """
     voi = _table(data, "VOILUTSequence", where)
     window = None if voi else _window(data, where)
     if window is not None:
@@ -159,6 +166,32 @@ def _all_stored(data: Dataset) -> np.ndarray:
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if data.PixelRepresentation else (0, None)
     high = 2**bits - 1 if high is None else high
     return np.arange(low, high + 1) if bits <= 16 else np.array([low, high])
+
+
+def _complete(data: Dataset, where: str) -> None:
+    """What some writers leave out of a grey image: that it has one sample a pixel, and no sign.
+
+    UserError where a sign is possible: of more than 8 bits, unless uncompressed pixels leave the
+    bits above those stored clear, which negative values would set.
+    """
+    if data.get("SamplesPerPixel") is None:
+        data.SamplesPerPixel = 1
+    if data.get("PixelRepresentation") is not None:
+        return
+    stored, allocated = int(data.BitsStored), int(data.BitsAllocated)
+    syntax = data.file_meta.TransferSyntaxUID
+    clear = False
+    if allocated == 16 and stored < 16 and not syntax.is_compressed:
+        order = "<" if syntax.is_little_endian else ">"
+        count = int(data.Rows) * int(data.Columns)
+        values = np.frombuffer(data.PixelData[: 2 * count], f"{order}u2")
+        clear = int(values.max(initial=0)) < 2**stored
+    if allocated != 8 and not clear:
+        raise UserError(
+            f"{where}: PixelRepresentation is missing, and pixels of {stored} of {allocated} bits "
+            "may have a sign; write it into the file."
+        )
+    data.PixelRepresentation = 0
 
 
 def _refuse_other_dicom(data: Dataset, where: str) -> None:

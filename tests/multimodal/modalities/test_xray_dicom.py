@@ -52,6 +52,26 @@ def test_dicom_voi_lut(tmp_path: Path) -> None:
     np.testing.assert_allclose(load(path), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("missing", [("PixelRepresentation",), ("SamplesPerPixel",),
+                                     ("PixelRepresentation", "SamplesPerPixel")])  # fmt: skip
+@pytest.mark.parametrize(("top", "bits"), [(4095, 12), (255, 8)])
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_elements_that_leave_no_doubt_may_be_missing(
+    tmp_path: Path, missing: tuple[str, ...], top: int, bits: int, kind: str
+) -> None:
+    pixels, path = grey(top=top), tmp_path / "a.dcm"
+    dicom(path, pixels, bits=bits, PhotometricInterpretation=kind, **dict.fromkeys(missing))
+    expected = 1 - pixels / top if kind == "MONOCHROME1" else pixels / top
+    np.testing.assert_allclose(load(path), expected, atol=1e-6)
+
+
+def test_a_sign_that_may_be_there_is_not_guessed(tmp_path: Path) -> None:
+    path, words = tmp_path / "a.dcm", "PixelRepresentation is missing"
+    assert words in refused(dicom(path, grey(top=65535), bits=16, PixelRepresentation=None))
+    signed = grey(top=4095).astype(np.int16) - 2048
+    assert words in refused(dicom(path, signed, PixelRepresentation=None))
+
+
 def test_other_dicom_is_refused(tmp_path: Path) -> None:
     pixels = grey(top=4095)
     cases = {

@@ -13,7 +13,7 @@ from multimodal.errors import UserError
 from tests.multimodal.modalities.sound.sound_files import RATE, encoded, load, sweep
 
 
-def refused(path: Path, **fields: float) -> str:
+def refused(path: Path, **fields) -> str:
     with pytest.raises(UserError) as caught:
         load(path, **fields)
     message = str(caught.value)
