@@ -199,9 +199,7 @@ def _check_left_out(report: Report, left_out: Mapping[str, int]) -> None:
         kinds = ", ".join(f"{number:,} {kind or 'without extension'}" for kind, number in ordered)
         message = f"{sum(left_out.values()):,} file(s) beside the recordings were left out: {kinds}"
         if SIGNALS & left_out.keys():
-            report.warnings.append(
-                f"{message}; to read them too, move them into a class or set extensions"
-            )
+            report.warnings.append(f"{message}; to read them, set extensions or move them")
         else:
             report.notes.append(message)
 
