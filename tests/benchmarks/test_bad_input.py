@@ -56,7 +56,7 @@ def test_all_problems_come_at_once(refuse) -> None:
 
 @pytest.mark.parametrize("command", ["bench", "config show"])
 def test_a_config_file_that_does_not_exist(refuse, command: str) -> None:
-    refuse(f"{command} nothing.yaml", "nothing.yaml: no such config file", "demo/speech.yaml")
+    refuse(f"{command} nothing.yaml", "nothing.yaml: no such config file", "demo/speech")
 
 
 @pytest.mark.parametrize(
