@@ -55,7 +55,8 @@ def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
         "quick": True,
         "output_dir": str(tmp_path),
         "tracking": {"store": "none"},
-        "encoder": SMALL | ({"train": "none"} if data["encoder"].get("train") == "none" else {}),
+        "encoder": SMALL
+        | ({"train": "none"} if data.get("encoder", {}).get("train") == "none" else {}),
     }
     if config.warm_up is not None:
         changes["warm_up"] = {"dataset": toy.dump(), "epochs": 1}

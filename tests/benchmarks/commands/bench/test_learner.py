@@ -116,7 +116,7 @@ def test_the_kind_of_every_learner_is_that_of_its_config(tmp_path) -> None:
         config = LEARNERS.config(name)
         assert issubclass(config, LearnerConfig)
         if name == "cwcl":  # needs a text encoder; its class is known
-            assert config.kind == CwclLearner.kind == "offline"
+            assert config.kind == CwclLearner.kind == "online"
             continue
         cell = RunConfig.parse(toy_data(learners=[name], output_dir=str(tmp_path)))
         assert build_learner(cell, made.data, CPU).kind == config.kind, name
