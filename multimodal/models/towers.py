@@ -20,9 +20,9 @@ from multimodal.encoders import Encoder
 from multimodal.encoders.pretrained import PretrainedConfig
 from multimodal.hub import PACKAGED
 from multimodal.modalities.text import TextAdapter, TextConfig
+from multimodal.objectives.pairs import MAX_SCALE
 from multimodal.registry import Config
 
-MAX_SCALE = 100.0
 TEXTS_AT_ONCE = 64
 
 

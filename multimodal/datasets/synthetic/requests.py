@@ -18,7 +18,6 @@ from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.synthetic.requests_grammar import MEANINGS, Meaning, held_out, say
 from multimodal.datasets.synthetic.spoken import (
     ACCENTS,
-    CITATION,
     LICENCE,
     Utterance,
     draw_manner,
@@ -70,19 +69,8 @@ class SyntheticRequestsConfig(DatasetConfig):
         if not folder.exists():
             make_set(folder, plan(self), dataset=self.registered_name, version=GENERATOR_VERSION)
         names = tuple(meaning.name for meaning in MEANINGS)
-        recordings, version = read_set(folder, names, dataset=self.registered_name)
-        return Manifest(
-            name="synthetic_requests",
-            modality="speech",
-            class_names=names,
-            recordings=recordings,
-            version=version,
-            licence=self.licence,
-            citation=CITATION,
-            split_rule="synthetic: train, validation and test share neither meanings nor voices",
-            synthetic=True,
-            root=folder,
-        )
+        rule = "synthetic: train, validation and test share neither meanings nor voices"
+        return read_set(folder, names, dataset=self.registered_name, split_rule=rule)
 
     @property
     def cache_key(self) -> str:

@@ -18,7 +18,6 @@ from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.synthetic.phrases import PHRASES
 from multimodal.datasets.synthetic.spoken import (
     ACCENTS,
-    CITATION,
     LICENCE,
     Utterance,
     draw_manner,
@@ -67,19 +66,8 @@ class SyntheticSpeechConfig(DatasetConfig):
         if not folder.exists():
             make_set(folder, plan(self), dataset=self.registered_name, version=GENERATOR_VERSION)
         names = tuple(PHRASES)[: self.num_intents]
-        recordings, version = read_set(folder, names, dataset=self.registered_name)
-        return Manifest(
-            name="synthetic_speech",
-            modality="speech",
-            class_names=names,
-            recordings=recordings,
-            version=version,
-            licence=self.licence,
-            citation=CITATION,
-            split_rule="synthetic: phrasings and voices of train and test are disjoint",
-            synthetic=True,
-            root=folder,
-        )
+        rule = "synthetic: phrasings and voices of train and test are disjoint"
+        return read_set(folder, names, dataset=self.registered_name, split_rule=rule)
 
     @property
     def cache_key(self) -> str:

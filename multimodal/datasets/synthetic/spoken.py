@@ -17,7 +17,7 @@ import soundfile
 import soxr
 
 from multimodal.errors import UserError, how_to_install
-from multimodal.recordings import Recording
+from multimodal.recordings import Manifest, Recording
 
 SAMPLE_RATE = 16_000  # Hz
 ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc")
@@ -205,9 +205,9 @@ def _write(
 
 
 def read_set(
-    folder: Path, class_names: tuple[str, ...], *, dataset: str
-) -> tuple[tuple[Recording, ...], str]:
-    """The recordings of a set that was made, and its version; UserError if it was damaged."""
+    folder: Path, class_names: tuple[str, ...], *, dataset: str, split_rule: str
+) -> Manifest:
+    """The manifest of a set that was made; UserError if it was damaged."""
     remedy = f"; delete the folder, and {dataset!r} is made again."
     try:
         index = json.loads((folder / INDEX).read_text("utf-8"))
@@ -228,4 +228,15 @@ def read_set(
         )
         for row in index["rows"]
     )
-    return recordings, index["version"]
+    return Manifest(
+        name=dataset,
+        modality="speech",
+        class_names=class_names,
+        recordings=recordings,
+        version=index["version"],
+        licence=LICENCE,
+        citation=CITATION,
+        split_rule=split_rule,
+        synthetic=True,
+        root=folder,
+    )
