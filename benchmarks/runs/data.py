@@ -27,6 +27,7 @@ class Data:
     """What the cells of a grid share: the dataset, its adapter and the decoded signals.
 
     embeddings: the caches of frozen towers by their key; cells with the same tower share one.
+    encoded: what the frozen text encoder of all cells makes of prompts and other texts.
     warmed: weights of front end and encoder that a warm-up made, if there was one. inputs: digests
     of what the cells read beside the dataset and the files that their configs name.
     """
@@ -35,6 +36,7 @@ class Data:
     adapter: Adapter
     signals: SignalCache
     embeddings: dict[str, EmbeddingCache] = field(default_factory=dict)
+    encoded: dict[str, Tensor] = field(default_factory=dict)
     warmed: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
 

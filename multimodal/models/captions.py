@@ -22,11 +22,18 @@ class Captions:
 
     texts: of each row, "" where it has none. of_row: (N,) int64, number of the text, -1 for none.
     ``gather(rows)`` is a Batch of token ids or, where the text encoder is frozen, of its outputs,
-    which are computed once (and kept in ``folder``, if given).
+    which are computed once (and kept in ``folder``, if given). known: such outputs by their key; of
+    equal texts and encoders one is used by all.
     """
 
     def __init__(
-        self, texts: Sequence[str], model: Aligned, *, settings: object, folder: Path | None = None
+        self,
+        texts: Sequence[str],
+        model: Aligned,
+        *,
+        settings: object,
+        folder: Path | None = None,
+        known: dict[str, EmbeddingCache] | None = None,
     ) -> None:
         self.unique = tuple(sorted({text for text in texts if text.strip()}))
         if not self.unique:
@@ -38,7 +45,7 @@ class Captions:
         signals = SignalCache(_as_manifest(self.unique), model.tokenizer)
         self._source: SignalCache | EmbeddingCache = signals
         if model.text.frozen:
-            self._source = EmbeddingCache(
+            cache = EmbeddingCache(
                 signals,
                 model.text.front_end,
                 model.text.encoder,
@@ -47,6 +54,7 @@ class Captions:
                 folder=folder,
                 device=model.log_scale.device,
             )
+            self._source = cache if known is None else known.setdefault(cache.key, cache)
 
     def has_text(self, rows: np.ndarray) -> np.ndarray:
         """(N,) bool."""

@@ -149,7 +149,7 @@ class Aligned(nn.Module):
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """n >= 1 texts -> (n, W), what the encoder makes of them before the projection.
 
-        What a frozen encoder made of a text is remembered.
+        What a frozen encoder made of a text is remembered, see ``share_encoded``.
         """
         known = self._encoded if self.text.frozen else {}
         new = sorted({t for t in texts if t not in known}, key=lambda t: (len(t), t))
@@ -160,6 +160,13 @@ class Aligned(nn.Module):
             known.update(zip(part, self.text.encode(self._tokens(part)), strict=True))
         self.train(training)
         return torch.stack([known[t] for t in texts])
+
+    def share_encoded(self, known: dict[str, Tensor]) -> None:
+        """known: text -> (W,), by a text encoder with the same weights; is added to from now on.
+
+        Models that are asked for the same texts in the same order get the same numbers as alone.
+        """
+        self._encoded = known
 
     def _tokens(self, texts: list[str]) -> Batch:
         ids, lengths = self.tokenizer.tokenize(texts)

@@ -61,11 +61,13 @@ class AlignRun:
         self.classes = chosen_classes(self.manifest, config.classes)
         self.prompts = config.prompts.load(config.modality.registered_name)
         self.model = build_model(config, data.adapter).to(self.device)
+        self.model.share_encoded(data.encoded)
         self.captions = Captions(
             caption_texts(config, self.manifest),
             self.model,
             settings=config.text.dump(),
             folder=cache_folder(config),
+            known=data.embeddings,
         )
         self.rows = {s: self._rows_of(s) for s in ("train", "validation", "test")}
         train = self.rows["train"]

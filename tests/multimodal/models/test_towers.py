@@ -162,6 +162,21 @@ class TestTask:
         whole = cwcl(signal, text, model.scale, similarity_source=source)
         torch.testing.assert_close(loss.value, whole.value)
 
+    def test_equal_models_encode_a_text_once(self, make, monkeypatch) -> None:
+        first, second, known, texts = make(), make(seed=2), {}, ["rain", "a dog", "rain"]
+        encoded: dict[str, Any] = {}
+        rows, own = np.arange(3), []
+        for model in (first, second):
+            model.share_encoded(encoded)
+            captions = self.captions(model, texts, known=known)
+            own.append((captions.gather(rows).embeddings, model.encode_texts(TEXTS)))
+            for tower in (first.text, second.text):
+                monkeypatch.setattr(tower.encoder, "forward", None)  # from now on unusable
+        assert all(torch.equal(a, b) for a, b in zip(*own, strict=True))
+        assert len(known) == 1
+        self.captions(second, [*texts, "snow"], known=known)
+        assert len(known) == 2
+
     def test_captions_of_a_frozen_tower_are_the_same_with_and_without_a_folder(
         self, make, tmp_path
     ) -> None:
