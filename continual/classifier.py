@@ -8,10 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from continual.whitening import Whitening
 from multimodal.batch import Batch
 from multimodal.encoders import Encoder
-from multimodal.errors import UserError
 from multimodal.models.towers import Reader
 
 
@@ -21,11 +19,10 @@ class Classifier(Reader):
     The head has a row for each of the C classes of the dataset from the start, so its shape never
     changes; ``exposed`` (C,) bool is part of the state. With nothing exposed, all classes are
     scored (the untrained model). multi_label: each class is a question of its own (a positive
-    logit says yes) instead of one choice among all. ``whitening``: of the head's input, or None.
+    logit says yes) instead of one choice among all.
     """
 
     exposed: Tensor
-    whitening: Whitening | None
 
     def __init__(
         self,
@@ -37,18 +34,8 @@ class Classifier(Reader):
     ) -> None:
         super().__init__(front_end, encoder)
         self.multi_label, self._shown = multi_label, False
-        self.head, self.whitening = nn.Linear(encoder.width, num_classes), None
+        self.head = nn.Linear(encoder.width, num_classes)
         self.register_buffer("exposed", torch.zeros(num_classes, dtype=torch.bool))
-
-    def whiten(self, eps: float) -> None:
-        """From now on the head reads whitened embeddings; UserError if the encoder is trained."""
-        if not self.frozen:
-            raise UserError(
-                "head.whiten: the embeddings of an encoder that is trained change under their own "
-                "mean and covariance; freeze it (encoder.train=none, and no train_encoder), or "
-                "leave head out."
-            )
-        self.whitening = Whitening(self.head.in_features, eps=eps).to(self.exposed.device)
 
     def expose(self, classes: Iterable[int]) -> None:
         """From now on these classes are scored too."""
@@ -64,10 +51,6 @@ class Classifier(Reader):
     def embed(self, batch: Batch) -> Float[Tensor, "batch dim"]:
         """(N, D) pooled embeddings: the batch's own, if it brings those of the frozen tower."""
         return self.encode(batch)
-
-    def white(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        """(N, D) what the head reads of embeddings: these themselves, unless they are whitened."""
-        return features if self.whitening is None else self.whitening(features)
 
     def scored(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch classes"]:
         """(N, C) outputs of the head for embeddings (N, D), of classes not exposed too."""

@@ -20,9 +20,9 @@ from multimodal.registry import Config
 
 
 class HeadConfig(Config):
-    """whiten: the head reads embeddings whitened by the running mean and covariance of the stream
-    (``continual.whitening``), which takes a frozen encoder. eps: floor of the variances, as a
-    share of their mean.
+    """whiten: the head (of text-aligned learners, the projection of signals) reads embeddings
+    whitened by the running mean and covariance of the stream (``multimodal.models.whitening``),
+    which takes a frozen encoder. eps: floor of the variances, as a share of their mean.
     """
 
     whiten: bool = False
@@ -38,21 +38,25 @@ class HeadConfig(Config):
 PLAIN = HeadConfig()
 
 
-class HeadedConfig(LearnerConfig):
-    """Of learners with a softmax head. head: what it reads; not in the record where that is
-    nothing special, so that runs from before it could be chosen keep their identity.
+class WhitenedConfig(LearnerConfig):
+    """Of learners that train a linear map of embeddings. head: what it reads; not in the record
+    where that is nothing special, so that runs from before it could be chosen keep their identity.
     """
 
     head: HeadConfig = Field(default=PLAIN, exclude_if=lambda head: head == PLAIN)
 
     @property
+    def row_name(self) -> str:
+        return f"{self.registered_name}{', whitened' * self.head.whiten}"
+
+
+class HeadedConfig(WhitenedConfig):
+    """Of learners with a softmax head."""
+
+    @property
     def softmax(self) -> dict[str, Any]:
         """What ``ClassifierLearner`` takes of these settings."""
         return {"head": self.head}
-
-    @property
-    def row_name(self) -> str:
-        return f"{self.registered_name}{', whitened' * self.head.whiten}"
 
 
 class SoftmaxConfig(HeadedConfig):
@@ -97,7 +101,7 @@ class ClassifierLearner(Learner):
             )
         self.classifier, self.batch_class_mask = model, batch_class_mask
         if head.whiten:
-            model.whiten(head.eps)
+            model.whiten("head.whiten", head.eps)
 
     def begin_experience(self, info: ExperienceInfo) -> None:
         self.classifier.expose(info.exposed)

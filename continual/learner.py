@@ -107,7 +107,7 @@ class LearnerConfig(Config):
     def _refuse_head(cls, data: Any) -> Any:
         if isinstance(data, dict) and "head" in data and "head" not in cls.model_fields:
             raise ValueError(
-                f"learner {cls.registered_name!r} has no softmax head to whiten; leave head out"
+                f"learner {cls.registered_name!r} trains no linear head to whiten; leave head out"
             )
         return data
 

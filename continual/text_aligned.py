@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from continual.aligned_classifier import AlignedClassifier, LabelSets
-from continual.classifier_learner import main_labels
+from continual.classifier_learner import WhitenedConfig, main_labels
 from continual.learner import (
     ExperienceInfo,
     FrozenTower,
     Kind,
     Learner,
-    LearnerConfig,
     LearnerContext,
     Prediction,
     remember,
@@ -30,7 +29,7 @@ from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.evaluation.prompts import load_prompts
 from multimodal.models.captions import Captions
-from multimodal.models.towers import Aligned, TextTowerConfig, build_aligned
+from multimodal.models.towers import Aligned, TextTowerConfig, Tower, build_aligned
 from multimodal.objectives.pairs import Pairs
 from multimodal.weights import trained_weights
 
@@ -38,14 +37,15 @@ from multimodal.weights import trained_weights
 HEADINGS = {"xray": "findings", "ecg": "findings", "audio": "sounds"}
 
 
-class TextAlignedConfig(LearnerConfig):
+class TextAlignedConfig(WhitenedConfig):
     """Of learners that align signals with a frozen text encoder.
 
     text: the frozen text encoder. width: of the joint space; None: the text encoder's own.
     captions: recordings go with prompts of their class ("labels", the templates in turn; of
     multi-label data all classes that are positive, "findings: A, B") or with their own texts, which
     may tell of classes still to come. templates, phrases: files of the prompts; None: those of the
-    modality, class names. memory_size: recordings; 0: no rehearsal.
+    modality, class names. memory_size: recordings; 0: no rehearsal. head: of the projection of
+    signals, see ``HeadConfig``; there is no other.
     """
 
     kind: ClassVar[Kind] = "online"
@@ -62,7 +62,8 @@ class TextAlignedConfig(LearnerConfig):
     def parts(self, context: LearnerContext, **scale: Any) -> dict[str, Any]:
         """Arguments of a ``TextAlignedLearner``. scale: ``AlignmentConfig.start``.
 
-        UserError: a text encoder that is trained, prompts that do not fit.
+        UserError: a text encoder that is trained, prompts that do not fit, whitening where the
+        encoder is trained.
         """
         if self.text.train != "none":
             raise UserError(
@@ -71,6 +72,10 @@ class TextAlignedConfig(LearnerConfig):
             )
         readers = {context.modality: context.model}
         aligned = build_aligned(readers, self.text, width=self.width, **scale)
+        if self.head.whiten:
+            (tower,) = aligned.signals.values()
+            assert isinstance(tower, Tower)
+            tower.whiten("head.whiten", self.head.eps)
         prompts = load_prompts(self.templates or context.modality, self.phrases)
         device = context.model.head.weight.device
         sets = None
@@ -132,6 +137,12 @@ class TextAlignedLearner(Learner):
         self.model.meet(labels)
         if self.captions is not None:
             self.captions.ensure(rows.cpu().numpy())
+
+    @torch.no_grad()
+    def arrive(self, batch: Batch) -> None:
+        tower = self.model.tower
+        if tower.whitening is not None and len(batch):  # encoders need a recording
+            tower.whitening.update(tower.encode(batch))
 
     def observe(self, batch: Batch) -> None:
         if self._online and self.memory is not None:

@@ -34,7 +34,7 @@ LAYERS = {
         "learner",
         "scenarios classifier aligned_classifier rehearsal analytic metrics online_metrics "
         "stream_loaders rates",
-        "herding class_balanced evidence whitening",
+        "herding class_balanced evidence",
         "memory",
     ),
     "multimodal": (

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from multimodal.batch import Batch
 from multimodal.encoders import Encoder
 from multimodal.encoders.pretrained import PretrainedConfig
+from multimodal.errors import UserError
 from multimodal.hub import PACKAGED
 from multimodal.modalities.text import TextAdapter, TextConfig
+from multimodal.models.whitening import Whitening
 from multimodal.objectives.pairs import MAX_SCALE
 from multimodal.registry import Config
 
@@ -56,13 +58,16 @@ class TextTowerConfig(Config):
 
 class Reader(nn.Module):
     """Front end and encoder. Where both are frozen they stay in evaluation mode (deterministic,
-    without dropout), whatever the mode of the whole is.
+    without dropout), whatever the mode of the whole is. ``whitening``: of the embeddings as what
+    stands on them reads them, or None.
     """
+
+    whitening: Whitening | None
 
     def __init__(self, front_end: nn.Module, encoder: Encoder) -> None:
         super().__init__()
         assert isinstance(encoder, nn.Module)
-        self.front_end, self.encoder = front_end, encoder
+        self.front_end, self.encoder, self.whitening = front_end, encoder, None
 
     @property
     def frozen(self) -> bool:
@@ -84,6 +89,24 @@ class Reader(nn.Module):
         features = self.front_end(batch)
         return self.encoder(features.values, features.lengths).pooled
 
+    def whiten(self, setting: str, eps: float = 1e-2) -> None:
+        """From now on embeddings are whitened before they are read (``white``).
+
+        setting: the key that asks for it. UserError if the encoder is trained.
+        """
+        if not self.frozen:
+            raise UserError(
+                f"{setting}: the embeddings of an encoder that is trained change under their own "
+                "mean and covariance; freeze it (encoder.train=none, and no train_encoder), or "
+                f"leave {setting.partition('.')[0]} out."
+            )
+        device = next(self.parameters()).device
+        self.whitening = Whitening(self.encoder.width, eps=eps).to(device)
+
+    def white(self, features: Tensor) -> Tensor:
+        """(N, D) embeddings as they are read: these themselves, unless they are whitened."""
+        return features if self.whitening is None else self.whitening(features)
+
 
 class Tower(Reader):
     """``forward(batch) -> (N, D)`` embeddings, not normalised. width: D."""
@@ -95,7 +118,7 @@ class Tower(Reader):
         self.projection, self.width = projection, width
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.projection(self.encode(batch))
+        return self.projection(self.white(self.encode(batch)))
 
 
 class Aligned(nn.Module):

@@ -34,11 +34,13 @@ class AlignConfig(SignalConfig):
     """Everything ``medley align`` needs; one run an objective and seed.
 
     objectives: what is trained. text: the text tower. width: of the joint space; None: the text
-    encoder's own, without a projection of texts. captions: each recording goes with its own text
-    (caption, report, transcript), or with a prompt of its class ("labels"). skip_uncaptioned: leave
-    recordings without a text out (they are counted) instead of refusing to start. classes: train on
-    recordings of these only; None: all. validation_fraction: of the training recordings, held out
-    by group for early stopping. quick: one epoch.
+    encoder's own, without a projection of texts. whiten: the projection of signals reads embeddings
+    whitened by mean and covariance of all training recordings, without augmentation, counted before
+    the first step and then fixed; takes a frozen encoder (encoder.train=none). captions: each
+    recording goes with its own text (caption, report, transcript), or with a prompt of its class
+    ("labels"). skip_uncaptioned: leave recordings without a text out (they are counted) instead of
+    refusing to start. classes: train on recordings of these only; None: all. validation_fraction:
+    of the training recordings, held out by group for early stopping. quick: one epoch.
     """
 
     command: ClassVar[str] = "align"
@@ -47,6 +49,8 @@ class AlignConfig(SignalConfig):
     objectives: tuple[Annotated[Config, OBJECTIVES.choice], ...]
     text: TextTowerConfig = TextTowerConfig()
     width: int | None = Field(default=None, ge=2)
+    # Not in the record where it is off: runs from before it could be chosen keep their identity.
+    whiten: bool = Field(default=False, exclude_if=lambda whiten: not whiten)
     captions: Literal["text", "labels"] = "text"
     skip_uncaptioned: bool = False
     prompts: PromptsConfig = PromptsConfig()

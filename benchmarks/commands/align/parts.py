@@ -8,30 +8,44 @@ import torch
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.runs.data import Data, cache_folder
 from multimodal.encoders import EncoderConfig
-from multimodal.encoders.cache import EmbeddingCache
+from multimodal.encoders.cache import BLOCK, EmbeddingCache
 from multimodal.errors import UserError
+from multimodal.loader import Loader
 from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
 from multimodal.models.towers import Aligned, Reader, Tower, build_aligned
 from multimodal.objectives.pairs import AlignmentConfig
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
+from multimodal.training.processes import is_first, share_weights
 
 MODEL_FILE = "model.safetensors"
 
 
 def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
-    """The untrained model of a cell; UserError for checkpoints that do not fit."""
+    """The untrained model of a cell; UserError for checkpoints that do not fit, and for whitening
+    where the encoder is trained.
+    """
     objective, encoder = config.objectives[0], config.encoder
     assert isinstance(objective, AlignmentConfig)
     assert isinstance(encoder, EncoderConfig)
     reader = Reader(encoder.front_end(adapter), encoder.build(adapter))
-    return build_aligned(
+    model = build_aligned(
         {config.modality.registered_name: reader},
         config.text,
         width=config.width,
         **objective.start,
     )
+    if config.whiten:
+        signal_tower(model).whiten("whiten")
+    return model
+
+
+def signal_tower(model: Aligned) -> Tower:
+    """The only one of a cell's model."""
+    (tower,) = model.signals.values()
+    assert isinstance(tower, Tower)
+    return tower
 
 
 def caption_texts(config: AlignConfig, manifest: Manifest) -> list[str]:
@@ -51,8 +65,7 @@ def signal_source(
     config: AlignConfig, data: Data, model: Aligned, rows: np.ndarray, *, device: torch.device
 ) -> SignalCache | EmbeddingCache:
     """Where signals come from: embeddings, if the encoder is frozen and nothing is augmented."""
-    (tower,) = model.signals.values()
-    assert isinstance(tower, Tower)
+    tower = signal_tower(model)
     if not tower.frozen or data.adapter.augment() is not None:
         return data.signals
     cache = EmbeddingCache(
@@ -65,6 +78,28 @@ def signal_source(
         device=device,
     )
     return data.embeddings.setdefault(cache.key, cache)
+
+
+def count_recordings(
+    model: Aligned, source: SignalCache | EmbeddingCache, rows: np.ndarray, *, device: torch.device
+) -> None:
+    """Mean and covariance of a whitened model: of these recordings, as they are without
+    augmentation, each once; nothing where the model is not whitened, or has been counted for.
+
+    Of several processes the first counts, and all have its transform, bit for bit.
+    """
+    tower = signal_tower(model)
+    white = tower.whitening
+    if white is None or int(white.count):
+        return
+    if is_first():
+        model.eval()
+        with torch.no_grad():
+            for batch in Loader(source.gather, device).batches(rows, BLOCK):
+                white.add(tower.encode(batch))
+        white.refresh()
+        model.train()
+    share_weights(white)
 
 
 def text_notes(

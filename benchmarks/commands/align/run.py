@@ -16,6 +16,7 @@ from benchmarks.commands.align.parts import (
     MODEL_FILE,
     build_model,
     caption_texts,
+    count_recordings,
     signal_source,
     text_notes,
 )
@@ -146,6 +147,7 @@ class AlignRun:
     def _train(self) -> None:
         self.captions.ensure(self.rows["train"])
         self.source.ensure(self.rows["train"])
+        count_recordings(self.model, self.source, self.rows["train"], device=self.device)
         if self.observer is not None:
             self.observer.begin(self.fit.total, self.fit.total_steps)
         self.fit.run()

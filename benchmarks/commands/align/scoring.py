@@ -73,12 +73,18 @@ class Scorer:
         return float(found[0] or 0.0)
 
     def _probes(self, embedded: Tensor) -> dict[str, float]:
-        """What labels would make of the same test embeddings: the upper reference of a table."""
+        """What labels would make of the same test embeddings: the upper reference of a table.
+
+        None where no class of the test recordings has training recordings.
+        """
         train, labels = self.rows["train"], self.manifest.labels
         if self.manifest.multi_label or not 2 <= len(train) <= MOST_PROBED:
             return {}
+        test = self.rows["test"]
+        if not np.isin(labels[test], labels[train]).any():
+            return {}
         known = LabelledSet(self._embed(train), labels[train])
-        tested = LabelledSet(embedded, labels[self.rows["test"]])
+        tested = LabelledSet(embedded, labels[test])
         return probe_metrics(known, tested, self.manifest.num_classes)
 
     def _embed(self, rows: np.ndarray) -> Tensor:

@@ -29,7 +29,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def grid(files: Path, tmp_path: Path) -> Any:
-    def make(folder: str, scenario: dict[str, Any], **changes: Any) -> Cells:
+    def make(folder: str, scenario: dict[str, Any], train: str = "all", **changes: Any) -> Cells:
         learner = {
             "name": "cwcl",
             "text": {"checkpoint": str(files / "bert"), "max_length": 16},
@@ -40,6 +40,7 @@ def grid(files: Path, tmp_path: Path) -> Any:
         }
         dataset = {"name": "toy", "num_classes": 6}
         data = toy_data(learners=[learner], scenario=scenario, dataset=dataset)
+        data["encoder"] = {"name": "compact", "width": 16, "depth": 1, "heads": 2, "train": train}
         settings = {**data, "output_dir": str(tmp_path / folder)}
         return Cells(validate(RunConfig, settings, source="x"))
 
@@ -60,9 +61,13 @@ class Stop:
             raise RuntimeError("pulled the plug")
 
 
-def test_a_run_reports_zero_shot_and_resumes_exactly(grid) -> None:
+WHITE = {"train": "none", "head": {"whiten": True}}
+
+
+@pytest.mark.parametrize("changes", [{}, WHITE], ids=["plain", "whitened"])
+def test_a_run_reports_zero_shot_and_resumes_exactly(grid, changes: dict[str, Any]) -> None:
     scenario = {"name": "class_incremental", "num_experiences": 2, "held_out": ["tone_4", "tone_5"]}
-    whole = grid("whole", scenario).run_cell(0)
+    whole = grid("whole", scenario, **changes).run_cell(0)
     assert len(whole.metrics["future_zero_shot_by_experience"]) == 3
     assert len(whole.metrics["held_out_zero_shot_by_experience"]) == 3
     assert 0 <= whole.metrics["future_zero_shot_accuracy"] <= 1
@@ -70,16 +75,22 @@ def test_a_run_reports_zero_shot_and_resumes_exactly(grid) -> None:
     assert whole.metrics["held_out_zero_shot_accuracy"] == held[-1]
     assert whole.metrics["future_zero_shot_chance"] == 0.5
     with pytest.raises(RuntimeError):
-        grid("cut", scenario).run_cell(0, Stop(5))
-    assert grid("cut", scenario).run_cell(0).metrics == whole.metrics
+        grid("cut", scenario, **changes).run_cell(0, Stop(5))
+    assert grid("cut", scenario, **changes).run_cell(0).metrics == whole.metrics
 
 
 ONLINE = {"name": "si_blurry", "num_tasks": 3, "eval_period": 4}
 
 
-@pytest.mark.parametrize("policy", ["class_balanced", "reservoir"])
-def test_an_online_run_names_classes_to_come_and_resumes_exactly(grid, policy: str) -> None:
-    cells = grid("whole", ONLINE, policy=policy)
+@pytest.mark.parametrize(
+    "changes",
+    [{"policy": "class_balanced"}, {"policy": "reservoir"}, WHITE],
+    ids=["class_balanced", "reservoir", "whitened"],
+)
+def test_an_online_run_names_classes_to_come_and_resumes_exactly(
+    grid, changes: dict[str, Any]
+) -> None:
+    cells = grid("whole", ONLINE, **changes)
     whole = cells.run_cell(0)
     points = whole.metrics["anytime"]["future"]
     stream, labels = cells.streams[0], cells.data.manifest.labels
@@ -92,8 +103,13 @@ def test_an_online_run_names_classes_to_come_and_resumes_exactly(grid, policy: s
     assert whole.metrics["future_zero_shot_accuracy"] == pytest.approx(mean)
     assert 0 <= whole.metrics["a_auc"] <= 1
     with pytest.raises(RuntimeError):
-        grid("cut", ONLINE, policy=policy).run_cell(0, Stop(2))
-    assert grid("cut", ONLINE, policy=policy).run_cell(0).metrics == whole.metrics
+        grid("cut", ONLINE, **changes).run_cell(0, Stop(2))
+    assert grid("cut", ONLINE, **changes).run_cell(0).metrics == whole.metrics
+
+
+def test_whitening_of_a_trained_encoder_is_refused_before_anything_is_read(grid) -> None:
+    with pytest.raises(UserError, match=r"head\.whiten: .*encoder\.train=none.* leave head out"):
+        grid("x", ONLINE, head={"whiten": True}).run_cell(0)
 
 
 def test_herding_has_no_border_to_wait_for_online(grid) -> None:

@@ -1,10 +1,10 @@
-"""Whitening of what a linear head reads, by the running mean and covariance of a stream.
+"""Whitening of what a linear map reads, by mean and covariance of the recordings counted.
 
-Gradient descent on a linear head takes steps in proportion to the condition number of its input's
-covariance, and an online stream has few: embeddings of a frozen encoder, whose variances differ by
-10^3 and more and whose mean is far from 0, leave such a head unfinished when the stream is over.
-That is a fault of the baseline and no finding about streams: a closed form on the same embeddings
-has no such trouble. In white coordinates all directions are learned at one rate.
+Gradient descent on a linear map (a head, a projection) takes steps in proportion to the condition
+number of its input's covariance, and an online stream has few: embeddings of a frozen encoder,
+whose variances differ by 10^3 and more and whose mean is far from 0, leave it unfinished when the
+stream is over. That is a fault of the baseline and no finding about streams: a closed form on the
+same embeddings has no such trouble. In white coordinates all directions are learned at one rate.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ class Whitening(nn.Module):
     eps u, and small where it is rounding. Z is the symmetric root: outputs stay as near as they can
     to the inputs, and nearly the same when the sums grow, so a head's weights keep their meaning
     and are left alone then. eps is in mean variances, so the scale of the embeddings is no matter.
-    The identity before anything is counted.
+    The identity before anything is counted. Never in half precision, whose rounding of the large
+    variances would drown the small ones.
 
     ``count``, ``mean`` (D,), ``scatter`` S (D, D): of all recordings, merged a batch at a time
     (Chan, Golub & LeVeque 1979), float64. ``used``: the count at which ``shift`` m and ``matrix`` Z
-    were made, float32: at the first batch, and when a batch has brought the count 5 % above it, so
-    some 90 times in 16,000 recordings (batches of 32); each is a decomposition of (D, D), on one
-    core 3 ms at D = 96 and 0.2 s at 768. All are buffers, so they are in every checkpoint; none is
-    trained.
+    were made, float32. In a stream (``update``): at the first batch, and when a batch has brought
+    the count 5 % above it, so some 90 times in 16,000 recordings (batches of 32); each is a
+    decomposition of (D, D), on one core 3 ms at D = 96 and 0.2 s at 768. All are buffers, so they
+    are in every checkpoint; none is trained.
     """
 
     count: Tensor
@@ -56,7 +57,15 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def update(self, features: Float[Tensor, "batch dim"]) -> None:
-        """Count recordings, none of which was counted before.
+        """``add``, and ``refresh`` where the count has grown by 5 %."""
+        self.add(features)
+        count, used = int(self.count), int(self.used)
+        if count > used and count >= (1 + GROWTH) * used:
+            self.refresh()
+
+    @torch.no_grad()
+    def add(self, features: Float[Tensor, "batch dim"]) -> None:
+        """Count recordings, none of which was counted before; ``forward`` stays what it is.
 
         UserError for NaN or infinity, which would stay for good.
         """
@@ -65,16 +74,19 @@ class Whitening(nn.Module):
             return
         f = features.detach().to(self.mean)
         if not bool(f.isfinite().all()):
-            raise UserError("head.whiten: the encoder gives NaN or infinity for some recordings.")
+            raise UserError(
+                "whiten: the encoder gives NaN or infinity for some recordings; leave them out, or "
+                "leave whiten out."
+            )
         old, middle = int(self.count), f.mean(0)
         apart, within = middle - self.mean, f - middle
         self.scatter += within.T @ within + torch.outer(apart, apart) * (old * new / (old + new))
         self.mean += apart * (new / (old + new))
         self.count += new
-        if old + new >= (1 + GROWTH) * int(self.used):
-            self._refresh()
 
-    def _refresh(self) -> None:
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """From now on ``forward`` is of all recordings counted so far."""
         values, vectors = torch.linalg.eigh(self.scatter / self.count)
         values = values.clamp(min=0)
         floor = self.eps * values.mean()
@@ -85,7 +97,8 @@ class Whitening(nn.Module):
         self.used.copy_(self.count)
 
     def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        return (features - self.shift) @ self.matrix
+        with torch.autocast(features.device.type, enabled=False):
+            return (features.float() - self.shift) @ self.matrix
 
     @torch.no_grad()
     def folded(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
