@@ -43,10 +43,15 @@ def finished_runs(folder: Path, run: str | None = None) -> list[str]:
 
 
 def reopen(folder: Path, device: torch.device) -> Reopened:
-    """The model of a run's folder; UserError: files that are missing, damaged, or do not fit."""
+    """The model of a run's folder; UserError: files that are missing, damaged, or do not fit.
+
+    It begins as the run's own began: a frozen encoder without a checkpoint is what the seed made.
+    """
     config = _read_config(folder / "config.yaml")
     adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
-    model = build_model(config, adapter)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seeds[0])
+        model = build_model(config, adapter)
     load_weights(model, folder / MODEL_FILE)
     return Reopened(config, adapter, model.to(device).eval())
 
