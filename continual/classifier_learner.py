@@ -49,6 +49,10 @@ class WhitenedConfig(LearnerConfig):
     def row_name(self) -> str:
         return f"{self.registered_name}{', whitened' * self.head.whiten}"
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        return ("head",)
+
 
 class HeadedConfig(WhitenedConfig):
     """Of learners with a softmax head."""

@@ -62,6 +62,11 @@ class Config(BaseModel):
         """What a row of a table that is about it is called."""
         return self.registered_name
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The settings that ``row_name`` tells; dotted where one is within another."""
+        return ()
+
 
 def _place(config: type[Config]) -> tuple[str, str]:
     return config.__module__, config.__qualname__

@@ -5,24 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.reports.numbers import Interval, interval
+from benchmarks.reports.rows import labels
 from benchmarks.results.metric_names import METRICS, STREAM_METRICS
 from benchmarks.results.result import Result
 from multimodal.errors import UserError
-
-# Config keys that do not change what a seed's numbers are an example of.
-NOT_SETTINGS = ("seeds", "data_root", "output_dir", "cache", "tracking")
-HEAD, WHITEN = "learner.head.", "learner.head.whiten"
 
 
 @dataclass(frozen=True)
 class Row:
     """One learner of a results table.
 
-    learner: its name, ", whitened" with such a head; where it was run with several settings,
-    followed by those that differ.
+    learner: what the row is called, see ``rows.labels``.
     seeds: number of runs. seconds: mean over the runs. values: an interval for each key of
     METRICS (fractions), or None where undefined; those of no stream only where present.
     """
@@ -65,67 +60,12 @@ def by_learner(results: Sequence[Result]) -> dict[str, list[Result]]:
             f"{len(results)} results of {len(comparable(results))} different experiments, data "
             "sets, streams or sizes do not fit one table; give the folder of one of them."
         )
-    order = [result.learner for result in sorted(results, key=lambda r: r.started)]
+    named = sorted(zip(labels(results), results, strict=True), key=lambda x: x[1].started)
+    learners = list(dict.fromkeys(result.learner for _, result in named))
     rows: dict[str, dict[int, Result]] = {}
-    for name in dict.fromkeys(order):
-        runs = [result for result in results if result.learner == name]
-        labels = _labels(name, runs)
-        for label, result in sorted(zip(labels, runs, strict=True), key=lambda x: x[1].started):
-            rows.setdefault(label, {})[result.seed] = result
+    for label, result in sorted(named, key=lambda x: learners.index(x[1].learner)):
+        rows.setdefault(label, {})[result.seed] = result
     return {label: [runs[seed] for seed in sorted(runs)] for label, runs in rows.items()}
-
-
-def _labels(name: str, runs: list[Result]) -> list[str]:
-    """The learner's name, with the settings in which its runs differ, for each run.
-
-    What else is set of a head is told of whitened ones alone.
-    """
-    settings = [_settings(run) for run in runs]
-    white = [each.pop(WHITEN, "false") == "true" for each in settings]
-    keys = dict.fromkeys(key for each in settings for key in each)
-    apart: dict[str, list[bool]] = {}
-    for key in keys:
-        told = white if key.startswith(HEAD) else [True] * len(runs)
-        values = {each.get(key) for each, tell in zip(settings, told, strict=True) if tell}
-        if len(values) > 1:
-            apart[key] = told
-    labels = []
-    for i, each in enumerate(settings):
-        here = [key for key, told in apart.items() if told[i]]
-        words = [f"{_short(key, list(apart))}={each.get(key, 'default')}" for key in here]
-        label = f"{name}, whitened" if white[i] else name
-        labels.append(f"{label} ({', '.join(words)})" if words else label)
-    return labels
-
-
-def _short(key: str, keys: Sequence[str]) -> str:
-    """The last part of a dotted key, if that tells it from the others."""
-    last = key.rpartition(".")[2]
-    return last if sum(k.rpartition(".")[2] == last for k in keys) == 1 else key
-
-
-def _settings(result: Result) -> dict[str, str]:
-    """Dotted key -> value in JSON of everything that defines a run but its seed."""
-    config = {k: v for k, v in result.config.items() if k not in NOT_SETTINGS}
-    entries = config.pop("learners", None) or []
-    own = [entry for entry in entries if _learner_name(entry) == result.learner]
-    flat: dict[str, str] = {}
-
-    def flatten(value: Any, path: tuple[str, ...]) -> None:
-        if isinstance(value, dict):
-            for key, part in value.items():
-                flatten(part, (*path, str(key)))
-        else:
-            flat[".".join(path)] = value if isinstance(value, str) else json.dumps(value)
-
-    flatten(config, ())
-    for entry in own:
-        flatten(entry if isinstance(entry, dict) else {"name": entry}, ("learner",))
-    return flat
-
-
-def _learner_name(entry: object) -> str:
-    return str(entry.get("name")) if isinstance(entry, dict) else str(entry)
 
 
 def summarise(results: Sequence[Result]) -> list[Row]:

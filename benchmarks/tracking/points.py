@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from benchmarks.reports.pictures import matrix_name, row_names
+from benchmarks.reports.rows import row_name
 from benchmarks.results.journal import Line
 from benchmarks.results.result import Result
 
@@ -61,10 +62,13 @@ def batches(lines: list[Line]) -> Iterator[tuple[int, list[Point]]]:
         yield count, points
 
 
-def run_title(tags: dict[str, str]) -> str | None:
-    """Learner, dataset and seed, as far as there are tags for them."""
+def run_title(tags: dict[str, str], config: dict[str, Any]) -> str | None:
+    """Name of the row, dataset and seed, as far as there are tags for them."""
     keys = ("medley.learner", "medley.dataset", "medley.seed")
-    return "-".join(tags[key] for key in keys if key in tags) or None
+    words = {key: tags[key] for key in keys if key in tags}
+    if "medley.learner" in words:
+        words["medley.learner"] = row_name(words["medley.learner"], config)
+    return "-".join(words.values()) or None
 
 
 def final_points(result: Result, *, step: int, time: int) -> list[Point]:

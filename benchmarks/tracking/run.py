@@ -43,7 +43,8 @@ class MLflowRun:
             self.experiment_id = experiment_id(self.client, state.experiment, self.uri, place)
             run = self._known_run()
             if run is None:
-                run = self.client.create_run(self.experiment_id, run_name=run_title(state.tags))
+                title = run_title(state.tags, state.config)
+                run = self.client.create_run(self.experiment_id, run_name=title)
                 state.done = False
                 for model in state.models.values():
                     model["id"] = None

@@ -28,6 +28,18 @@ class CwclLearnerConfig(TextAlignedConfig):
         default_factory=lambda: OBJECTIVES.parse("cwcl")
     )
 
+    @property
+    def row_name(self) -> str:
+        """With what its objective's name says more, or another objective's whole name."""
+        base, own = super().row_name, self.objective.row_name
+        if self.objective.registered_name == self.registered_name:
+            return f"{base}{own.removeprefix(self.registered_name)}"
+        return f"{base} with {own}"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return (*super().named, *(f"objective.{key}" for key in ("name", *self.objective.named)))
+
     def build(self, context: LearnerContext) -> CwclLearner:
         assert isinstance(self.objective, AlignmentConfig)
         parts = self.parts(context, **self.objective.start)

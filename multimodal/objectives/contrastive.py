@@ -47,7 +47,12 @@ class ClipConfig(AlignmentConfig):
 
     @property
     def row_name(self) -> str:
-        return f"{self.registered_name}{', smoothed' * (self.smoothing > 0)}{self.scale_words}"
+        smoothed = f", smoothed {self.smoothing:g}" if self.smoothing else ""
+        return f"{self.registered_name}{smoothed}{self.scale_words}"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return (*super().named, "smoothing")
 
     def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
         return info_nce(

@@ -56,8 +56,13 @@ class CwclConfig(AlignmentConfig):
 
     @property
     def row_name(self) -> str:
-        sharp = "" if self.kernel == "linear" else f", {self.kernel} {self.sharpness:g} (ours)"
-        return f"{self.registered_name}{sharp}{self.scale_words}"
+        return (
+            f"{self.registered_name}{KERNEL_WORDS[self.kernel](self.sharpness)}{self.scale_words}"
+        )
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return (*super().named, "kernel", "sharpness")
 
     @model_validator(mode="after")
     def _sharpness_fits(self) -> Self:
@@ -81,6 +86,13 @@ class CwclConfig(AlignmentConfig):
         )
 
 
+# Sharpness -> what the name of a row says.
+KERNEL_WORDS: dict[str, Callable[[float | None], str]] = {
+    "linear": lambda _: " (linear, reconstruction)",
+    "power": lambda alpha: f", power kernel (ours, {alpha:g})",
+    "exp": lambda tau: f", sharpened (ours, {tau:g})",
+    "threshold": lambda cut: f", threshold kernel (ours, {cut:g})",
+}
 # (W in [0, 1], sharpness) -> weights in [0, 1].
 KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "linear": lambda w, _: w,

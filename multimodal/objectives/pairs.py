@@ -72,6 +72,10 @@ class AlignmentConfig(Config):
     def row_name(self) -> str:
         return f"{self.registered_name}{self.scale_words}"
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        return ("scale", "learn_scale", "max_scale")
+
     @model_validator(mode="after")
     def _scale_fits(self) -> Self:
         if self.scale > self.max_scale:

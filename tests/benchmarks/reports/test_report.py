@@ -15,7 +15,8 @@ from rich.console import Console
 
 from benchmarks.reports.numbers import Interval, interval_text, percent
 from benchmarks.reports.page import write_html
-from benchmarks.reports.tables import NOT_SETTINGS, by_learner, columns, comparable, summarise
+from benchmarks.reports.rows import NOT_SETTINGS
+from benchmarks.reports.tables import by_learner, columns, comparable, summarise
 from benchmarks.reports.terminal import print_overview, print_table, terminal_table
 from benchmarks.results.files import find_results
 from benchmarks.results.result import Result
