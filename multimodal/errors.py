@@ -18,7 +18,8 @@ def did_you_mean(value: str, valid: list[str]) -> str:
 
     near = difflib.get_close_matches(value, valid, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{hint} Valid: {', '.join(sorted(valid)) or '(none registered)'}."
+    between = "; " if any("," in name for name in valid) else ", "
+    return f"{hint} Valid: {between.join(sorted(valid)) or '(none registered)'}."
 
 
 def how_to_install(extra: str) -> str:

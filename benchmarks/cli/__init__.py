@@ -65,6 +65,9 @@ def align(
 
     Under `torchrun` or `accelerate launch` all processes share one batch.
 
+    With two seeds or more, a second table holds the paired differences to the first objective
+    (see `medley report --help`).
+
     Examples:
 
     `medley align configs/align/spoken_commands_cwcl.yaml`
@@ -88,6 +91,9 @@ def zeroshot(
 ) -> None:
     """Evaluate aligned runs, or a CLAP checkpoint, zero-shot: classification and retrieval.
 
+    Of models of two seeds or more, a second table holds the paired differences to the first row
+    (see `medley report --help`).
+
     Examples:
 
     `medley zeroshot configs/zeroshot/spoken_commands.yaml`
@@ -108,6 +114,14 @@ def report(
     path: Annotated[Path, typer.Argument(help="An output folder, an experiment or a run.")] = Path(
         "runs"
     ),
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROW",
+            help="Also print, and put into the pages, how far the other rows are from this one: "
+            "mean and 95 % t interval of the paired differences over the seeds that both have.",
+        ),
+    ] = None,
     resend: Annotated[
         bool, typer.Option("--resend", help="Send to MLflow what did not reach it.")
     ] = False,
@@ -115,12 +129,22 @@ def report(
 ) -> None:
     """Print the result tables of finished runs and write their HTML pages.
 
-    Examples: `medley report`, `medley report runs/fsdd_class_incremental`,
+    Tables of `medley align` and `medley zeroshot` are followed by the paired differences to
+    their first row; those of all commands by the differences to the row that --against names.
+
+    Examples:
+
+    `medley report`
+
+    `medley report runs/fsdd_si_blurry --against er`
+
+    `medley report runs/fsdd_si_blurry --against "er, whitened"`
+
     `medley report runs --resend`
     """
     from benchmarks.commands.report import run_report
 
-    run_report(path, resend_runs=resend, uri=uri)
+    run_report(path, against=against, resend_runs=resend, uri=uri)
 
 
 @app.command()

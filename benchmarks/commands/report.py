@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.results.result import RESULT_FILE, Result
-from multimodal.errors import UserError
+from multimodal.errors import UserError, did_you_mean
 
 
-def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None) -> None:
-    """Tables and pages of what is found below ``path``, one of each an experiment."""
+def run_report(
+    path: Path, *, against: str | None = None, resend_runs: bool = False, uri: str | None = None
+) -> None:
+    """Tables and pages of what is found below ``path``, one of each an experiment.
+
+    against: the row that the others are compared with; UserError if no table has it.
+    """
     from benchmarks.reports.page import write_html
     from benchmarks.reports.terminal import print_table
     from benchmarks.results.files import find_results
@@ -27,11 +33,22 @@ def run_report(path: Path, *, resend_runs: bool = False, uri: str | None = None)
     experiments: dict[Path, list[Result]] = {}
     for result in find_results(path):
         experiments.setdefault(result_folder(path, result).parent, []).append(result)
+    if against is not None:
+        _check_row(against, experiments.values())
     for folder, results in experiments.items():
-        print_table(results, out)
+        print_table(results, out, against=against)
         page = path if (path / RESULT_FILE).is_file() else folder
-        written = write_html(results, page / "report.html")
+        written = write_html(results, page / "report.html", against=against)
         out.print(f"Report: {written}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _check_row(against: str, experiments: Iterable[list[Result]]) -> None:
+    from benchmarks.reports.tables import by_learner, comparable
+
+    groups = [group for results in experiments for group in comparable(results)]
+    rows = list(dict.fromkeys(row for group in groups for row in by_learner(group)))
+    if against not in rows:
+        raise UserError(f"--against: no row {against!r} here{did_you_mean(against, rows)}")
 
 
 def run_folders(path: Path) -> list[Path]:

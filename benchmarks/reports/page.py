@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from benchmarks.reports.charts import escape, head, scroll
+from benchmarks.reports.differences import Differences, differences
 from benchmarks.reports.figures.alignment import maps, similarities, wordings
 from benchmarks.reports.figures.online import anytime, draws
 from benchmarks.reports.figures.streams import confusions, curves, forgetting, matrices, per_class
@@ -73,11 +74,11 @@ pre{overflow-x:auto;font-size:.8125rem;margin:.5em 0}code{font-size:.875em}
 """
 
 
-def page(results: Sequence[Result]) -> str:
+def page(results: Sequence[Result], against: str | Result | None = None) -> str:
     """The whole page of one experiment's results: a section for each comparable group."""
     groups = comparable(results)
     title = escape(results[0].experiment)
-    sections = "".join(_section(group) for group in groups)
+    sections = "".join(_section(group, against) for group in groups)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -88,13 +89,14 @@ def page(results: Sequence[Result]) -> str:
     )
 
 
-def _section(group: list[Result]) -> str:
+def _section(group: list[Result], against: str | Result | None) -> str:
     learners = by_learner(group)
     parts = [
         f"<h2>{escape(data_title(group[0]))}</h2>",
         _notes(group[0]),
         _facts(group),
         _results_table(group),
+        _difference_table(differences(group, against)),
         curves(learners),
         anytime(learners),
         matrices(learners),
@@ -168,6 +170,23 @@ def _results_table(group: list[Result]) -> str:
     return f'<h3>Results</h3><div class="card">{scroll(table, "Results")}</div>'
 
 
+def _difference_table(found: Differences | None) -> str:
+    if found is None:
+        return ""
+    heads = "".join(head(n) for n in ("learner", *(METRICS[k] for k in found.keys), "shared seeds"))
+    body = []
+    for row in found.rows:
+        texts = [*(row.text(key) for key in found.keys), row.seeds_text]
+        cells = "".join(f"<td>{escape(text)}</td>" for text in texts)
+        body.append(f"<tr>{head(row.row, scope='row')}{cells}</tr>")
+    table = (
+        f"<table><caption>{escape(found.caption)}</caption>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    )
+    title = f"Difference to {escape(found.reference)}"
+    return f'<h3>{title}</h3><div class="card">{scroll(table, "Differences")}</div>'
+
+
 def _stream(group: list[Result]) -> str:
     first = group[0]
     if not first.experiences:
@@ -222,17 +241,17 @@ def _repeat(learners: dict[str, list[Result]]) -> str:
     )
 
 
-# Config keys that do not change what a seed's numbers are an example of.
 REPORT_FILE = "report.html"
 
 
-def write_html(results: Sequence[Result], path: Path) -> Path:
+def write_html(
+    results: Sequence[Result], path: Path, *, against: str | Result | None = None
+) -> Path:
     """Write one self-contained page of one experiment's results to the file ``path``.
 
+    against: the row that the others are compared with, see ``differences``.
     Raises UserError if there are results of several experiments, or none.
     """
-    pass
-
     experiments = sorted({result.experiment for result in results})
     if len(experiments) != 1:
         raise UserError(
@@ -240,5 +259,5 @@ def write_html(results: Sequence[Result], path: Path) -> Path:
             f" ({', '.join(experiments) or 'no results'}); give the folder of one of them."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, page(results))
+    write_atomically(path, page(results, against))
     return path

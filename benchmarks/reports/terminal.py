@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from benchmarks.reports.differences import Differences, differences
 from benchmarks.reports.numbers import interval, interval_text, percent
+from benchmarks.reports.stacked import Column, stacked
 from benchmarks.reports.tables import (
+    Row,
     by_learner,
     columns,
     comparable,
@@ -33,6 +35,7 @@ SUMMARY = {
 }
 
 WIDE_CONSOLE = 150
+HEAD_LETTERS = 16
 
 
 def print_overview(results: Sequence[Result], console: Console) -> None:
@@ -40,72 +43,121 @@ def print_overview(results: Sequence[Result], console: Console) -> None:
     caption = "%, mean ± half width of the 95 % interval over seeds"
     if any(result.score != "accuracy" for result in results):
         caption += "; forgetting is of the score beside it"
-    table = Table(caption=caption)
     groups = [(group[0], summarise(group)) for group in comparable(results)]
-    shown = columns([row for _, rows in groups for row in rows])
-    shown = [key for key in shown if key in MAIN_METRICS]
-    for name in ("modality", "data", "learner"):
-        table.add_column(name, no_wrap=True)
-    for key in shown:
-        table.add_column(METRICS[key].replace(" ", "\n"), justify="right")
-    for first, rows in groups:
-        words = [first.modality, short_title(first)]
-        for row in rows:
-            cells = [interval_text(row.values.get(key), row.seeds, key=key) for key in shown]
-            table.add_row(*map(Text, [*words, row.learner]), *cells)
-            words = ["", ""]
-        table.add_section()
-    console.print(table)
+    rows = [row for _, rows in groups for row in rows]
+    words, ends = [], []
+    for first, own in groups:
+        words += [(first.modality, short_title(first)), *[("", "")] * (len(own) - 1)]
+        ends.append(len(words) - 1)
+    labels = [
+        Column("modality", [modality for modality, _ in words]),
+        Column("data", [data for _, data in words]),
+        Column("learner", [row.learner for row in rows]),
+    ]
+    numbers = _metrics(rows, full=False)
+    for table in stacked(labels, numbers, width=console.width, caption=caption, ends=ends):
+        console.print(table)
 
 
-def terminal_table(results: Sequence[Result], *, full: bool = False) -> Table:
-    """A table of comparable results: the main columns (80 wide) or all of them."""
-    rows, first = summarise(results), results[0]
+def _metrics(rows: Sequence[Row], *, full: bool) -> list[Column]:
     shown = [key for key in columns(rows) if full or key in MAIN_METRICS]
+    texts = {
+        key: [interval_text(row.values.get(key), row.seeds, key=key) for row in rows]
+        for key in shown
+    }
+    return [Column(_metric_head(key), [_lines(t) for t in cells]) for key, cells in texts.items()]
+
+
+def _metric_head(key: str) -> str:
+    words = METRICS[key]
+    most = max(8, *map(len, words.split()))
+    return textwrap.fill(words, most, break_on_hyphens=False)
+
+
+def _lines(cell: str) -> str:
+    """What is said of missing seeds stands below the numbers."""
+    return cell.replace(" (", "\n(")
+
+
+def terminal_tables(
+    results: Sequence[Result], *, width: int = WIDE_CONSOLE, full: bool = False
+) -> list[Table]:
+    """A table of comparable results, the main metrics or all of them; several if it is too wide."""
+    rows, first = summarise(results), results[0]
     split = first.dataset.get("split_rule") or "unknown"
-    table = Table(
-        title=Text(f"{first.experiment}: {data_title(first)}; split: {split}"),
+    numbers = [
+        *_metrics(rows, full=full),
+        Column("seeds", [str(row.seeds) for row in rows]),
+        Column("seconds", [f"{row.seconds:.1f}" for row in rows]),
+    ]
+    return stacked(
+        [Column("learner", [row.learner for row in rows])],
+        numbers,
+        width=width,
+        title=f"{first.experiment}: {data_title(first)}; split: {split}",
         caption="%, mean ± half width of the 95 % interval over seeds; seconds: mean of a run",
     )
-    table.add_column("learner", overflow="fold")
-    for key in shown:
-        table.add_column(METRICS[key].replace(" ", "\n"), justify="right")
-    table.add_column("seeds", justify="right")
-    table.add_column("seconds", justify="right")
-    for row in rows:
-        cells = [interval_text(row.values.get(key), row.seeds, key=key) for key in shown]
-        table.add_row(Text(row.learner), *cells, str(row.seeds), f"{row.seconds:.1f}")
-    return table
 
 
-def print_table(results: Sequence[Result], console: Console) -> None:
-    """Print a table for each comparable group; all metrics where the console is wide."""
+def print_table(
+    results: Sequence[Result], console: Console, *, against: str | Result | None = None
+) -> None:
+    """Print a table for each comparable group; all metrics where the console is wide.
+
+    against: the row that the others are compared with, see ``differences``.
+    """
     for group in comparable(results):
-        console.print(terminal_table(group, full=console.width >= WIDE_CONSOLE))
+        wide = console.width >= WIDE_CONSOLE
+        for table in terminal_tables(group, width=console.width, full=wide):
+            console.print(table)
+        found = differences(group, against)
+        for table in _difference_tables(found, console.width) if found else ():
+            console.print(table)
+
+
+def _difference_tables(found: Differences, width: int) -> list[Table]:
+    rows = found.rows
+    numbers = [
+        Column(_metric_head(key), [_lines(row.text(key)) for row in rows]) for key in found.keys
+    ]
+    return stacked(
+        [Column("learner", [row.row for row in rows])],
+        [*numbers, Column("shared\nseeds", [row.seeds_text for row in rows])],
+        width=width,
+        title=f"difference to {found.reference}",
+        caption=found.caption,
+    )
 
 
 def print_wordings(results: Sequence[Result], out: Console) -> None:
     """Each template alone, one column a model: mean over seeds."""
-    learners = by_learner(results)
+    rows = by_learner(results)
     found = {
         label: [
             r.evaluation["top1_by_template"] for r in runs if r.evaluation.get("top1_by_template")
         ]
-        for label, runs in learners.items()
+        for label, runs in rows.items()
     }
     found = {label: values for label, values in found.items() if values}
     if not found:
         return
-    table = Table(title="zero-shot top-1 accuracy in %, by wording; mean over seeds")
-    table.add_column("template", overflow="fold")
-    for label in found:
-        table.add_column(Text(label), justify="right")
-    for template in next(iter(found.values()))[0]:
-        cells = [percent(float(np.mean([v[template] for v in vs]))) for vs in found.values()]
-        table.add_row(Text(template), *cells)
-    table.add_section()
-    for key, words in SUMMARY.items():
-        means = [interval([r.metrics.get(key) for r in learners[label]]) for label in found]
-        if any(means):
-            table.add_row(words, *("–" if m is None else percent(m.mean) for m in means))
-    out.print(table)
+    templates = list(dict.fromkeys(t for values in found.values() for v in values for t in v))
+    summaries = [key for key in SUMMARY if any(r.metrics.get(key) is not None for r in results)]
+    numbers = []
+    for label, values in found.items():
+        cells = [_mean([v.get(template) for v in values]) for template in templates]
+        cells += [_mean([r.metrics.get(key) for r in rows[label]]) for key in summaries]
+        numbers.append(Column(textwrap.fill(label, HEAD_LETTERS), cells))
+    for table in stacked(
+        [Column("template", [*templates, *(SUMMARY[key] for key in summaries)])],
+        numbers,
+        width=out.width,
+        title="zero-shot top-1 accuracy in %, by wording; mean over seeds",
+        ends=[len(templates) - 1],
+    ):
+        out.print(table)
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    mean = interval(values)
+    return "–" if mean is None else percent(mean.mean)

@@ -117,15 +117,19 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def print_places(config: CommandConfig, out: Console) -> None:
-    """Where an experiment's report is, and how to look at it in MLflow."""
+def print_places(config: CommandConfig, out: Console, *, against: Result | None = None) -> None:
+    """Where an experiment's report is, and how to look at it in MLflow.
+
+    against: a run of the row that the others are compared with there.
+    """
     from benchmarks.reports.page import write_html
     from benchmarks.results.files import find_results
     from benchmarks.tracking.state import default_uri, shown
 
     # The page shows every run of the experiment, also those of other seeds and settings.
     folder = config.folder.parent
-    lines = [f"Report: {write_html(find_results(folder), folder / 'report.html')}"]
+    page = write_html(find_results(folder), folder / "report.html", against=against)
+    lines = [f"Report: {page}"]
     if config.tracking.store == "mlflow":
         uri = shown(config.tracking.uri or default_uri(Path(config.output_dir)))
         lines.append(

@@ -50,9 +50,9 @@ def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
                 console.print(f"{observer.title}: {reused(result)}", soft_wrap=True)
             results.append(result)
     if is_first():
-        print_table(results, out)
+        print_table(results, out, against=results[0])
         print_wordings(results, out)
-        print_places(config, out)
+        print_places(config, out, against=results[0])
 
 
 def _checked(config: AlignConfig, *, fresh: bool) -> tuple[Data, list[Result | None]]:

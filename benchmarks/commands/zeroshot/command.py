@@ -24,6 +24,6 @@ def run_zeroshot(path: Path, overrides: Sequence[str], *, fresh: bool = False) -
         results = [grid.run_cell(number, progress) for number in range(len(grid.cells))]
     for warning in dict.fromkeys(w for r in results for w in r.evaluation.get("warnings", [])):
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    print_table(results, out)
+    print_table(results, out, against=results[0])
     print_wordings(results, out)
-    print_places(config, out)
+    print_places(config, out, against=results[0])

@@ -17,7 +17,7 @@ from benchmarks.reports.numbers import Interval, interval_text, percent
 from benchmarks.reports.page import write_html
 from benchmarks.reports.rows import NOT_SETTINGS
 from benchmarks.reports.tables import by_learner, columns, comparable, summarise
-from benchmarks.reports.terminal import print_overview, print_table, terminal_table
+from benchmarks.reports.terminal import print_overview, print_table, terminal_tables
 from benchmarks.results.files import find_results
 from benchmarks.results.result import Result
 from multimodal.digests import read_sealed
@@ -222,11 +222,11 @@ def test_main_columns_fit_80() -> None:
 
 def test_title_names_data_and_what_it_is_not() -> None:
     plain = make_result()
-    assert str(terminal_table([plain]).title) == (
+    assert str(terminal_tables([plain])[0].title) == (
         "digits: fsdd 1.0.10; split: official: index 0-4 test"
     )
     made = replace(plain, quick=True, dataset={**plain.dataset, "synthetic": True})
-    assert "fsdd 1.0.10, synthetic, quick; split" in str(terminal_table([made]).title)
+    assert "fsdd 1.0.10, synthetic, quick; split" in str(terminal_tables([made])[0].title)
 
 
 def test_markup_in_names_is_text() -> None:
