@@ -1,8 +1,20 @@
-"""The order of an epoch: batches of recordings of similar length, in random order."""
+"""The order of an epoch: batches of recordings of similar length, in random order.
+
+Or of few meanings, where the config says so: ``meanings.py``.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
+
+from multimodal.errors import UserError
+from multimodal.training.config import FitConfig
+from multimodal.training.meanings import MeaningBatches
 
 BUCKET_BATCHES = 8  # recordings of so many batches are sorted by length together
 
@@ -34,3 +46,59 @@ def count_batches(count: int, batch_size: int, *, multiple: int = 1) -> int:
     """How many ``epoch_batches`` makes of so many recordings."""
     last = count % batch_size
     return count // batch_size + (last // multiple * multiple >= 2 * multiple)
+
+
+class Batches(Protocol):
+    @property
+    def count(self) -> int:
+        """Of each epoch."""
+        ...
+
+    def of_epoch(self, epoch: int) -> list[np.ndarray]:
+        """Positions of each batch, in the order of training; a function of the epoch alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class LengthBatches:
+    """``epoch_batches`` of one run."""
+
+    lengths: np.ndarray
+    batch_size: int
+    seed: int
+    multiple: int
+
+    @property
+    def count(self) -> int:
+        return count_batches(len(self.lengths), self.batch_size, multiple=self.multiple)
+
+    def of_epoch(self, epoch: int) -> list[np.ndarray]:
+        return epoch_batches(
+            self.lengths, self.batch_size, seed=self.seed, epoch=epoch, multiple=self.multiple
+        )
+
+
+def make_batches(
+    config: FitConfig,
+    lengths: np.ndarray,
+    meaning_of: Sequence[str] | None,
+    *,
+    seed: int,
+    processes: int,
+) -> Batches:
+    """Those of the config; meaning_of: the class of each recording, for ``config.batch``.
+
+    UserError: meanings that do not fit the recordings, or processes that would cut their batches.
+    """
+    if config.batch is None:
+        return LengthBatches(lengths, config.batch_size, seed, processes)
+    assert meaning_of is not None
+    size, meanings = config.batch_size, config.batch.meanings
+    if size % processes or size < 2 * processes:
+        fits = math.lcm(2 * processes, meanings)
+        raise UserError(
+            f"training.batch.meanings={meanings}: training.batch_size={size} cannot be shared "
+            f"evenly by {processes} processes, two recordings or more each; set a multiple of "
+            f"{fits}, or start another number of processes."
+        )
+    return MeaningBatches(meaning_of, batch_size=size, meanings=meanings, seed=seed)

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from multimodal.registry import Config
+from multimodal.training.meanings import divisors_near
+
+
+class BatchConfig(Config):
+    """What every batch is made of, where it is not drawn blindly.
+
+    meanings: distinct classes, with batch_size / meanings recordings of each: many paraphrases of
+    few meanings (``meanings.py``). A stress test: it knows the meanings, as training in use does
+    not.
+    """
+
+    meanings: Annotated[int, Field(ge=2)]
 
 
 class FitConfig(Config):
     """AdamW with linear warm-up and a cosine to 0.
 
-    batch_size: pairs whose negatives are each other, of all processes together. micro_batch: pairs
-    embedded at once (exact, see ``grad_cache.py``); None: the whole batch. warmup: share of all
-    steps. clip_norm: of all gradients together. precision: autocast of the encoders; losses are in
-    float32. ema: decay of the moving average that is evaluated and kept. patience: evaluations
-    without improvement before training stops; needs validation recordings. gradient_checkpointing:
-    encoders are computed again in the backward pass instead of kept. checkpoint_every, log_every:
-    steps.
+    batch_size: pairs whose negatives are each other, of all processes together. batch: what each is
+    made of; None: recordings of similar length, drawn blindly. micro_batch: pairs embedded at once
+    (exact, see ``grad_cache.py``); None: the whole batch. warmup: share of all steps. clip_norm: of
+    all gradients together. precision: autocast of the encoders; losses are in float32. ema: decay
+    of the moving average that is evaluated and kept. patience: evaluations without improvement
+    before training stops; needs validation recordings. gradient_checkpointing: encoders are
+    computed again in the backward pass instead of kept. checkpoint_every, log_every: steps.
     """
 
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=256, ge=2)
+    batch: BatchConfig | None = Field(default=None, exclude_if=lambda batch: batch is None)
     micro_batch: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
@@ -37,3 +50,13 @@ class FitConfig(Config):
     threads: int | None = Field(default=None, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
     log_every: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_meanings(self) -> Self:
+        if self.batch is not None and self.batch_size % self.batch.meanings:
+            near = " or ".join(map(str, divisors_near(self.batch_size, self.batch.meanings)))
+            raise ValueError(
+                f"batch.meanings={self.batch.meanings} does not divide batch_size="
+                f"{self.batch_size}; the nearest that do: {near}"
+            )
+        return self

@@ -11,7 +11,7 @@ take part in one forward call, which cached negatives and the scale of the cosin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from multimodal.errors import UserError
 from multimodal.loader import Loader
 from multimodal.objectives import Loss
 from multimodal.objectives.tools.gather import rank, world_size
-from multimodal.training.batching import count_batches, epoch_batches
+from multimodal.training.batching import make_batches
 from multimodal.training.config import FitConfig
 from multimodal.training.grad_cache import backward_in_parts
 from multimodal.training.optim import (
@@ -64,10 +64,11 @@ class Task(Protocol):
 class Fit:
     """Trains a task; ``run`` goes on where ``load_state_dict`` says.
 
-    rows: (N,) what may be loaded; lengths: (N,) of them, for batches of similar length. validate:
-    after each epoch, a score that shall rise. after_step: called with this object when the position
-    already names the next step. name_of: row -> its name, for errors. UserError: precision that the
-    device lacks, fewer than two recordings a process, patience without validation, a loss that is
+    rows: (N,) what may be loaded; lengths: (N,) of them, for batches of similar length. meaning_of:
+    (N,) the class of each, which ``training.batch`` needs. validate: after each epoch, a score that
+    shall rise. after_step: called with this object when the position already names the next step.
+    name_of: row -> its name, for errors. UserError: precision that the device lacks, fewer than two
+    recordings a process, batches that cannot be made, patience without validation, a loss that is
     no number (with the recordings whose embeddings are none).
     """
 
@@ -79,6 +80,7 @@ class Fit:
         rows: np.ndarray,
         lengths: np.ndarray,
         seed: int,
+        meaning_of: Sequence[str] | None = None,
         validate: Callable[[], float] | None = None,
         after_step: Callable[[Fit], None] | None = None,
         name_of: Callable[[int], str] = str,
@@ -91,13 +93,14 @@ class Fit:
         self.device = start_processes(cpu=config.device == "cpu")
         _check_precision(config, self.device)
         self.scaler = torch.amp.GradScaler() if config.precision == "fp16" else None
-        self.task, self.config, self.rows, self.lengths = task, config, rows, lengths
-        self.seed, self.validate, self.after_step = seed, validate, after_step
+        self.task, self.config, self.rows = task, config, rows
+        self.validate, self.after_step = validate, after_step
         self.name_of = name_of
         self.loader = Loader(task.load, self.device)
         self.module: nn.Module = task.module.to(self.device)
         share_weights(self.module)
-        self.steps_per_epoch = count_batches(len(rows), config.batch_size, multiple=world_size())
+        self.batches = make_batches(config, lengths, meaning_of, seed=seed, processes=world_size())
+        self.steps_per_epoch = self.batches.count
         if not self.steps_per_epoch:
             raise UserError(
                 f"{len(rows)} training recordings for {world_size()} process(es): a contrastive "
@@ -144,7 +147,7 @@ class Fit:
         """Train to the end, or until patience ends; the module then holds the weights to keep."""
         while self.epoch < self.config.epochs and not self._out_of_patience():
             self.module.train()
-            for batch in self._epoch()[self.step :]:
+            for batch in self.batches.of_epoch(self.epoch)[self.step :]:
                 self._train_on(self.rows[batch])
             self._end_epoch()
         with torch.no_grad():
@@ -155,15 +158,6 @@ class Fit:
                 self.average.swap()
 
     # ---- one step -----------------------------------------------------------------------
-
-    def _epoch(self) -> list[np.ndarray]:
-        return epoch_batches(
-            self.lengths,
-            self.config.batch_size,
-            seed=self.seed,
-            epoch=self.epoch,
-            multiple=world_size(),
-        )
 
     def _train_on(self, rows: np.ndarray) -> None:
         begin = time.perf_counter()

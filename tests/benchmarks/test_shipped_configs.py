@@ -82,6 +82,8 @@ def align(path: Path, folder: Path, **changes: Any) -> None:
     places = {"output_dir": str(folder), "tracking": {"store": "none"}}
     # Tones have no texts of their own.
     run = {"captions": "labels", "seeds": [1], "quick": True}
+    if "batch" in data["training"]:
+        run["training"] = {**data["training"], "batch_size": 8, "batch": {"meanings": 2}}
     file = folder / path.name
     file.write_text(AlignConfig.parse({**data, **toy, **places, **run, **changes}).to_yaml())
     run_align(file, [])

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.commands.align.parts import build_model
+from benchmarks.commands.align.parts import build_model, refuse_batches
 from benchmarks.commands.align.run import AlignRun
 from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table, print_wordings
@@ -71,6 +71,9 @@ def _checked(config: AlignConfig, *, fresh: bool) -> tuple[Data, list[Result | N
     done = [None if fresh else finished(cell, manifest) for cell in config.cells()]
     if None in done:
         data.signals.ensure(np.arange(len(manifest)))
+    for cell, result in zip(config.cells(), done, strict=True):
+        if result is None and cell.training.batch is not None:
+            refuse_batches(cell, data)
     return data, done
 
 

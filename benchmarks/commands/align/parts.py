@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.runs.data import Data, cache_folder
+from benchmarks.runs.data import Data, cache_folder, chosen_classes
+from multimodal.datasets.splits import hold_out_validation
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import BLOCK, EmbeddingCache
 from multimodal.errors import UserError
@@ -17,6 +18,7 @@ from multimodal.models.towers import Aligned, Reader, Tower, build_aligned
 from multimodal.objectives.pairs import AlignmentConfig
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
+from multimodal.training.meanings import refuse_misfit
 from multimodal.training.processes import is_first, share_weights
 
 MODEL_FILE = "model.safetensors"
@@ -59,6 +61,40 @@ def caption_texts(config: AlignConfig, manifest: Manifest) -> list[str]:
         )
     texts = config.prompts.load(config.modality.registered_name).texts(manifest.class_names)
     return [texts[r.label][i % len(texts[r.label])] for i, r in enumerate(manifest)]
+
+
+def split_rows(config: AlignConfig, data: Data, manifest: Manifest, split: str) -> np.ndarray:
+    """Of the chosen classes, without damaged recordings. manifest: with the cell's hold-out."""
+    rows = manifest.indices(split)
+    if config.classes is not None:
+        rows = rows[np.isin(manifest.labels[rows], chosen_classes(manifest, config.classes))]
+    return data.signals.usable(rows)
+
+
+def meanings_of(config: AlignConfig, manifest: Manifest, rows: np.ndarray) -> list[str] | None:
+    """The class of each row, if batches are made by it; UserError if rows have not one each."""
+    if config.training.batch is None:
+        return None
+    if manifest.multi_label:
+        what = "several labels" if any(r.labels for r in manifest) else "no labels"
+        raise UserError(
+            f"training.batch.meanings={config.training.batch.meanings}: recordings of dataset "
+            f"{manifest.name!r} have {what}, and a batch is made by one class each; leave "
+            "training.batch out."
+        )
+    return [manifest.class_names[manifest.labels[row]] for row in rows]
+
+
+def refuse_batches(config: AlignConfig, data: Data) -> None:
+    """UserError if the batches of a cell cannot be made: before the first cell trains."""
+    manifest = hold_out_validation(data.manifest, config.validation_fraction, seed=config.seeds[0])
+    rows = split_rows(config, data, manifest, "train")
+    if config.captions == "text" and config.skip_uncaptioned:
+        rows = rows[[bool(manifest.recordings[row].text.strip()) for row in rows]]
+    meaning_of, batch = meanings_of(config, manifest, rows), config.training.batch
+    if meaning_of is not None and batch is not None:
+        size = config.training.batch_size
+        refuse_misfit(meaning_of, batch_size=size, meanings=batch.meanings)
 
 
 def signal_source(

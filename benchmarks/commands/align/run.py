@@ -17,7 +17,9 @@ from benchmarks.commands.align.parts import (
     build_model,
     caption_texts,
     count_recordings,
+    meanings_of,
     signal_source,
+    split_rows,
     text_notes,
 )
 from benchmarks.commands.align.scoring import Scorer
@@ -70,7 +72,10 @@ class AlignRun:
             folder=cache_folder(config),
             known=data.embeddings,
         )
-        self.rows = {s: self._rows_of(s) for s in ("train", "validation", "test")}
+        self.rows = {
+            split: split_rows(config, data, self.manifest, split)
+            for split in ("train", "validation", "test")
+        }
         train = self.rows["train"]
         if config.skip_uncaptioned:
             self.rows["train"] = train[self.captions.has_text(train)]
@@ -89,12 +94,6 @@ class AlignRun:
             self.device,
         )
         self.fit = self._fit()
-
-    def _rows_of(self, split: str) -> np.ndarray:
-        rows = self.manifest.indices(split)
-        if self.config.classes is not None:
-            rows = rows[np.isin(self.manifest.labels[rows], self.classes)]
-        return self.data.signals.usable(rows)
 
     def _distinct_texts(self) -> int:
         return len(np.unique(self.captions.of_row[self.rows["train"]]))
@@ -120,6 +119,7 @@ class AlignRun:
             rows=train,
             lengths=self.data.signals.lengths(train),
             seed=self.seed,
+            meaning_of=meanings_of(config, self.manifest, train),
             validate=self._validate if len(self.rows["validation"]) else None,
             after_step=self._after_step,
             name_of=lambda row: recordings[row].uid,

@@ -16,10 +16,12 @@ from torch import nn
 
 from multimodal.errors import UserError
 from multimodal.training.batching import epoch_batches
-from multimodal.training.config import FitConfig
+from multimodal.training.config import BatchConfig, FitConfig
 from multimodal.training.fit import Fit
 from multimodal.training.optim import learning_rate_factor
 from tests.multimodal.training.toy_fit import COUNT, Toy, config_of, fit_of, weights
+
+MEANINGS = BatchConfig(meanings=4)  # 2 steps an epoch
 
 
 def test_equals_a_bare_loop() -> None:
@@ -62,8 +64,10 @@ def test_savings_of_memory_change_nothing(changes: dict) -> None:
     torch.testing.assert_close(weights(plain), weights(saving), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4, 8])
-def test_resumes_exactly_in_the_middle_of_an_epoch(stop: int) -> None:
+@pytest.mark.parametrize(
+    ("stop", "batch"), [(1, None), (3, None), (4, None), (8, None), (3, MEANINGS), (5, MEANINGS)]
+)
+def test_resumes_exactly_in_the_middle_of_an_epoch(stop: int, batch: BatchConfig | None) -> None:
     class Stopped(Exception):
         pass
 
@@ -74,7 +78,7 @@ def test_resumes_exactly_in_the_middle_of_an_epoch(stop: int) -> None:
             saved.update(copy.deepcopy(fit.state_dict()), random=torch.get_rng_state())
             raise Stopped
 
-    settings = {"ema": 0.9, "validate": lambda: 0.0, "epochs": 3}
+    settings = {"ema": 0.9, "validate": lambda: 0.0, "epochs": 3, "batch": batch}
     torch.manual_seed(5)
     whole = fit_of(Toy(0.3), **settings)
     torch.manual_seed(6)
@@ -170,7 +174,7 @@ def _process(rank: int, count: int, folder: str, changes: dict) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("changes", [{}, {"micro_batch": 3}])
+@pytest.mark.parametrize("changes", [{}, {"micro_batch": 3}, {"batch": MEANINGS}])
 def test_two_processes_train_like_one(tmp_path: Path, changes: dict) -> None:
     multiprocessing.spawn(_process, args=(2, str(tmp_path), changes), nprocs=2)  # pyright: ignore
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]

@@ -73,6 +73,7 @@ def fit_of(task: Toy | None = None, seed: int = 1, **changes: Any) -> Fit:
         rows=rows,
         lengths=1 + rows % 5,
         seed=seed,
+        meaning_of=[f"class {row % 4}" for row in rows],
         **listening,
     )
 
