@@ -51,13 +51,21 @@ class TokenAccess:
             return self.encoder(features.values, features.lengths)
 
     def run_through(self, features: Features, prompt: Tensor) -> Tensor:
-        """(N, T, D) what a prompt before the first block has become, after the final norm."""
+        """(N, T, D) what a prompt before the first block has become, after the final norm.
+
+        Of a recording of several windows: the mean over them.
+        """
         out: list[Tensor] = []
         with self._hooked({0: (prompt, self.depth - 1)}, out):
-            self.encoder(features.values, features.lengths)
+            mask = self.encoder(features.values, features.lengths).mask
+        become = out[0]
+        if len(out) > 1:
+            heard_WN = mask.unflatten(1, (len(out), -1)).any(2).T.to(become.dtype)
+            weight_WN = heard_WN / heard_WN.sum(0).clamp(min=1)
+            become = torch.einsum("wn,wntd->ntd", weight_WN, torch.stack(out))
         for norm in self._final():
-            out[0] = norm(out[0])
-        return out[0]
+            become = norm(become)
+        return become
 
     @torch.no_grad()
     def query(self, features: Features, *, use_last_layer: bool = False) -> Tensor:
@@ -78,13 +86,21 @@ class TokenAccess:
             handle.remove()
         if use_last_layer:
             return encoded.pooled
-        tokens, mask = seen[0], encoded.mask
+        tokens, mask = self._joined(seen, encoded.mask), encoded.mask
         if self.kind == "audio-spectrogram-transformer":
             tokens = torch.cat([tokens[:, :2].mean(1, keepdim=True), tokens[:, 2:]], dim=1)
         if self.class_token:
             return tokens[:, 0]
         real = tokens.masked_fill(~mask[:, :, None], 0)
         return real.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+    @staticmethod
+    def _joined(seen: list[Tensor], mask: Tensor) -> Tensor:
+        """(N, L, D) of all windows; a last one may be shorter than the others."""
+        if len(seen) == 1:
+            return seen[0]
+        tokens = torch.cat(seen, dim=1)
+        return pad(tokens, (0, 0, 0, mask.shape[1] - tokens.shape[1]))
 
     def _final(self) -> list[nn.Module]:
         if isinstance(self.encoder, CompactEncoder):

@@ -5,6 +5,7 @@ Transformer (Gong et al. 2021). All read modality speech or audio.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from multimodal.encoders.families.audio_features import (
 )
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
+
+Forward = Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 # wav2vec 2.0, HuBERT, WavLM
 
@@ -145,6 +148,29 @@ def _front_whisper(folder: Path, config: Any, adapter: Adapter, *, cut: bool = F
     )
 
 
+def _in_windows(forward: Forward) -> Forward:
+    """Of recordings longer than 30 s: one window after the other, each as if it were alone.
+
+    Tokens (N, windows x positions, D); a batch costs as many windows as its longest recording.
+    """
+
+    def run(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        most = 2 * model.config.max_source_positions
+        if values.shape[2] <= most:
+            return forward(model, values, lengths)
+        parts = []
+        for at in range(0, values.shape[2], most):
+            # One frame at least: a row without any would attend to nothing.
+            left = (lengths - at).clamp(1, most)
+            tokens, _ = forward(model, values[:, :, at : at + most], left)
+            parts.append(pad(tokens, (0, 0, 0, most // 2 - tokens.shape[1])))
+        tokens = torch.cat(parts, dim=1)
+        at_L = torch.arange(tokens.shape[1], device=tokens.device)
+        return tokens, at_L < (lengths[:, None] + 1) // 2
+
+    return run
+
+
 def _forward_whisper(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """The silence that fills the 30 s is attended to, as in training; its tokens are not real."""
     tokens = model(values).last_hidden_state
@@ -169,7 +195,7 @@ _WHISPER = Family(
     modalities=("speech", "audio"),
     load=_load_whisper,
     front_end=_front_whisper,
-    forward=_forward_whisper,
+    forward=_in_windows(_forward_whisper),
     layers=lambda model: list(model.layers),  # pyright: ignore
     tail=lambda model: [model.layer_norm],  # pyright: ignore
     width=lambda config: config.d_model,
@@ -179,7 +205,9 @@ register(
     replace(
         _WHISPER,
         cut=replace(
-            _WHISPER, front_end=partial(_front_whisper, cut=True), forward=_forward_cut_whisper
+            _WHISPER,
+            front_end=partial(_front_whisper, cut=True),
+            forward=_in_windows(_forward_cut_whisper),
         ),
     )
 )

@@ -78,7 +78,7 @@ class WaveformFeatures(FrontEnd):
 
 @dataclass(frozen=True)
 class WhisperSpec:
-    """sample_rate: Hz. n_fft, hop: samples. seconds: length to which everything is brought.
+    """sample_rate: Hz. n_fft, hop: samples. seconds: of a window, to which everything is brought.
 
     cut: leave out the silence behind the batch's longest recording, all but two frames.
     """
@@ -92,13 +92,14 @@ class WhisperSpec:
 
 
 class WhisperFeatures(FrontEnd):
-    """Whisper (WhisperFeatureExtractor): log-mel of exactly ``seconds`` (30 s).
+    """Whisper (WhisperFeatureExtractor): log-mel of windows of exactly ``seconds`` (30 s).
 
-    Shorter recordings are followed by silence; of longer ones only the first ``seconds`` are read.
-    y = (max(log10 mel, peak - 8) + 4) / 4, where peak is the recording's largest value, mel is
+    Shorter recordings are followed by silence; longer ones are windows in a row, each of which is
+    what the extractor makes of it alone, and the last is what is left, followed by silence.
+    y = (max(log10 mel, peak - 8) + 4) / 4, where peak is the window's largest value, mel is
     Slaney's from 0 to 8,000 Hz, and log10 is floored at -10. A checkpoint's dither is left out.
-    values: (N, n_mels, seconds x sample_rate / hop; fewer if cut, an even number). lengths: (N,)
-    frames that begin in sound.
+    values: (N, n_mels, windows x seconds x sample_rate / hop; fewer if cut, an even number).
+    lengths: (N,) frames that begin in sound.
     """
 
     spec: WhisperSpec
@@ -111,7 +112,19 @@ class WhisperFeatures(FrontEnd):
         )
         self.register_buffer("filters_BF", filters_FB.T.contiguous(), persistent=False)
 
+    def extra_repr(self) -> str:
+        """Embeddings that were kept when only the first window was read are not taken again."""
+        return f"{super().extra_repr()}, every window"
+
     def features(self, signal_NT: Tensor, lengths_N: Tensor) -> Features:
+        hop, limit = self.spec.hop, self.spec.seconds * self.spec.sample_rate
+        if signal_NT.shape[1] > limit:
+            signal_NT = signal_NT[:, : int(lengths_N.max())]
+        parts = [self._window(part_NT) for part_NT in signal_NT.split(limit, dim=1)]
+        return Features(torch.cat(parts, dim=2), (lengths_N + hop - 1) // hop)
+
+    def _window(self, signal_NT: Tensor) -> Tensor:
+        """(N, n_mels, frames) of no more than ``seconds``."""
         s = self.spec
         limit = s.seconds * s.sample_rate
         # The silence behind the batch's longest recording is one constant: only its edge is
@@ -119,15 +132,14 @@ class WhisperFeatures(FrontEnd):
         span = min(limit, -(-(signal_NT.shape[1] + s.n_fft) // s.hop) * s.hop)
         power_NFT = power_spectrum(pad(signal_NT, (0, span - signal_NT.shape[1])), s.n_fft, s.hop)
         log_NBT = (self.filters_BF @ power_NFT[..., :-1]).clamp_min(WHISPER_FLOOR).log10()
-        frames_N = (lengths_N.clamp(max=limit) + s.hop - 1) // s.hop
         silent = limit // s.hop - log_NBT.shape[2]
         if s.cut:
             # The convolutions see two frames further than the last that is read.
-            longest = min(limit, signal_NT.shape[1] + s.hop - 1) // s.hop
+            longest = (signal_NT.shape[1] + s.hop - 1) // s.hop
             silent = min(limit // s.hop, longest + longest % 2 + 2) - log_NBT.shape[2]
         log_NBT = pad(log_NBT, (0, silent), value=-10.0)
         log_NBT = log_NBT.maximum(log_NBT.amax((1, 2), keepdim=True) - 8.0)
-        return Features((log_NBT + 4.0) / 4.0, frames_N)
+        return (log_NBT + 4.0) / 4.0
 
 
 @dataclass(frozen=True)
