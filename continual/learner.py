@@ -102,6 +102,11 @@ class LearnerConfig(Config):
 
     epochs: Annotated[int, Field(ge=1)] | None = None
 
+    @property
+    def needs_texts(self) -> bool:
+        """Every recording that is trained on must have a text of its own."""
+        return False
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_head(cls, data: Any) -> Any:

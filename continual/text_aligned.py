@@ -59,6 +59,10 @@ class TextAlignedConfig(WhitenedConfig):
     memory_batch_size: Annotated[int, Field(ge=1)] = 32
     policy: Literal["reservoir", "class_balanced", "herding"] = "class_balanced"
 
+    @property
+    def needs_texts(self) -> bool:
+        return self.captions == "text"
+
     def parts(self, context: LearnerContext, **scale: Any) -> dict[str, Any]:
         """Arguments of a ``TextAlignedLearner``. scale: ``AlignmentConfig.start``.
 

@@ -42,6 +42,7 @@ class Prompts(Config):
     underscores: lower case with underscores. capitalised: as spaces, with a capital first.
     phrases: class name -> words, instead of the rule; none, or of every class.
     class_prompts: class name -> whole texts, instead of templates; none, or of every class.
+    Phrases and prompts of other classes are no fault: a file may serve several sets of classes.
     """
 
     templates: tuple[str, ...] = Field(min_length=1)
@@ -140,11 +141,16 @@ class Prompts(Config):
         for kind, table in (("phrases", self.phrases), ("class_prompts", self.class_prompts)):
             missing = [name for name in class_names if name not in table] if table else []
             if missing:
-                more = ", ..." if len(missing) > 5 else ""
+                foreign = [name for name in table if name not in class_names]
+                has = f" (it has {_shown(foreign)}, no class here)" if foreign else ""
                 raise UserError(
-                    f"{kind} lack {len(missing)} of {len(class_names)} classes: "
-                    f"{', '.join(map(repr, missing[:5]))}{more}; add them, or use no {kind}."
+                    f"{kind} lack {len(missing)} of {len(class_names)} classes: {_shown(missing)}"
+                    f"{has}; add them, or use no {kind}."
                 )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + ", ..." * (len(names) > 5)
 
 
 def label_words(class_name: str, rule: LabelRule) -> str:
@@ -203,7 +209,10 @@ def _mapping(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise UserError(f"{file}: expected a mapping, found {type(data).__name__}.")
+        raise UserError(
+            f"{file}: expected a mapping, found {type(data).__name__}; write templates: [...], or "
+            "in a file of phrases a line CLASS: words of each class."
+        )
     return data
 
 

@@ -28,6 +28,7 @@ from continual.learner import Learner, LearnerConfig
 from continual.scenarios import Stream
 from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
+from multimodal.recordings import Manifest
 from multimodal.registry import Config
 from multimodal.signals import SignalCache
 
@@ -204,6 +205,8 @@ def refuse_misfits(learner: Config, stream: Stream) -> None:
             f"learner {name!r}: some labels of dataset {manifest.name!r} are unknown, and a "
             "regression needs all of them; leave it out, or use er or linear_probe."
         )
+    if learner.needs_texts:
+        refuse_missing_texts(name, manifest, rows)
     if stream.online is None:
         return
     if learner.kind == "offline":
@@ -215,4 +218,17 @@ def refuse_misfits(learner: Config, stream: Stream) -> None:
         raise UserError(
             f"learner {name!r}: epochs has no meaning in an online stream, which is read once; "
             "set scenario.online_iter, the optimiser steps of a stream batch."
+        )
+
+
+def refuse_missing_texts(learner: str, manifest: Manifest, rows: np.ndarray) -> None:
+    """UserError naming training recordings without a text, for a learner that needs texts."""
+    recordings = [manifest.recordings[row] for row in rows]
+    missing = [r.uid for r in recordings if not r.text.strip()]
+    if missing:
+        names = ", ".join(map(repr, missing[:5])) + ", ..." * (len(missing) > 5)
+        raise UserError(
+            f"learner {learner!r}: captions=text, but {len(missing)} of {len(rows)} training "
+            f"recordings of dataset {manifest.name!r} have no text: {names}; write texts, or set "
+            "captions=labels."
         )

@@ -176,7 +176,7 @@ def test_bad_class_names_are_refused(names: list[str], message: str) -> None:
 
 def test_classes_without_a_phrase_or_prompt_are_named() -> None:
     names = ["alarm_set", *(f"new_{i}" for i in range(7))]
-    expected = r"phrases lack 7 of 8 classes: 'new_0', .*'new_4', \.\.\.; add"
+    expected = r"phrases lack 7 of 8 classes: 'new_0', .*'new_4', \.\.\. \(it has .*\); add"
     with pytest.raises(UserError, match=expected):
         load_prompts("speech_intent", "slurp_intent").texts(names)
     prompts = Prompts(templates=("{}",), class_prompts={"dog": ("A dog.",)})
