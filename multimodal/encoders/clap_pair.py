@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.nn.functional import normalize
 from multimodal.batch import Batch
 from multimodal.encoders.families import family_of, load_model, load_processor
 from multimodal.encoders.families.clap import ClapFeatures, Padding
-from multimodal.encoders.pretrained import read_config, refuse_pickles
+from multimodal.encoders.pretrained import read_config, refuse_pickles, weights_digest
 from multimodal.errors import UserError
 from multimodal.hub import local_folder
 from multimodal.modalities.audio import AudioAdapter, AudioConfig
@@ -106,7 +105,7 @@ def open_clap(checkpoint: str, revision: str | None) -> tuple[ClapPair, AudioAda
         tokenizer=str(folder),
         max_length=min(MOST_TOKENS, load_tokenizer(str(folder)).model_max_length),
     ).build()
-    facts = {"name": checkpoint, "revision": revision, "weights": _digest(folder)}
+    facts = {"name": checkpoint, "revision": revision, "weights": weights_digest(folder)}
     return ClapPair(model, features, tokenizer, facts), adapter
 
 
@@ -115,13 +114,3 @@ def _sample_rate(folder: Path) -> int:
 
     made = load_processor(AutoFeatureExtractor, folder, "preprocessor_config.json")
     return made.sampling_rate
-
-
-def _digest(folder: Path) -> str:
-    """16 hex digits over the weights' files."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]

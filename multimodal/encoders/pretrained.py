@@ -6,6 +6,7 @@ from a checkpoint: no remote code, no pickled weights.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -168,3 +169,13 @@ def refuse_pickles(checkpoint: str, folder: Path) -> None:
             f'python -c "from transformers import AutoModel as M; d = {str(folder)!r}; '
             'M.from_pretrained(d).save_pretrained(d)"'
         )
+
+
+def weights_digest(folder: Path) -> str:
+    """16 hex digits over the weights' files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
