@@ -45,6 +45,8 @@ METRICS = {
     "map_at_10": "mAP@10",
     "signal_to_text_recall_at_1": "signal to text R@1",
     "signal_to_text_recall_at_10": "signal to text R@10",
+    "word_error_rate": "word error rate",
+    "empty_transcripts": "empty transcripts",
 }
 # Columns that a table of accuracy matrices always has; all others only where some row has a value.
 STREAM_METRICS = ("forgetting", "backward_transfer", "forward_transfer")
@@ -66,4 +68,5 @@ MAIN_METRICS = (
     "linear_probe_accuracy",
     "recall_at_1",
     "recall_at_10",
+    "word_error_rate",
 )

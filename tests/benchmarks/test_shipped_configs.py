@@ -105,7 +105,7 @@ def test_zero_shot_configs_are_valid_and_those_of_our_models_run(path: Path, tmp
     config = validate(ZeroShotConfig, data, source=str(path))
     assert config.experiment == f"{path.stem}_zero_shot"
     if config.model.registered_name != "aligned":
-        return  # of a checkpoint: tested with a tiny one in test_zeroshot.py
+        return  # of a checkpoint: tested with tiny ones in commands/zeroshot
     folders = {read_yaml(p)["experiment"]: p for p in ALIGNED}
     align(folders[data["model"]["experiment"]], tmp_path)
     data["prompts"] = {k: v for k, v in data["prompts"].items() if k != "phrases"}
@@ -118,4 +118,4 @@ def test_zero_shot_configs_are_valid_and_those_of_our_models_run(path: Path, tmp
     run_zeroshot(file, [])
     results = find_results(tmp_path / config.experiment)
     assert all(r.command == "zeroshot" for r in results)
-    assert MODELS.names() == ["aligned", "clap"]
+    assert MODELS.names() == ["aligned", "clap", "transcribed"]

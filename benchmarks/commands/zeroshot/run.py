@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from benchmarks.commands.zeroshot import transcripts
 from benchmarks.commands.zeroshot.config import ZeroShotConfig
 from benchmarks.commands.zeroshot.models import ModelConfig, OpenModel
 from benchmarks.results.result import Result
@@ -130,6 +131,9 @@ class ZeroShotCells:
             ),
             seed=cell.seed,
         )
+        if model.heard is not None:
+            transcripts.tell(scores, model.heard, self.manifest, rows, seed=cell.seed)
+            transcripts.write(model.heard, self.manifest, rows, session.folder)
         pins = self._pins(cell, model, prompts, rows)
         result = session.result(
             self.device,
@@ -176,7 +180,7 @@ class ZeroShotCells:
         return self.signals[key]
 
     def _embed(self, model: OpenModel, rows: np.ndarray, progress: Progress | None) -> torch.Tensor:
-        size = self.config.batch_size
+        size = self._batch_size(model)
         task = None
         if progress is not None:
             task = progress.add_task(
@@ -196,6 +200,9 @@ class ZeroShotCells:
 
         return embed_rows(embed, Loader(counted, self.device), rows, batch_size=size)
 
+    def _batch_size(self, model: OpenModel) -> int:
+        return min(self.config.batch_size, model.at_once or self.config.batch_size)
+
     def _pins(
         self, cell: ZeroShotConfig, model: OpenModel, prompts: Prompts, rows: np.ndarray
     ) -> dict[str, Any]:
@@ -214,7 +221,7 @@ class ZeroShotCells:
                 "device": str(self.device),
                 "dtype": "float32",
                 "autocast": False,
-                "batch_size": cell.batch_size,
+                "batch_size": self._batch_size(model),
                 "threads": torch.get_num_threads(),
             },
             "seed": cell.seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ class OpenModel:
 
     embed: batch and the names of its recordings -> (N, D). embed_texts: n texts -> (n, D).
     prompts: its own, if it was trained with some. facts: what a result pins of it. settings: those
-    that tell rows apart.
+    that tell rows apart. at_once: recordings that it embeds together at most; None: any number.
+    heard: names of recordings -> their transcripts, if it makes some, of all that it has embedded.
     """
 
     label: str
@@ -38,6 +39,8 @@ class OpenModel:
     prompts: Prompts | None
     facts: dict[str, Any]
     settings: dict[str, Any]
+    at_once: int | None = None
+    heard: Mapping[str, str] | None = None
 
 
 class ModelConfig(Config):
