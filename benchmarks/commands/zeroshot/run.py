@@ -6,6 +6,7 @@ not evaluated again.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
 from multimodal.batch import Batch
 from multimodal.contents import digest
+from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.evaluation.protocols import PROTOCOLS, Protocol
 from multimodal.evaluation.scores import Wanted, score
 from multimodal.loader import Loader
+from multimodal.models.towers import Tower
 from multimodal.signals import SignalCache
 
 QUICK_RECORDINGS = 200
@@ -56,6 +59,8 @@ class ZeroShotCells:
         models = config.model.single(self.output_dir)
         self.cells = [config.model_copy(update={"model": model}) for model in models]
         self.signals: dict[str, SignalCache] = {}
+        self.embeddings: dict[str, EmbeddingCache] = {}
+        self.encoded: dict[str, dict[str, torch.Tensor]] = {}
         check_store(config.tracking, self.output_dir)
         if fresh:
             for cell in self.cells:
@@ -114,6 +119,9 @@ class ZeroShotCells:
     ) -> Result:
         prompts, signals = self._prompts(model), self._signals(model)
         rows = signals.usable(self.rows)
+        if model.aligned is not None and model.aligned.text.frozen:
+            key = json.dumps(model.settings["text"], sort_keys=True)
+            model.aligned.share_encoded(self.encoded.setdefault(key, {}))
         facts = dataset_facts(self.manifest, self.manifest, len(signals.damaged))
         session.track(facts)
         scores = score(
@@ -179,6 +187,26 @@ class ZeroShotCells:
             )
         return self.signals[key]
 
+    def _source(self, model: OpenModel, rows: np.ndarray) -> SignalCache | EmbeddingCache:
+        """Signals, or the embeddings of a frozen tower, made once for all models that have it."""
+        signals = self._signals(model)
+        if model.aligned is None:
+            return signals
+        (tower,) = model.aligned.signals.values()
+        assert isinstance(tower, Tower)
+        if not tower.frozen:
+            return signals
+        cache = EmbeddingCache(
+            signals,
+            tower.front_end,
+            tower.encoder,
+            rows=rows,
+            settings=model.settings["encoder"],
+            folder=cache_folder(self.config),
+            device=self.device,
+        )
+        return self.embeddings.setdefault(cache.key, cache)
+
     def _embed(self, model: OpenModel, rows: np.ndarray, progress: Progress | None) -> torch.Tensor:
         size = self._batch_size(model)
         task = None
@@ -186,7 +214,7 @@ class ZeroShotCells:
             task = progress.add_task(
                 f"{model.label} seed {model.seed}", total=-(-len(rows) // size)
             )
-        gather = self._signals(model).gather
+        gather = self._source(model, rows).gather
 
         def counted(part: np.ndarray) -> Any:
             if progress is not None and task is not None:

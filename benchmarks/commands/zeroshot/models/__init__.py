@@ -14,6 +14,7 @@ from multimodal.batch import Batch
 from multimodal.evaluation.prompts import Prompts
 from multimodal.evaluation.protocols import Protocol
 from multimodal.modalities import Adapter
+from multimodal.models.towers import Aligned
 from multimodal.registry import Config, Registry
 
 MODELS = Registry("model", "benchmarks.commands.zeroshot.models")
@@ -28,6 +29,7 @@ class OpenModel:
     prompts: its own, if it was trained with some. facts: what a result pins of it. settings: those
     that tell rows apart. at_once: recordings that it embeds together at most; None: any number.
     heard: names of recordings -> their transcripts, if it makes some, of all that it has embedded.
+    aligned: its towers; cells share what frozen ones make of recordings and texts.
     """
 
     label: str
@@ -41,6 +43,7 @@ class OpenModel:
     settings: dict[str, Any]
     at_once: int | None = None
     heard: Mapping[str, str] | None = None
+    aligned: Aligned | None = None
 
 
 class ModelConfig(Config):

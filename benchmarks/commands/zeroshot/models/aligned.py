@@ -46,4 +46,5 @@ class AlignedModelConfig(ModelConfig):
             prompts=config.prompts.load(modality),
             facts={"name": f"{self.experiment}/{self.run}", "config": config.dump()},
             settings={**settings, "objective": objective.dump()},
+            aligned=model,
         )

@@ -10,6 +10,8 @@ import pytest
 import soundfile
 
 from benchmarks.results.result import Result
+from multimodal.encoders.cache import EmbeddingCache
+from multimodal.models.towers import Aligned
 from tests.multimodal.datasets.esc50_files import make_copy
 from tests.multimodal.encoders.audio_checkpoints import clap
 from tests.multimodal.encoders.checkpoints import WORDS, save_tokenizer
@@ -157,6 +159,38 @@ class TestAlignedRuns:
             for r in (Result.load(p.parent) for p in aligned.glob("runs/tones/*/result.json"))
         }
         assert {(r.learner, r.seed): r.metrics["zero_shot_top1"] for r in results} == own
+
+    def test_cells_share_what_frozen_encoders_make(self, medley, tones, monkeypatch) -> None:
+        words = ("objectives=[cwcl,clip]", "encoder.train=none")
+        assert medley("align", "align.yaml", *words).code == 0
+        (tones / "zero.yaml").write_text(
+            "experiment: zero\ndataset: {name: folder, root: clips, modality: speech}\n"
+            "model: {name: aligned, experiment: tones}\ntracking: {store: none}\n"
+        )
+        encoded, tokens = [], Aligned._tokens
+        embedded, embed = [], EmbeddingCache._embed
+        monkeypatch.setattr(
+            Aligned, "_tokens", lambda self, t: (encoded.append(t), tokens(self, t))[1]
+        )
+        monkeypatch.setattr(
+            EmbeddingCache,
+            "_embed",
+            lambda self, block, advance: (embedded.append(block), embed(self, block, advance))[1],
+        )
+        outcome = medley("zeroshot", "zero.yaml")
+        assert outcome.code == 0, outcome.err
+        texts = [text for part in encoded for text in part]
+        assert len(set(texts)) == len(texts) > 0
+        assert len(set(embedded)) == len(embedded) > 0
+        results, own = (
+            {r.learner: r.metrics["zero_shot_top1"] for r in map(Result.load, folders)}
+            for folders in (
+                [p.parent for p in tones.glob(f"runs/{name}/*/result.json")]
+                for name in ("zero", "tones")
+            )
+        )
+        assert results == own
+        assert len(own) == 2
 
     def test_missing_damaged_and_changed_models(self, medley, aligned) -> None:
         outcome = medley("zeroshot", "zero.yaml", "model.experiment=other")
