@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import multiprocessing
 
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.parts import MODEL_FILE, count_recordings, signal_tower
 from benchmarks.commands.align.reopen import reopen
+from benchmarks.commands.align.run import AlignRun
 from benchmarks.commands.align.scoring import Scorer
 from benchmarks.config.loading import load_config
 from benchmarks.results.result import Result
 from benchmarks.runs.data import open_data, read_manifest
 from multimodal.training.fit import Fit
+from multimodal.weights import save_weights, trained_weights
 from tests.benchmarks.commands.align_text import ALIGN
 
 WHITE = "signals.speech.whitening."
@@ -30,23 +31,6 @@ experiment: zero
 dataset: {name: folder, root: clips, modality: speech}
 model: {name: aligned, experiment: tones}
 tracking: {store: none}
-"""
-# What each process runs: the command, and then it keeps its own model.
-BOTH = """\
-from pathlib import Path
-from benchmarks.commands.align import run, command
-from multimodal.objectives.tools.gather import rank
-from multimodal.weights import save_weights
-
-AUGMENT = "modality={name: speech, augment: {gain_db: 6}}"
-train = run.AlignRun._train
-
-def keeping(self):
-    train(self)
-    save_weights(self.model, Path(f"{rank()}.safetensors"))
-
-run.AlignRun._train = keeping
-command.run_align(Path("align.yaml"), ["encoder.train=none", "whiten=true", AUGMENT])
 """
 WORDS = ["align", "align.yaml", "encoder.train=none", "whiten=true"]
 
@@ -121,12 +105,14 @@ def test_an_interrupted_run_goes_on_bit_for_bit(medley, tones, monkeypatch) -> N
         assert torch.equal(one[name], other[name]), name
 
 
-def test_counting_again_changes_nothing(tones, monkeypatch) -> None:
-    from benchmarks.commands.align.run import AlignRun
+def run_of(place: Path, *changes: str) -> AlignRun:
+    config = load_config(place / "align.yaml", [*WORDS[2:], *changes], model=AlignConfig)
+    return AlignRun(config.cells()[0], open_data(config, read_manifest(config)))
 
+
+def test_counting_again_changes_nothing(tones, monkeypatch) -> None:
     monkeypatch.chdir(tones)
-    config = load_config(tones / "align.yaml", WORDS[2:], model=AlignConfig)
-    run = AlignRun(config.cells()[0], open_data(config, read_manifest(config)))
+    run = run_of(tones)
     white, train = signal_tower(run.model).whitening, run.rows["train"]
     assert white is not None
     assert int(white.count) == 0
@@ -136,31 +122,35 @@ def test_counting_again_changes_nothing(tones, monkeypatch) -> None:
     assert run.model.training
 
 
+def _process(rank: int, place: str) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29541",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    torch.set_num_threads(1)
+    os.chdir(place)
+    run = run_of(Path(), "modality={name: speech, augment: {gain_db: 6}}")
+    rows = run.rows["train"][rank:]  # the first process counts for all
+    count_recordings(run.model, run.source, rows, device=run.device)
+    save_weights(run.model, Path(f"{rank}.safetensors"))
+    torch.distributed.destroy_process_group()
+
+
 def test_two_processes_hold_one_transform(tones, monkeypatch) -> None:
-    """As ``torchrun`` starts them; it is that of the recordings without their augmentation."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    monkeypatch.chdir(tones)
-    script = tones / "both.py"
-    script.write_text(BOTH)
-    paths = [str(Path(__file__).parents[4]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--standalone", str(script)],
-        cwd=tones,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    """That of one process, of the recordings without their augmentation."""
+    multiprocessing.spawn(_process, args=(str(tones),), nprocs=2)  # pyright: ignore
     one, other = (load_file(tones / f"{rank}.safetensors") for rank in range(2))
-    assert len([name for name in one if name.startswith(WHITE)]) == 6
-    assert int(one[f"{WHITE}count"]) > 0
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
-    middle, matrix = whitened(embeddings(folder_of(tones), "train")[2])
-    np.testing.assert_allclose(one[f"{WHITE}shift"], middle, atol=1e-5)
-    np.testing.assert_allclose(one[f"{WHITE}matrix"], matrix, atol=2e-4 * abs(matrix).max())
+    monkeypatch.chdir(tones)
+    alone = run_of(tones)
+    count_recordings(alone.model, alone.source, alone.rows["train"], device=alone.device)
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+    for name, tensor in trained_weights(alone.model).items():
+        torch.testing.assert_close(one[name], tensor, rtol=1e-4, atol=1e-4)
 
 
 def test_a_trained_encoder_is_refused(refuse, tones) -> None:
