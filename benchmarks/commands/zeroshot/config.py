@@ -15,8 +15,9 @@ from multimodal.registry import Config
 class ZeroShotConfig(CommandConfig):
     """Everything ``medley zeroshot`` needs: a model, a dataset and a protocol.
 
-    model: aligned runs of an experiment, or a checkpoint. split: which recordings. classes: the
-    candidates; None: all of the dataset; "tested": those that the split has recordings of.
+    model: aligned runs of an experiment, a CLAP checkpoint, or Whisper's transcripts through a text
+    encoder. split: which recordings. classes: the candidates; None: all of the dataset; "tested":
+    those that the split has recordings of.
     prompts: as for ``align``; the protocol's, if None. robustness, retrieval, diagnostics: parts of
     the report. protocol: of audio checkpoints, all that a foreign harness pins (crop, fill, rate,
     prompts); medley: ours. seed: of bootstraps and of a protocol's random crops. quick: 200

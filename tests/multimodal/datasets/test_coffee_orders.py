@@ -12,6 +12,7 @@ import pytest
 from multimodal.check import check
 from multimodal.datasets.coffee_orders import CoffeeOrdersConfig, words_of
 from multimodal.errors import UserError
+from multimodal.evaluation.prompts import load_prompts
 from multimodal.modalities.speech import SpeechConfig
 
 
@@ -93,4 +94,6 @@ def test_real_copy(real_data: Path) -> None:
     assert Counter(manifest.labels.tolist())[manifest.class_names.index("mocha")] == 89
     assert Counter(manifest.splits)["test"] == 155
     assert all(r.text for r in manifest)
+    phrases = load_prompts("speech_intent", "coffee_orders").phrases
+    assert tuple(phrases) == manifest.class_names
     assert not check(manifest, SpeechConfig().build(), progress=False).errors

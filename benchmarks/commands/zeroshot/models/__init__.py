@@ -1,4 +1,6 @@
-"""What ``medley zeroshot`` evaluates: our aligned runs, or a checkpoint with two towers."""
+"""What ``medley zeroshot`` evaluates: our aligned runs, a checkpoint with two towers, or a
+transcriber before a text encoder.
+"""
 
 from __future__ import annotations
 
