@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from continual.evaluation import predict, score_all, scores_of
+from continual.evaluation import predict_rows, score_rows, scores_of
 from continual.learner import Learner
 from continual.online_metrics import AnytimePoint, AurocPoint, periodic_counts
 from continual.scenarios import Stream
@@ -35,8 +35,8 @@ class FuturePoint:
 class Anytime:
     """Of one learner on one online stream.
 
-    batches: manifest rows -> their Batches in order, on the learner's device. ``counts``: numbers
-    of stream recordings k * eval_period < N after which an evaluation is due.
+    batches: manifest rows -> their Batches in any order, on the learner's device. ``counts``:
+    numbers of stream recordings k * eval_period < N after which an evaluation is due.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Anytime:
         if manifest.multi_label:
             aurocs = np.full(len(exposed), np.nan)
             if exposed.any():
-                scores = scores_of(predict(self.learner, self.batches(self.test)))
+                scores = scores_of(predict_rows(self.learner, self.batches, self.test))
                 known = manifest.targets[self.test][:, exposed]
                 aurocs[exposed] = multi_label.auroc(scores[:, exposed], known)
             return AurocPoint(count, [None if np.isnan(a) else float(a) for a in aurocs])
         rows = self.test[exposed[manifest.labels[self.test]]]
         labels = manifest.labels[rows]
-        right = predict(self.learner, self.batches(rows)).labels.numpy() == labels
+        right = predict_rows(self.learner, self.batches, rows).labels.numpy() == labels
         size = len(exposed)
         return AnytimePoint(
             count,
@@ -98,7 +98,7 @@ class Anytime:
         rows = self.test
         if not manifest.multi_label:
             rows = rows[np.isin(manifest.labels[rows], classes)]
-        scores = score_all(self.learner, self.batches(rows))
+        scores = score_rows(self.learner, self.batches, rows)
         if scores is None:
             return None
         if manifest.multi_label:

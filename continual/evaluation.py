@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from continual.learner import Learner, Prediction
 from continual.metrics import confusion_matrix, per_class_accuracy
@@ -21,7 +22,7 @@ from multimodal.evaluation import multi_label
 
 @dataclass(frozen=True)
 class Evaluator:
-    """batches: manifest rows -> their Batches in order, on the learner's device.
+    """batches: manifest rows -> their Batches in any order, on the learner's device.
 
     A test set's score is its accuracy; in multi-label streams it is the macro-AUROC over the
     classes of its experience, of those that have positive and negative test recordings.
@@ -34,7 +35,7 @@ class Evaluator:
     def test(self) -> tuple[list[float], dict[str, Any]]:
         """The score of each test set, and what ``details`` makes of all of them together."""
         rows = np.unique(np.concatenate([e.test for e in self.stream.experiences]))
-        predicted = predict(self.learner, self.batches(rows))
+        predicted = predict_rows(self.learner, self.batches, rows)
         scores = [self._score(predicted, rows, e.test, e.classes) for e in self.stream.experiences]
         defined = [s for s in scores if s is not None]
         assert len(defined) == len(scores), "check_stream lets no such experience through"
@@ -43,7 +44,7 @@ class Evaluator:
     def details(self) -> dict[str, Any]:
         """What ``test`` tells beside the scores, of all test recordings together."""
         rows = np.unique(np.concatenate([e.test for e in self.stream.experiences]))
-        return self._details(predict(self.learner, self.batches(rows)), rows)
+        return self._details(predict_rows(self.learner, self.batches, rows), rows)
 
     def zero_shot(self, exposed: int) -> dict[str, float | None] | None:
         """Accuracy on classes never trained on, named by their texts; None if the learner cannot.
@@ -58,7 +59,7 @@ class Evaluator:
             found[name] = None
             if task is None or len(task.classes) < 2:
                 continue
-            scores = score_all(self.learner, self.batches(task.test))
+            scores = score_rows(self.learner, self.batches, task.test)
             if scores is None:
                 return None
             classes = np.array(task.classes)
@@ -88,7 +89,7 @@ class Evaluator:
         if not len(rows):
             return None
         classes = tuple(sorted({c for e in met for c in e.classes}))
-        return self._score(predict(self.learner, self.batches(rows)), rows, rows, classes)
+        return self._score(predict_rows(self.learner, self.batches, rows), rows, rows, classes)
 
     def baseline(self) -> list[float] | None:
         """Test scores of the untrained model, for forward transfer.
@@ -178,15 +179,45 @@ def predict(learner: Learner, batches: Iterator[Batch]) -> Prediction:
     )
 
 
-def score_all(
-    learner: Learner, batches: Iterator[Batch]
+def predict_rows(
+    learner: Learner, batches: Callable[[np.ndarray], Iterator[Batch]], rows: np.ndarray
+) -> Prediction:
+    """``predict`` of rows, in their order, whatever order ``batches`` reads them in."""
+    seen: list[Tensor] = []
+    predicted = predict(learner, _noting(batches(rows), seen))
+    at, texts = _places(rows, seen), predicted.texts
+    return Prediction(
+        predicted.labels[at],
+        None if predicted.scores is None else predicted.scores[at],
+        None if texts is None else tuple(texts[i] for i in at.tolist()),
+    )
+
+
+def score_rows(
+    learner: Learner, batches: Callable[[np.ndarray], Iterator[Batch]], rows: np.ndarray
 ) -> Float[np.ndarray, "recordings classes"] | None:
-    """(N, C) scores of all classes, on the CPU, or None if the learner cannot name unseen ones."""
-    parts = []
+    """(N, C) scores of all classes for rows in their order, whatever that of ``batches``, on the
+    CPU; None if the learner cannot name unseen classes.
+    """
+    parts, seen = [], []
     with evaluating(learner):
-        for batch in batches:
+        for batch in _noting(batches(rows), seen):
             scores = learner.score_all(batch)
             if scores is None:
                 return None
             parts.append(scores.cpu())
-    return torch.cat(parts).numpy()
+    return torch.cat(parts)[_places(rows, seen)].numpy()
+
+
+def _noting(batches: Iterator[Batch], seen: list[Tensor]) -> Iterator[Batch]:
+    for batch in batches:
+        seen.append(batch.indices.cpu())
+        yield batch
+
+
+def _places(rows: np.ndarray, seen: list[Tensor]) -> Tensor:
+    """Where each of the rows stands in what was seen, which are the same rows."""
+    order = np.argsort(torch.cat(seen).numpy(), kind="stable")
+    places = np.empty_like(order)
+    places[np.argsort(rows, kind="stable")] = order
+    return torch.from_numpy(places)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import nn
@@ -80,6 +81,9 @@ class WithQueries:
     def ensure(self, indices: ArrayLike) -> None:
         self.signals.ensure(indices)
         self.queries.ensure(indices)
+
+    def lengths(self, indices: ArrayLike) -> np.ndarray:
+        return self.signals.lengths(indices)
 
     def gather(self, indices: ArrayLike) -> Batch:
         batch = self.signals.gather(indices)

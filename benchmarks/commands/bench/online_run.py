@@ -77,7 +77,7 @@ class OnlineRun(StreamRun):
     @property
     def anytime(self) -> Anytime:
         if self._anytime is None:
-            self._anytime = Anytime(self.learner, self.stream, self.strategy.batches)
+            self._anytime = Anytime(self.learner, self.stream, self.read_tests)
         return self._anytime
 
     _anytime: Anytime | None = None

@@ -7,6 +7,7 @@ its result if it is done.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -25,7 +26,9 @@ from continual.evaluation import Evaluator
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
 from continual.strategy import Position, StreamStrategy
+from multimodal.batch import Batch
 from multimodal.digests import write_tensors
+from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
 
 
@@ -73,7 +76,7 @@ class StreamRun:
         self.learner = build_learner(config, data, self.device)
         self.source = batch_source(config, data, stream, self.learner, self.device)
         self.strategy = self.make_strategy(**self._parts())
-        self.evaluator = Evaluator(self.learner, stream, self.strategy.batches)
+        self.evaluator = Evaluator(self.learner, stream, self.read_tests)
         train_rows = self.strategy.rows
         self.benchmark = as_benchmark(stream, self.source.gather, train_rows=train_rows)
         self.records = self.first_records()
@@ -102,6 +105,14 @@ class StreamRun:
         """Of an experience."""
         own = getattr(self.config.learners[0], "epochs", None)
         return 1 if self.config.quick else own or self.config.training.epochs
+
+    def read_tests(self, rows: np.ndarray) -> Iterator[Batch]:
+        """Batches for evaluation, in any order: signals of like length stand together."""
+        size, source = self.config.training.eval_batch_size, self.source
+        if isinstance(source, EmbeddingCache):
+            return self.strategy.loader.batches(rows, size)
+        source.ensure(rows)
+        return self.strategy.loader.alike(rows, size, source.lengths(rows))
 
     def _parts(self) -> dict[str, Any]:
         training = self.config.training
