@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from multimodal.datasets.splits import BY_SEED
 from multimodal.digests import DamagedFile, read_sealed, sealed
 
 RESULT_FILE = "result.json"
 BY_SCENARIO = {"alignment": "align", "zero_shot": "zeroshot"}
+SEED_OF_VALIDATION = re.compile(r"(?<=; validation: )(\S+ of train), seed \d+$")
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,18 @@ class Result:
         # Earlier versions wrote none.
         command = BY_SCENARIO.get(str(data.get("scenario")), "bench")
         try:
-            return cls(**{"command": command, **data})
+            result = cls(**{"command": command, **data})
         except TypeError as error:
             raise DamagedFile(f"{folder / RESULT_FILE} is damaged ({error})") from error
+        _without_seed(result.dataset)
+        return result
+
+
+def _without_seed(dataset: Any) -> None:
+    """Earlier versions named the run's seed in the rule of the split, so no two seeds had one."""
+    rule = dataset.get("split_rule") if isinstance(dataset, dict) else None
+    if isinstance(rule, str):
+        dataset["split_rule"] = SEED_OF_VALIDATION.sub(rf"\1{BY_SEED}", rule)
 
 
 def write_atomically(path: Path, text: str) -> None:

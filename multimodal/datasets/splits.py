@@ -16,6 +16,8 @@ from multimodal.recordings import Manifest, Recording
 
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 ATTEMPTS = 50
+# Runs of several seeds have one rule of the split: what is held out is drawn as their weights are.
+BY_SEED = ", by the run's seed"
 
 
 class Unverified(int):
@@ -223,8 +225,8 @@ def hold_out_validation(
     """Turn a share of the training recordings into a validation split.
 
     fraction: in [0, 1); 0, or a dataset with a validation split of its own, changes nothing.
-    Stratified by class; whole groups only, unless ``by_group`` is False. setting: the user's name
-    of the fraction. UserError if a class cannot stand on both sides.
+    Stratified by class; whole groups only, unless ``by_group`` is False. seed: of the run.
+    setting: the user's name of the fraction. UserError if a class cannot stand on both sides.
     """
     if fraction == 0 or len(manifest.indices("validation")):
         return manifest
@@ -248,5 +250,5 @@ def hold_out_validation(
     held = {r.uid for r, side in zip(rows, sides, strict=True) if side == "test"}
     moved = tuple(replace(r, split="validation") if r.uid in held else r for r in manifest)
     overlap = manifest.group_overlap or ("" if by_group else "validation is of the same groups")
-    rule = f"{manifest.split_rule}; validation: {fraction} of train, seed {seed}"
+    rule = f"{manifest.split_rule}; validation: {fraction} of train{BY_SEED}"
     return replace(manifest, recordings=moved, group_overlap=overlap, split_rule=rule)
