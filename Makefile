@@ -32,6 +32,7 @@ speed: install
 	$(BIN)/python -m benchmarks.speed.tracking_overhead
 	$(BIN)/python -m benchmarks.speed.stream_memory
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.front_end
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.towers
 	$(BIN)/python -m benchmarks.speed.loader
 	$(BIN)/python -m benchmarks.speed.embedding_cache
 	$(BIN)/python -m benchmarks.speed.manifest_memory
