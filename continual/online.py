@@ -17,8 +17,24 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from continual.learner import Learner
 from continual.strategy import Position, StreamStrategy
 from multimodal.errors import UserError
+
+
+def refuse_unfit(learner: Learner, name: str | None = None) -> None:
+    """UserError for a learner that cannot train on an online stream. name: in a config."""
+    who = type(learner).__name__ if name is None else f"learner {name!r}"
+    if learner.kind != "online":
+        raise UserError(
+            f"{who} trains several times on the same recordings; an online stream shows each of "
+            "them once."
+        )
+    if learner.memory is not None and learner.memory.needs_features:
+        raise UserError(
+            f"{who}: policy=herding orders recordings by features at an experience's end, which "
+            "an online stream has not; use reservoir or class_balanced."
+        )
 
 
 class OnlineStrategy(StreamStrategy):
@@ -30,24 +46,14 @@ class OnlineStrategy(StreamStrategy):
     of the memory at a task's end, whose batches are drawn from (seed, task, epoch) and the memory.
     ``inner_step``: 0 .. iterations - 1 of the batch in hand, for plugins.
 
-    UserError: a learner that must come back to recordings.
+    UserError: a learner that must come back to recordings, or whose memory must.
     """
 
     online = True
 
     def __init__(self, *, iterations: int = 1, **parts: Any) -> None:
         super().__init__(train_epochs=1, **parts)
-        if self.learner.kind != "online":
-            raise UserError(
-                f"{type(self.learner).__name__} trains several times on the same recordings; an "
-                "online stream shows each of them once."
-            )
-        if self.learner.memory is not None and self.learner.memory.needs_features:
-            raise UserError(
-                f"{type(self.learner).__name__}: policy=herding orders recordings by features at "
-                "an experience's end, which an online stream has not; use reservoir or "
-                "class_balanced."
-            )
+        refuse_unfit(self.learner)
         self.iterations, self.inner_step = iterations, 0
 
     @property

@@ -10,7 +10,6 @@ from continual.classifier import Classifier
 from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
 from continual.learner import LEARNERS, ExperienceInfo, Kind, LearnerContext, remember
 from continual.rehearsal import Memory, make_memory
-from multimodal.errors import UserError
 
 
 @LEARNERS.register("replay")
@@ -24,13 +23,6 @@ class ReplayConfig(SoftmaxConfig):
     policy: Literal["reservoir", "class_balanced", "herding"] = "class_balanced"
 
     def build(self, context: LearnerContext) -> ReplayLearner:
-        # Multi-label recordings without a label are a class of their own to a memory.
-        classes = context.model.head.out_features + context.model.multi_label
-        if self.policy == "herding" and self.memory_size < classes:
-            raise UserError(
-                f"memory_size={self.memory_size}: herding keeps at least one recording of each of "
-                f"the {classes} classes; give {classes} or more."
-            )
         memory = make_memory(self.policy, self.memory_size, context.seed)
         return ReplayLearner(
             context.model,

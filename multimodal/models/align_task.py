@@ -40,6 +40,15 @@ class PairBatch:
         return PairBatch(self.signals.pin_memory(), self.texts.pin_memory())
 
 
+def refuse_trained_text(objective: AlignmentConfig, model: Aligned) -> None:
+    """UserError where an objective needs a frozen text encoder, and the model's is trained."""
+    if objective.needs_frozen_text and not model.text.frozen:
+        raise UserError(
+            f"objective {objective.registered_name!r} takes its weights from a frozen text "
+            "encoder; set text.train=none, or choose clip or siglip."
+        )
+
+
 class AlignTask:
     """The ``Task`` of ``training/fit.py`` that aligns one modality of ``module`` with its captions.
 
@@ -57,11 +66,7 @@ class AlignTask:
         *,
         augment: Callable[[Batch], Batch] | None = None,
     ) -> None:
-        if objective.needs_frozen_text and not module.text.frozen:
-            raise UserError(
-                f"objective {objective.registered_name!r} takes its weights from a frozen text "
-                "encoder; set text.train=none, or choose clip or siglip."
-            )
+        refuse_trained_text(objective, module)
         self.module, self.modality, self.signals = module, modality, signals
         self.captions, self.objective, self.augment = captions, objective, augment
 

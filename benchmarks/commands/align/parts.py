@@ -14,6 +14,7 @@ from multimodal.errors import UserError
 from multimodal.loader import Loader
 from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
+from multimodal.models.align_task import refuse_trained_text
 from multimodal.models.towers import Aligned, Reader, Tower, build_aligned
 from multimodal.objectives.pairs import AlignmentConfig
 from multimodal.recordings import Manifest
@@ -25,8 +26,8 @@ MODEL_FILE = "model.safetensors"
 
 
 def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
-    """The untrained model of a cell; UserError for checkpoints that do not fit, and for whitening
-    where the encoder is trained.
+    """The untrained model of a cell; UserError for checkpoints that do not fit, for whitening where
+    the encoder is trained, and for an objective that needs a frozen text encoder without one.
     """
     objective, encoder = config.objectives[0], config.encoder
     assert isinstance(objective, AlignmentConfig)
@@ -40,6 +41,7 @@ def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
     )
     if config.whiten:
         signal_tower(model).whiten("whiten")
+    refuse_trained_text(objective, model)
     return model
 
 

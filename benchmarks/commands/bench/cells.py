@@ -25,6 +25,8 @@ from benchmarks.runs.machine import pick_device
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
 from continual.learner import Learner, LearnerConfig
+from continual.online import refuse_unfit
+from continual.rehearsal import Memory
 from continual.scenarios import Stream
 from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
@@ -116,9 +118,17 @@ class Cells:
         waiting = [i for i, done in enumerate(self.done) if done is None]
         for i in waiting:
             refuse_misfits(self.cells[i].learners[0], self.streams[i])
-        distinct = {json.dumps(self.cells[i].learners[0].dump()): self.cells[i] for i in waiting}
-        for cell in distinct.values():
-            refuse_two_kinds(cell.learners[0], build_learner(cell, self.data, pick_device("cpu")))
+        memories: dict[str, Memory | None] = {}
+        for i in waiting:
+            config = self.cells[i].learners[0]
+            known = json.dumps(config.dump())
+            if known not in memories:
+                learner = build_learner(self.cells[i], self.data, pick_device("cpu"))
+                refuse_two_kinds(config, learner)
+                if self._kind(i) is OnlineRun:
+                    refuse_unfit(learner, config.registered_name)
+                memories[known] = learner.memory
+            refuse_small_memory(config.registered_name, memories[known], self.streams[i])
 
     def _kind(self, number: int) -> type[StreamRun]:
         """What runs a cell."""
@@ -218,6 +228,20 @@ def refuse_misfits(learner: Config, stream: Stream) -> None:
         raise UserError(
             f"learner {name!r}: epochs has no meaning in an online stream, which is read once; "
             "set scenario.online_iter, the optimiser steps of a stream batch."
+        )
+
+
+def refuse_small_memory(learner: str, memory: Memory | None, stream: Stream) -> None:
+    """UserError unless a memory of exemplars has room for one of every class that it will meet."""
+    if memory is None or not memory.needs_features:
+        return
+    # Multi-label recordings without a label are a class of their own to a memory.
+    rows = np.concatenate([e.train for e in stream.experiences])
+    classes = len(np.unique(stream.manifest.labels[rows]))
+    if memory.capacity < classes:
+        raise UserError(
+            f"learner {learner!r}, memory_size={memory.capacity}: herding keeps at least one "
+            f"recording of each of the {classes} classes; give {classes} or more."
         )
 
 

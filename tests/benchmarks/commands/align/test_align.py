@@ -130,6 +130,10 @@ def test_bad_input_is_refused_before_training(refuse, tones, override: str, word
     refuse(f"align align.yaml '{override}'", *words)
 
 
+def test_an_objective_that_cannot_run_stops_those_in_front_of_it(refuse, tones) -> None:
+    refuse("align align.yaml 'objectives=[clip,cwcl]' text.train=all", "'cwcl' takes its weights")
+
+
 def test_configs_of_other_commands_say_so(medley, tones) -> None:
     for command in ("bench", "zeroshot"):
         outcome = medley(command, "align.yaml")

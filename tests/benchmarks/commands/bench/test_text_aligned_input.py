@@ -117,6 +117,20 @@ def test_it_is_refused_before_anything_trains(
     assert not list(tmp_path.rglob("config.yaml"))
 
 
+HERDING = {
+    "si_blurry": (9, "'cwcl': policy=herding orders recordings .* use reservoir or class_balanced"),
+    "class_incremental": (3, "'cwcl', memory_size=3: herding keeps .* of the 4 classes; give 4"),
+}
+
+
+def test_so_is_a_memory_that_the_stream_cannot_fill(cells, tmp_path: Path, request) -> None:
+    size, words = HERDING[request.node.callspec.params["cells"]]
+    with pytest.raises(UserError, match=words) as caught:
+        cells({}, policy="herding", memory_size=size)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
 def test_test_recordings_need_no_text_and_files_may_serve_other_classes_too(cells) -> None:
     for dataset in ({"texts": 32}, {"chords": True, "texts": 16}):
         result = cells(dataset, **TEXTS, phrases="more.yaml").run_cell(1)
