@@ -45,7 +45,7 @@ class ClapPair(nn.Module):
 
     @torch.no_grad()
     def embed_signals(self, batch: Batch, front_end: ClapFeatures | None = None) -> Tensor:
-        """(N, D) unit rows; of longer recordings one window is heard, as the front end crops."""
+        """(N, D) unit rows; of longer recordings the window in the middle is heard."""
         values = (front_end or self.features)(batch).values.transpose(1, 2)[:, None]
         pooled = self.model.audio_model(input_features=values).pooler_output
         return normalize(self.model.audio_projection(pooled), dim=1)
@@ -96,8 +96,9 @@ def open_clap(checkpoint: str, revision: str | None) -> tuple[ClapPair, AudioAda
         )
     refuse_pickles(checkpoint, folder)
     adapter = AudioConfig(sample_rate=_sample_rate(folder)).build()
-    features = family.front_end(folder, config, adapter)
-    assert isinstance(features, ClapFeatures)
+    whole = family.front_end(folder, config, adapter)
+    assert isinstance(whole, ClapFeatures)
+    features = ClapFeatures(replace(whole.spec, crop="centre"))
     from transformers import ClapModel
 
     model = load_model(ClapModel, folder)

@@ -32,9 +32,12 @@ class PretrainedConfig(EncoderConfig):
     the mean of the real tokens, special ones included, or the first token ("cls"); "auto" is what
     the architecture's authors use. window: of Whisper, which was trained on 30 s, shorter
     recordings followed by silence: "whole" computes all 30 s, "cut" ends with the recording, which
-    costs what it lasts and gives other embeddings; longer recordings are read window after window,
-    and the embedding is of the tokens of all. train: nothing, everything, or only the last so
+    costs what it lasts and gives other embeddings. train: nothing, everything, or only the last so
     many transformer blocks (of those that are computed) and what follows them.
+
+    Whisper, AST and CLAP read windows (30 s, mostly 10 s). Longer recordings are read window after
+    window, and the embedding is of the real tokens of all; modality.seconds (of speech:
+    max_seconds) keeps only a part.
     """
 
     checkpoint: str

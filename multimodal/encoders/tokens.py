@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 
 from multimodal.batch import Encoded, Features
 from multimodal.encoders.compact import CompactEncoder
+from multimodal.encoders.families.windows import one_class_token
 from multimodal.errors import UserError
 
 # Their blocks see windows, or the distance of tokens, which a prompt has not.
@@ -86,9 +87,12 @@ class TokenAccess:
             handle.remove()
         if use_last_layer:
             return encoded.pooled
-        tokens, mask = self._joined(seen, encoded.mask), encoded.mask
-        if self.kind == "audio-spectrogram-transformer":
-            tokens = torch.cat([tokens[:, :2].mean(1, keepdim=True), tokens[:, 2:]], dim=1)
+        mask, ast = encoded.mask, self.kind == "audio-spectrogram-transformer"
+        if ast:
+            seen = [torch.cat([x[:, :2].mean(1, keepdim=True), x[:, 2:]], dim=1) for x in seen]
+        tokens = self._joined(seen, mask)
+        if ast:
+            tokens, _ = one_class_token(tokens, mask, len(seen))
         if self.class_token:
             return tokens[:, 0]
         real = tokens.masked_fill(~mask[:, :, None], 0)

@@ -5,7 +5,6 @@ Transformer (Gong et al. 2021). All read modality speech or audio.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,10 +25,9 @@ from multimodal.encoders.families.audio_features import (
     extractor_of,
     refuse_shape,
 )
+from multimodal.encoders.families.windows import in_windows, one_class_token
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
-
-Forward = Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 # wav2vec 2.0, HuBERT, WavLM
 
@@ -148,27 +146,8 @@ def _front_whisper(folder: Path, config: Any, adapter: Adapter, *, cut: bool = F
     )
 
 
-def _in_windows(forward: Forward) -> Forward:
-    """Of recordings longer than 30 s: one window after the other, each as if it were alone.
-
-    Tokens (N, windows x positions, D); a batch costs as many windows as its longest recording.
-    """
-
-    def run(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        most = 2 * model.config.max_source_positions
-        if values.shape[2] <= most:
-            return forward(model, values, lengths)
-        parts = []
-        for at in range(0, values.shape[2], most):
-            # One frame at least: a row without any would attend to nothing.
-            left = (lengths - at).clamp(1, most)
-            tokens, _ = forward(model, values[:, :, at : at + most], left)
-            parts.append(pad(tokens, (0, 0, 0, most // 2 - tokens.shape[1])))
-        tokens = torch.cat(parts, dim=1)
-        at_L = torch.arange(tokens.shape[1], device=tokens.device)
-        return tokens, at_L < (lengths[:, None] + 1) // 2
-
-    return run
+def _whisper_frames(model: Any) -> int:
+    return 2 * model.config.max_source_positions
 
 
 def _forward_whisper(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,7 +174,7 @@ _WHISPER = Family(
     modalities=("speech", "audio"),
     load=_load_whisper,
     front_end=_front_whisper,
-    forward=_in_windows(_forward_whisper),
+    forward=in_windows(_forward_whisper, _whisper_frames),
     layers=lambda model: list(model.layers),  # pyright: ignore
     tail=lambda model: [model.layer_norm],  # pyright: ignore
     width=lambda config: config.d_model,
@@ -207,7 +186,7 @@ register(
         cut=replace(
             _WHISPER,
             front_end=partial(_front_whisper, cut=True),
-            forward=_in_windows(_forward_cut_whisper),
+            forward=in_windows(_forward_cut_whisper, _whisper_frames),
         ),
     )
 )
@@ -238,7 +217,7 @@ def _front_ast(folder: Path, config: Any, adapter: Adapter) -> nn.Module:
     )
 
 
-def _forward_ast(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def _ast_window(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """The first token is the mean of AST's class and distillation tokens, which its own classifier
     reads; then come the patches, band by band, real if they begin in a real frame.
     """
@@ -248,6 +227,15 @@ def _forward_ast(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, T
     begin_C = torch.arange(columns, device=values.device) * model.config.time_stride
     real_NC = begin_C < lengths[:, None]
     return tokens, torch.cat([torch.ones_like(real_NC[:, :1]), real_NC.repeat(1, bands)], dim=1)
+
+
+_ast_windows = in_windows(_ast_window, lambda model: model.config.max_length)
+
+
+def _forward_ast(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Window after window, with one class token, the mean of theirs by what they hold of sound."""
+    tokens, mask = _ast_windows(model, values, lengths)
+    return one_class_token(tokens, mask, values.shape[2] // model.config.max_length)
 
 
 register(

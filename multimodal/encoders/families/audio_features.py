@@ -144,7 +144,9 @@ class WhisperFeatures(FrontEnd):
 
 @dataclass(frozen=True)
 class KaldiSpec:
-    """sample_rate: Hz. frames: to which everything is brought. mean, std: None = as it is."""
+    """sample_rate: Hz. frames: of a window, to which everything is brought. mean, std: None = as
+    it is.
+    """
 
     sample_rate: int
     n_mels: int
@@ -159,9 +161,11 @@ class KaldiFeatures(FrontEnd):
     Windows of 25 ms every 10 ms, only whole ones; of each its mean is taken off, then x[i] - 0.97
     x[i - 1], symmetric Hann window, power of the next power of two; triangles on Kaldi's mel scale
     from 20 Hz to half the sample rate; ln, floored at float32's epsilon; no dither.
-    Recordings shorter than one window, which the extractor refuses, are followed by silence.
-    values: (N, n_mels, frames); padded frames hold y = 0 before the normalisation, as in training.
-    lengths: (N,) real frames, 1 to ``frames``: what lies behind is cut off.
+    Recordings shorter than 25 ms, which the extractor refuses, are followed by silence. Of longer
+    ones than ``frames`` hold, the frames that follow are further windows, each what the extractor
+    makes of its samples alone.
+    values: (N, n_mels, windows x frames); padded frames hold y = 0 before the normalisation, as in
+    training. lengths: (N,) real frames, at least 1.
     """
 
     spec: KaldiSpec
@@ -180,24 +184,37 @@ class KaldiFeatures(FrontEnd):
         self.register_buffer("filters_FB", filters_FB, persistent=False)
         self.register_buffer("window_W", window_W, persistent=False)
 
+    def extra_repr(self) -> str:
+        """Embeddings that were kept when only the first window was read are not taken again."""
+        return f"{super().extra_repr()}, every window"
+
     def features(self, signal_NT: Tensor, lengths_N: Tensor) -> Features:
+        s, step = self.spec, self.spec.frames * self.hop
+        longest = self.size + step - self.hop
+        count_N = 1 + (lengths_N.clamp(self.size) - self.size) // self.hop
+        most = s.frames if signal_NT.shape[1] <= longest else int(count_N.max())
+        parts = []
+        for window in range(-(-most // s.frames)):
+            part_NT = signal_NT[:, window * step :][:, :longest]
+            parts.append(self._window(part_NT, count_N - window * s.frames))
+        return Features(torch.cat(parts, dim=2), count_N)
+
+    def _window(self, signal_NT: Tensor, count_N: Tensor) -> Tensor:
+        """(N, n_mels, frames) of the samples of a window; count_N: its real frames, or more."""
         s = self.spec
-        longest = self.size + (s.frames - 1) * self.hop
-        span = min(max(signal_NT.shape[1], self.size), longest)
-        signal_NT = pad(signal_NT, (0, span - signal_NT.shape[1]))
+        signal_NT = pad(signal_NT, (0, max(0, self.size - signal_NT.shape[1])))
         frames_NTW = signal_NT.unfold(1, self.size, self.hop)
         frames_NTW = frames_NTW - frames_NTW.mean(2, keepdim=True)
         before_NTW = torch.cat([frames_NTW[..., :1], frames_NTW[..., :-1]], dim=2)
         frames_NTW = (frames_NTW - KALDI_PREEMPHASIS * before_NTW) * self.window_W
         power_NTF = torch.fft.rfft(frames_NTW, self.n_fft).abs().square()
         log_NTB = (power_NTF @ self.filters_FB).clamp_min(KALDI_FLOOR).log()
-        count_N = 1 + (lengths_N.clamp(self.size, longest) - self.size) // self.hop
         real_NT = torch.arange(log_NTB.shape[1], device=log_NTB.device) < count_N[:, None]
         values_NBT = (log_NTB * real_NT[..., None]).transpose(1, 2)
         values_NBT = pad(values_NBT, (0, s.frames - values_NBT.shape[2]))
         if s.mean is not None and s.std is not None:
             values_NBT = (values_NBT - s.mean) / (2 * s.std)
-        return Features(values_NBT, count_N)
+        return values_NBT
 
 
 def power_spectrum(signal_NT: Tensor, n_fft: int, hop: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.batch import Features
-from multimodal.encoders.families import Family, load_model, register
+from multimodal.encoders.families import Family, load_model, load_processor, register
 from multimodal.encoders.families.audio_features import (
     FrontEnd,
     extractor_of,
@@ -18,12 +18,13 @@ from multimodal.encoders.families.audio_features import (
     power_spectrum,
     refuse_shape,
 )
+from multimodal.encoders.families.windows import in_windows
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
 
 CLAP_FLOOR = 1e-10
 Padding = Literal["repeatpad", "repeat", "pad"]
-Crop = Literal["start", "centre"]
+Crop = Literal["windows", "start", "centre"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class ClapSpec:
     """sample_rate: Hz. n_fft, hop, window: samples. low_hz, high_hz: outer edges of the bands.
 
     padding: how shorter recordings fill the window: "repeatpad" whole copies, then zeros; "repeat"
-    copies, the last one cut; "pad" zeros. crop: which part of longer ones is read.
+    copies, the last one cut; "pad" zeros. crop: which part of longer ones is read; "windows": all
+    of it, one window after the other.
     """
 
     sample_rate: int
@@ -49,10 +51,11 @@ class ClapFeatures(FrontEnd):
     """CLAP without fusion (ClapFeatureExtractor, truncation "rand_trunc"), 10 s at 48 kHz.
 
     y = 10 log10(max(mel, 1e-10)), Slaney's mel bands of unit area. The extractor cuts a RANDOM
-    window out of longer recordings; here it is always the same one, ``crop``, so equal recordings
-    have equal features. (Whoever wants the whole of a long recording embeds consecutive windows.)
-    values: (N, n_mels, 1 + window // hop). lengths: (N,) all frames: the copies and the zeros are
-    what the model was trained to pool over.
+    window out of longer recordings; here it is always the same one, ``crop``, or all windows in a
+    row, each of which is what the extractor makes of it alone.
+    values: (N, n_mels, windows x (1 + window // hop)). lengths: (N,) all frames of recordings of
+    one window: the copies and the zeros are what the model was trained to pool over. Of longer ones
+    those in sound, so that a short end counts as much as it lasts.
     """
 
     spec: ClapSpec
@@ -66,11 +69,28 @@ class ClapFeatures(FrontEnd):
         self.register_buffer("filters_BF", filters_FB.T.contiguous(), persistent=False)
 
     def features(self, signal_NT: Tensor, lengths_N: Tensor) -> Features:
+        if self.spec.crop != "windows":
+            values_NBT = self._decibels(signal_NT, lengths_N)
+            return Features(values_NBT, torch.full_like(lengths_N, values_NBT.shape[2]))
+        window, frames = self.spec.window, 1 + self.spec.window // self.spec.hop
+        if signal_NT.shape[1] > window:
+            signal_NT = signal_NT[:, : int(lengths_N.max())]
+        parts = [
+            # A row without sound in a window has one sample of silence.
+            self._decibels(part_NT, (lengths_N - number * window).clamp(1, window))
+            for number, part_NT in enumerate(signal_NT.split(window, dim=1))
+        ]
+        before_N = (lengths_N - 1) // window
+        last_N = -(-(lengths_N - before_N * window) * frames // window)
+        last_N = last_N.where(before_N > 0, frames)
+        return Features(torch.cat(parts, dim=2), before_N * frames + last_N)
+
+    def _decibels(self, signal_NT: Tensor, lengths_N: Tensor) -> Tensor:
+        """(N, n_mels, frames) of one window a recording."""
         # In float32 the rounding errors of loud bands would move quiet ones by up to 0.05 dB.
         windows_NW = self._windows(signal_NT, lengths_N[:, None]).double()
         power_NFT = power_spectrum(windows_NW, self.spec.n_fft, self.spec.hop)
-        values_NBT = 10 * (self.filters_BF @ power_NFT).clamp_min(CLAP_FLOOR).log10()
-        return Features(values_NBT, torch.full_like(lengths_N, values_NBT.shape[2]))
+        return 10 * (self.filters_BF @ power_NFT).clamp_min(CLAP_FLOOR).log10()
 
     def _windows(self, signal_NT: Tensor, count_N1: Tensor) -> Tensor:
         """(N, window) samples: cropped, or filled as ``padding`` says."""
@@ -95,16 +115,24 @@ def _refuse_fusion(folder: Path, config: Any) -> None:
 
 
 def _load(folder: Path, config: Any) -> nn.Module:
-    from transformers import ClapAudioModel
+    from transformers import AutoFeatureExtractor, ClapAudioModel
 
     _refuse_fusion(folder, config)
-    return load_model(
+    model = load_model(
         ClapAudioModel, folder, config=config.audio_config, key_mapping={r"^audio_model\.": ""}
     )
+    made = load_processor(AutoFeatureExtractor, folder, "preprocessor_config.json")
+    model.window_frames = _frames(made)
+    return model
+
+
+def _frames(extractor: Any) -> int:
+    """Of a window."""
+    return 1 + extractor.nb_max_samples // extractor.hop_length
 
 
 def _front_end(folder: Path, config: Any, adapter: Adapter) -> nn.Module:
-    """Cuts longer recordings where ``modality.crop`` says; speech, which has none, at the start."""
+    """Of every window of longer recordings."""
     _refuse_fusion(folder, config)
     made, audio = extractor_of(folder, adapter, "ClapFeatureExtractor"), config.audio_config
     if made.truncation != "rand_trunc" or made.padding not in get_args(Padding):
@@ -113,7 +141,7 @@ def _front_end(folder: Path, config: Any, adapter: Adapter) -> nn.Module:
             f"padding={made.padding!r}; an encoder without fusion needs truncation='rand_trunc' "
             f"and one of padding={', '.join(get_args(Padding))}."
         )
-    frames = 1 + made.nb_max_samples // made.hop_length
+    frames = _frames(made)
     # Shorter spectrograms are stretched to the image that HTSAT reads.
     image = audio.spec_size * (audio.spec_size // audio.num_mel_bins)
     refuse_shape(folder, (made.feature_size, frames), (audio.num_mel_bins, min(frames, image)))
@@ -127,15 +155,20 @@ def _front_end(folder: Path, config: Any, adapter: Adapter) -> nn.Module:
             low_hz=made.frequency_min,
             high_hz=made.frequency_max,
             padding=made.padding,
-            crop=getattr(adapter.config, "crop", "start"),  # pyright: ignore
+            crop="windows",
         )
     )
 
 
 def _forward(model: Any, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """HTSAT's last map, L = bands x steps; every token is real, so their mean is its embedding."""
-    tokens = model(values.transpose(1, 2)[:, None]).last_hidden_state.flatten(2).transpose(1, 2)
-    return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    """HTSAT's last map, L = bands x steps, real if they begin in a real frame; of a recording in
+    one window all are, so their mean is the model's own embedding.
+    """
+    map_NDBS = model(values.transpose(1, 2)[:, None]).last_hidden_state
+    bands, steps = map_NDBS.shape[2:]
+    begin_S = torch.arange(steps, device=values.device) * values.shape[2]
+    real_NS = begin_S < lengths[:, None] * steps
+    return map_NDBS.flatten(2).transpose(1, 2), real_NS.repeat(1, bands)
 
 
 def _layers(model: Any) -> list[nn.Module]:
@@ -153,7 +186,7 @@ register(
         modalities=("audio", "speech"),
         load=_load,
         front_end=_front_end,
-        forward=_forward,
+        forward=in_windows(_forward, lambda model: model.window_frames),  # pyright: ignore
         layers=_layers,
         tail=lambda model: [model.audio_encoder.norm],  # pyright: ignore
         width=_width,
