@@ -174,7 +174,9 @@ def test_layers_run_in_order_then_the_tail_and_learn(name: str, tmp_path: Path) 
     for module in [*layers, *tail]:
         module.register_forward_hook(lambda module, *_: seen.append(module))
     tokens, mask = family.forward(model, *front_end(batch_of(clips_of()[1:3])))
-    assert seen == [*layers, *tail]
+    once = [*layers, *tail]
+    windows = 2 if name == "clap" else 1  # one of the clips is longer than its window
+    assert seen == once * windows
     tokens[mask].sin().sum().backward()
     gradients = [w.grad for w in layers[0].parameters() if w.grad is not None]
     assert gradients
