@@ -41,6 +41,6 @@ def _model(file: Path, overrides: Sequence[str]) -> type[CommandConfig]:
         override(data, each)
     configs, found = command_configs(), commands_of(data)
     if not found:
-        known = ", ".join(f"{c.marker} (medley {name})" for name, c in configs.items())
+        known = ", ".join(f"{c.marker} (medley {name})" for name, c in sorted(configs.items()))
         raise UserError(f"{file}: cannot tell which command this is for; it has none of {known}.")
     return configs[found[0]]

@@ -78,7 +78,8 @@ def align(path: Path, folder: Path, **changes: Any) -> None:
     data["prompts"] = {k: v for k, v in data.get("prompts", {}).items() if k != "phrases"}
     if "classes" in data:
         data["classes"] = NAMES[:2]
-    toy = {"dataset": ToyConfig().dump(), "modality": "speech", "encoder": SMALL}
+    encoder = SMALL | ({"train": "none"} if data["encoder"].get("train") == "none" else {})
+    toy = {"dataset": ToyConfig().dump(), "modality": "speech", "encoder": encoder}
     places = {"output_dir": str(folder), "tracking": {"store": "none"}}
     # Tones have no texts of their own.
     run = {"captions": "labels", "seeds": [1], "quick": True}

@@ -212,7 +212,7 @@ def test_a_command_that_trains_no_stream_starts_without_avalanche() -> None:
 def test_a_marker_may_come_from_an_override(medley, tiny) -> None:
     bare = (tiny / "tiny.yaml").read_text().replace("learners: [finetune]\n", "")
     (tiny / "bare.yaml").write_text(bare)
-    assert "none of learners (medley bench)" in medley("config", "show", "bare.yaml").err
+    assert "learners (medley bench)" in medley("config", "show", "bare.yaml").err
     outcome = medley("config", "show", "bare.yaml", "learners=[finetune]")
     assert outcome.code == 0
     assert "name: finetune" in outcome.out

@@ -99,7 +99,7 @@ def test_two_processes_share_a_run(tones) -> None:
     paths = [str(Path(__file__).parents[4]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, cwd=tones, env=environment, capture_output=True, text=True, timeout=120
+        command, cwd=tones, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("Report:") == 1
