@@ -76,10 +76,15 @@ def _reference(rows: dict[str, list[Result]], against: str | Result | None) -> s
     if isinstance(against, str):
         return against if against in rows else None
     if against is not None:
-        labels = [row for row, runs in rows.items() if against in runs]
+        # By its folder's name: what is read back from a file has lists in place of tuples.
+        labels = [row for row, runs in rows.items() if any(_same_run(against, run) for run in runs)]
         return labels[0] if labels else None
     label, runs = next(iter(rows.items()))
     return label if runs[0].command in COMPARED else None
+
+
+def _same_run(one: Result, other: Result) -> bool:
+    return (one.experiment, one.config_hash) == (other.experiment, other.config_hash)
 
 
 def _difference(

@@ -137,6 +137,21 @@ def test_the_reference_is_the_first_row_or_the_one_that_is_asked_for() -> None:
     assert differences(clip, other[0]) is None
 
 
+def test_a_run_in_memory_is_the_one_that_was_written(tmp_path: Path) -> None:
+    """Intervals are tuples in memory and lists in a file; a value may be no number."""
+    evaluation = {"intervals": {"zero_shot_top1": (0.1, 0.2)}, "odd": float("nan")}
+    rows = [*runs("clip", CLIP), *runs("other", CWCL)]
+    made = [replace(each, evaluation=evaluation) for each in rows]
+    for each in made:
+        (tmp_path / each.config_hash).mkdir()
+        each.save(tmp_path / each.config_hash)
+    read = [Result.load(tmp_path / each.config_hash) for each in made]
+    assert read != made
+    found = differences(read, made[-1])
+    assert found is not None
+    assert found.reference == "other"
+
+
 def test_alignment_and_zero_shot_compare_by_themselves_and_streams_where_asked() -> None:
     pair = [*runs("clip", CLIP), *runs("other", CWCL)]
     for command in COMPARED:
