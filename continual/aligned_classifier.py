@@ -37,7 +37,9 @@ class LabelSets:
         keys = [tuple(row.nonzero()[:, 0].tolist()) for row in sets]
         new = [key for key in keys if key not in self._numbers]
         if new:
-            found = self.aligned.encode_texts([self.text(key) for key in new])
+            # Each alone: in company its last bits depend on which others are met at once, and a
+            # stream that goes on from a checkpoint meets them in other groups.
+            found = torch.cat([self.aligned.encode_texts([self.text(key)]) for key in new])
             self.encoded = torch.cat([self.encoded.to(found).reshape(-1, found.shape[1]), found])
             self._numbers |= {key: len(self._numbers) + i for i, key in enumerate(new)}
         known = torch.tensor([self._numbers[key] for key in keys])

