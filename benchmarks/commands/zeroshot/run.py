@@ -201,7 +201,7 @@ class ZeroShotCells:
             tower.front_end,
             tower.encoder,
             rows=rows,
-            settings=model.settings["encoder"],
+            settings=[model.facts["config"]["modality"], model.settings["encoder"]],
             folder=cache_folder(self.config),
             device=self.device,
         )
