@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,11 +53,11 @@ def on_stop_signal(action: Callable[[], None]) -> Iterator[None]:
 
 def check_writable(folder: Path) -> None:
     """UserError unless files can be made in ``folder`` (made if it does not exist)."""
-    probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        # Of a name of its own: several runs may look at once.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
+            pass
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write there ({error.strerror}); give another output_dir."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 
 from benchmarks.runs import checkpoint
-from benchmarks.runs.workspace import clear
+from benchmarks.runs.workspace import check_writable, clear
 
 
 @pytest.fixture
@@ -143,3 +144,9 @@ def test_fresh_takes_a_link_to_a_folder_away_and_leaves_the_folder(tmp_path) -> 
     clear(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
     assert (tmp_path / "disk" / "checkpoint.pt").exists()
+
+
+def test_many_runs_may_ask_at_once_whether_a_folder_can_be_written(tmp_path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: check_writable(tmp_path / "new"), range(400)))
+    assert not list((tmp_path / "new").iterdir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,7 @@ import pytest
 
 from benchmarks.results.result import Result
 from benchmarks.tracking import store as tracking
-from multimodal.training.fit import Fit
-from tests.benchmarks.commands.align_text import ALIGN
+from tests.benchmarks.commands.align_text import ALIGN, interrupt_once
 
 
 def result_of(folder: Path) -> Result:
@@ -55,15 +53,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(medley, tones, mo
     whole = medley(*words, "output_dir=whole")
     assert whole.code == 0, whole.err
     expected = Result.load(next(tones.glob("whole/tones/*/result.json")).parent)
-    step = Fit._train_on
-
-    def stopping(self: Fit, rows) -> None:
-        step(self, rows)
-        if self.total_steps == 2 and not (tones / "stopped").exists():
-            (tones / "stopped").touch()
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Fit, "_train_on", stopping)
+    interrupt_once(monkeypatch, tones)
     assert medley(*words).code == 130
     resumed = medley(*words)
     assert resumed.code == 0, resumed.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from benchmarks.commands.align.scoring import Scorer
 from benchmarks.config.loading import load_config
 from benchmarks.results.result import Result
 from benchmarks.runs.data import open_data, read_manifest
-from multimodal.training.fit import Fit
 from multimodal.weights import save_weights, trained_weights
-from tests.benchmarks.commands.align_text import ALIGN
+from tests.benchmarks.commands.align_text import ALIGN, interrupt_once
 
 WHITE = "signals.speech.whitening."
 ZERO = """\
@@ -86,15 +84,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(medley, tones, monkeypatch) -> N
     words = [*WORDS, "training.epochs=3", "training.checkpoint_every=100"]
     whole = medley(*words, "output_dir=whole")
     assert whole.code == 0, whole.err
-    step = Fit._train_on
-
-    def stopping(self: Fit, rows: np.ndarray) -> None:
-        step(self, rows)
-        if self.total_steps == 2 and not (tones / "stopped").exists():
-            (tones / "stopped").touch()
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Fit, "_train_on", stopping)
+    interrupt_once(monkeypatch, tones)
     assert medley(*words).code == 130
     resumed = medley(*words)
     assert resumed.code == 0, resumed.err

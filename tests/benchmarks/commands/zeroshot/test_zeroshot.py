@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from benchmarks.commands.zeroshot.config import ZeroShotConfig
+from benchmarks.commands.zeroshot.run import ZeroShotCells
+from benchmarks.config.loading import load_config
 from benchmarks.results.result import Result
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.models.towers import Aligned
@@ -191,6 +198,21 @@ class TestAlignedRuns:
         )
         assert results == own
         assert len(own) == 2
+
+    def test_embeddings_are_shared_by_equal_modalities_only(self, aligned, monkeypatch) -> None:
+        """Settings of a modality may be in no weight: what an ECG is divided by, say."""
+        monkeypatch.chdir(aligned)
+        cells = ZeroShotCells(load_config(Path("zero.yaml"), [], model=ZeroShotConfig))
+        cell: Any = cells.cells[0].model
+        opened = cell.open(cells.output_dir, cells.protocol, device=torch.device("cpu"), seed=0)
+        opened.aligned.signals.requires_grad_(False)
+        other = copy.deepcopy(opened.facts)
+        other["config"]["modality"]["scale_mv"] = 2.0
+        again, scaled = replace(opened), replace(opened, facts=other)
+        first = cells._source(opened, cells.rows)
+        assert isinstance(first, EmbeddingCache)
+        assert cells._source(again, cells.rows) is first
+        assert cells._source(scaled, cells.rows) is not first
 
     def test_missing_damaged_and_changed_models(self, medley, aligned) -> None:
         outcome = medley("zeroshot", "zero.yaml", "model.experiment=other")
