@@ -31,7 +31,8 @@ class LearnerContext:
 
     model: the encoder with its classification head, freshly initialised. seed: of the run.
     class_names: C names. modality: registered name. texts: of every manifest row, or None.
-    cache_folder: for embeddings of texts; None: in memory.
+    cache_folder: for embeddings of texts; None: in memory. trains: False if it shall only predict,
+    so that ``texts`` are not needed.
     """
 
     model: Classifier
@@ -40,6 +41,7 @@ class LearnerContext:
     modality: str = ""
     texts: tuple[str, ...] | None = None
     cache_folder: Path | None = None
+    trains: bool = True
 
 
 @dataclass(frozen=True)
@@ -216,9 +218,22 @@ class Learner:
         """What of the model may be computed once a recording, if it is frozen."""
         return None
 
+    def probabilities(self, batch: Batch, prediction: Prediction) -> Float[Tensor, "batch classes"]:
+        """(N, C) in [0, 1], float32, of what ``predict`` said of the batch; 0 if not exposed.
+
+        A softmax over its scores; of multi-label data a sigmoid for each class.
+        """
+        assert prediction.scores is not None
+        scores = prediction.scores.float()
+        return scores.sigmoid() if prediction.labels.ndim == 2 else scores.softmax(1)
+
     def weights(self) -> dict[str, Tensor]:
-        """What of the model is worth keeping in a file."""
+        """What of the model is worth keeping in a file: all that ``predict`` needs."""
         return self.model.state_dict()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take up what ``weights`` gave; the rest of the model is as it was built."""
+        self.model.load_state_dict(weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes: tensors and plain values only."""
@@ -226,7 +241,7 @@ class Learner:
         return {"model": self.weights(), "memory": memory}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        self.load_weights(state["model"])
         if self.memory is not None:
             self.memory.load_state_dict(state["memory"])
 

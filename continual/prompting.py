@@ -146,6 +146,5 @@ class PromptLearner(ClassifierLearner):
         state = self.model.state_dict()
         return {name: value for name, value in state.items() if not name.startswith(FROZEN)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        frozen = self.model.state_dict()
-        super().load_state_dict({**state, "model": {**frozen, **state["model"]}})
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        super().load_weights({**self.model.state_dict(), **weights})

@@ -100,7 +100,7 @@ class TextAlignedConfig(WhitenedConfig):
         }
 
     def _captions(self, context: LearnerContext, aligned: Aligned) -> Captions | None:
-        if self.captions == "labels":
+        if self.captions == "labels" or not context.trains:
             return None
         texts, settings = context.texts or (), self.text.dump()
         return Captions(texts, aligned, settings=settings, folder=context.cache_folder)
@@ -191,6 +191,15 @@ class TextAlignedLearner(Learner):
             return Prediction(scores.argmax(1), scores)
         return Prediction(scores > (signals @ model.no_label())[:, None], scores)
 
+    def probabilities(self, batch: Batch, prediction: Prediction) -> Float[Tensor, "batch classes"]:
+        """Of the scaled cosines; multi-label, of how much nearer than "no findings" each is."""
+        scores, model = prediction.scores, self.model
+        assert scores is not None
+        if model.label_sets is not None:
+            scores = scores - (model.embed(batch) @ model.no_label())[:, None]
+        scaled = Prediction(prediction.labels, model.aligned.scale * scores)
+        return super().probabilities(batch, scaled)
+
     def score_all(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         return self.model.all_scores(batch)
 
@@ -202,9 +211,7 @@ class TextAlignedLearner(Learner):
         """Without the frozen text encoder, which the config names."""
         return trained_weights(self.model)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for name, tensor in self.weights().items():
-                tensor.copy_(state["model"][name])
-        if self.memory is not None:
-            self.memory.load_state_dict(state["memory"])
+    @torch.no_grad()
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        for name, tensor in self.weights().items():
+            tensor.copy_(weights[name])

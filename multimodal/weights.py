@@ -7,6 +7,7 @@ buffers, and a digest of the frozen ones, which come back from the checkpoint th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,13 +19,13 @@ from multimodal.errors import UserError
 REMEDY = "restore it, or train the model again with --fresh"
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a safetensors file that ``load_weights`` reads back."""
-    write_tensors(path, trained_weights(model), {"frozen": frozen_digest(model)})
+def save_weights(model: nn.Module, path: Path, words: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file that ``load_weights`` reads back. words: kept with them."""
+    write_tensors(path, trained_weights(model), {**(words or {}), "frozen": frozen_digest(model)})
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Read weights into a model that was built from the same config.
+def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
+    """Read weights into a model that was built from the same config; gives the words beside them.
 
     UserError: no such file, damaged, of other shapes, or trained beside other frozen weights.
     """
@@ -51,6 +52,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+    return words
 
 
 def frozen_digest(model: nn.Module) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from continual.learner import (
     LEARNERS,
@@ -65,8 +67,21 @@ class MajorityLearner(Learner):
         answer = int(self.counts[0].argmax())
         return Prediction(torch.full((len(batch),), answer, device=batch.labels.device))
 
-    def state_dict(self) -> dict[str, Any]:
+    def probabilities(self, batch: Batch, prediction: Prediction) -> Float[Tensor, "batch classes"]:
+        """The share of each class among what was met."""
+        if prediction.scores is not None:
+            return prediction.scores.float()
+        shares = self.counts[0] / self.counts[0].sum().clamp(min=1)
+        return shares.to(batch.labels.device).expand(len(batch), -1)
+
+    def weights(self) -> dict[str, Tensor]:
         return {"counts": self.counts}
 
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        self.counts.copy_(weights["counts"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.weights()
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.counts.copy_(state["counts"])
+        self.load_weights(state)

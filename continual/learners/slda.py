@@ -5,9 +5,10 @@ Each recording counts once, in any order; see ``continual.analytic``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -78,11 +79,23 @@ class AnalyticLearner(Learner):
         scores = self.analytic.scores(self.classifier.embed(batch))
         return Prediction(scores > 0.5 if self.classifier.multi_label else scores.argmax(1), scores)
 
+    def probabilities(self, batch: Batch, prediction: Prediction) -> Float[Tensor, "batch classes"]:
+        """rls: its scores estimate them; they are cut to [0, 1] and, of one label each, made to
+        sum to 1. slda: as of other learners.
+        """
+        if isinstance(self.analytic, StreamingLda):
+            return super().probabilities(batch, prediction)
+        assert prediction.scores is not None
+        shares = prediction.scores.clamp(0, 1)
+        if self.classifier.multi_label:
+            return shares
+        return shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
+
     def frozen_tower(self) -> FrozenTower | None:
         return FrozenTower(self.classifier.front_end, self.classifier.encoder)
 
     def weights(self) -> dict[str, Tensor]:
         return self.analytic.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.analytic.load_state_dict(state["model"])
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        self.analytic.load_state_dict(weights)

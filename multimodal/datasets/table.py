@@ -27,6 +27,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
 DEFAULT_SPLIT_COLUMN = "split"
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 # What has no width at a cell's ends is as little meant as a space there.
 BLANK = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
 Row = Mapping[str, Any]
@@ -67,7 +68,7 @@ class TableConfig(DatasetConfig):
         """UserError names the file and the column or row (data rows count from 1)."""
         entries(root, f"the table {self.file!r} and its recordings")
         table, _ = _inside(root, self.file, f"file {self.file!r}")
-        columns, rows = _read(table)
+        columns, rows = read_table(table)
         self._refuse_missing_columns(table, columns)
         paths = self._paths(root, table, rows)
         labels = _column(table, rows, self.label_column)
@@ -203,17 +204,13 @@ def _column(
     return cells
 
 
-def _read(table: Path) -> tuple[list[str], list[Row]]:
-    """Columns and rows; cells keep their type."""
-    readers = {
-        ".csv": lambda path: _read_separated(path, ","),
-        ".tsv": lambda path: _read_separated(path, "\t"),
-        ".jsonl": _read_jsonl,
-        ".parquet": _read_parquet,
-    }
-    reader = readers.get(table.suffix.lower())
+def read_table(table: Path) -> tuple[list[str], list[Row]]:
+    """Columns and rows; cells keep their type. UserError: absent, damaged or empty."""
+    readers = (lambda p: _read_separated(p, ","), lambda p: _read_separated(p, "\t"))
+    by_kind = dict(zip(TABLES, (*readers, _read_jsonl, _read_parquet), strict=True))
+    reader = by_kind.get(table.suffix.lower())
     if reader is None:
-        raise UserError(f"{table}: unknown kind of table; valid: {', '.join(readers)}.")
+        raise UserError(f"{table}: unknown kind of table; valid: {', '.join(TABLES)}.")
     if not table.is_file():
         raise UserError(f"{table} does not exist; file is relative to root.")
     try:

@@ -119,6 +119,11 @@ class Prompts(Config):
             fields |= {"labels": labels, "phrases": {}}
         return Prompts(**{**dict(self), **fields})
 
+    def headline(self, *, ensemble: bool) -> Prompts:
+        """Those that classify: of all templates, or of the first; class prompts as they are."""
+        alone = not ensemble and not self.class_prompts
+        return self.single(self.templates[0]) if alone else self
+
     def mechanical(self) -> Prompts:
         """The same templates and label rule without phrases and class prompts.
 

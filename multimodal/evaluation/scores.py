@@ -103,7 +103,7 @@ def _classify(
     seed: int,
 ) -> None:
     names = [manifest.class_names[c] for c in wanted.classes]
-    headline = prompts if wanted.ensemble else _first(prompts)
+    headline = prompts.headline(ensemble=wanted.ensemble)
     classes = class_vectors(names, headline, embed_texts)
     if manifest.multi_label:
         targets = manifest.targets[rows][:, list(wanted.classes)]
@@ -130,10 +130,6 @@ def _classify(
         report = template_robustness(own, labels, names, prompts, embed_texts)
         scores.metrics |= report.metrics
         scores.details |= {"top1_by_template": report.top1, "worst_template": report.worst}
-
-
-def _first(prompts: Prompts) -> Prompts:
-    return prompts if prompts.class_prompts else prompts.single(prompts.templates[0])
 
 
 def _positions(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:

@@ -19,11 +19,12 @@ from multimodal.weights import load_weights
 
 
 class Reopened(NamedTuple):
-    """A trained model in evaluation mode, with what it was made from."""
+    """A trained model in evaluation mode, with what it was made from. words: of its file."""
 
     config: AlignConfig
     adapter: Adapter
     model: Aligned
+    words: dict[str, str]
 
 
 def finished_runs(folder: Path, run: str | None = None) -> list[str]:
@@ -52,8 +53,8 @@ def reopen(folder: Path, device: torch.device) -> Reopened:
     with torch.random.fork_rng():
         torch.manual_seed(config.seeds[0])
         model = build_model(config, adapter)
-    load_weights(model, folder / MODEL_FILE)
-    return Reopened(config, adapter, model.to(device).eval())
+    words = load_weights(model, folder / MODEL_FILE)
+    return Reopened(config, adapter, model.to(device).eval(), words)
 
 
 def _has_model(folder: Path) -> bool:

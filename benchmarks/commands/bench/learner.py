@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.commands.bench.config import RunConfig, TrainingConfig
 from benchmarks.runs.data import Data, cache_folder
@@ -17,26 +17,47 @@ from continual.scenarios import Stream
 from multimodal.batch import Batch
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import EmbeddingCache
+from multimodal.modalities import Adapter
 from multimodal.signals import SignalCache
 from multimodal.training.optim import parameter_groups
 
 
 def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learner:
     """The cell's learner around a freshly initialised classifier, on the device."""
-    assert isinstance(config.encoder, EncoderConfig)
-    front_end, encoder = config.encoder.front_end(data.adapter), config.encoder.build(data.adapter)
-    classes, multi_label = data.manifest.num_classes, data.manifest.multi_label
-    model = Classifier(front_end, encoder, classes, multi_label=multi_label).to(device)
-    if data.warmed:
-        model.load_state_dict({**model.state_dict(), **data.warmed})
+    manifest = data.manifest
+    model = classifier(
+        config, data.adapter, manifest.num_classes, manifest.multi_label, data.warmed, device
+    )
     context = LearnerContext(
         model=model,
         seed=config.seeds[0],
-        class_names=data.manifest.class_names,
+        class_names=manifest.class_names,
         modality=config.modality.registered_name,
-        texts=data.manifest.texts,
+        texts=manifest.texts,
         cache_folder=cache_folder(config),
     )
+    return learner_of(config, context, device)
+
+
+def classifier(
+    config: RunConfig,
+    adapter: Adapter,
+    num_classes: int,
+    multi_label: bool,
+    warmed: dict[str, Tensor],
+    device: torch.device,
+) -> Classifier:
+    """Freshly initialised; warmed: weights of front end and encoder that take the place of that."""
+    assert isinstance(config.encoder, EncoderConfig)
+    front_end, encoder = config.encoder.front_end(adapter), config.encoder.build(adapter)
+    model = Classifier(front_end, encoder, num_classes, multi_label=multi_label).to(device)
+    if warmed:
+        model.load_state_dict({**model.state_dict(), **warmed})
+    return model
+
+
+def learner_of(config: RunConfig, context: LearnerContext, device: torch.device) -> Learner:
+    """The cell's learner around the model of ``context``."""
     learner = config.learners[0].build(context)  # pyright: ignore[reportAttributeAccessIssue]
     learner.model.to(device)  # also what the learner has added to it
     return learner

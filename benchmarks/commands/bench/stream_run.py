@@ -30,6 +30,7 @@ from multimodal.batch import Batch
 from multimodal.digests import write_tensors
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
+from multimodal.weights import frozen_digest
 
 
 class Observer(Protocol):
@@ -74,6 +75,7 @@ class StreamRun:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.learner = build_learner(config, data, self.device)
+        self.frozen = frozen_digest(self.learner.model) if config.tracking.log_models else ""
         self.source = batch_source(config, data, stream, self.learner, self.device)
         self.strategy = self.make_strategy(**self._parts())
         self.evaluator = Evaluator(self.learner, stream, self.read_tests)
@@ -221,6 +223,11 @@ class StreamRun:
         folder = self.session.folder / "models"
         folder.mkdir(exist_ok=True)
         path = folder / f"experience_{index + 1:02d}.safetensors"
-        write_tensors(path, self.learner.weights())
+        write_tensors(path, self.learner.weights(), self._words())
         key = f"mean_test_{score_name(self.data.manifest)}"
         self.session.tracker.log_model(path.stem, path, {key: float(np.mean(scores))})
+
+    def _words(self) -> dict[str, str]:
+        """What a model's file tells beside its weights, for whoever opens it again."""
+        rows = np.concatenate(self.strategy.rows)
+        return {"frozen": self.frozen, "longest": str(self.data.signals.lengths(rows).max())}

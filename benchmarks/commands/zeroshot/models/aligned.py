@@ -33,7 +33,7 @@ class AlignedModelConfig(ModelConfig):
         self, output_dir: Path, protocol: Protocol, *, device: torch.device, seed: int
     ) -> OpenModel:
         assert self.run is not None
-        config, adapter, model = reopen(output_dir / self.experiment / self.run, device)
+        config, adapter, model, _ = reopen(output_dir / self.experiment / self.run, device)
         modality, objective = config.modality.registered_name, config.objectives[0]
         settings = {k: v for k, v in config.dump().items() if k in ("encoder", "text", "width")}
         return OpenModel(

@@ -1,0 +1,1 @@
+"""``medley predict``: trained models name new recordings."""

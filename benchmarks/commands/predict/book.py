@@ -1,0 +1,154 @@
+"""The table of predictions, and what is kept of it on the way, so that a stopped run goes on.
+
+While a run is under way, ``<out>.partial`` holds a line of JSON for each file that is done.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.commands.predict.inputs import Part
+from benchmarks.commands.predict.model import Predicted
+from benchmarks.results.result import write_atomically
+from multimodal.errors import UserError
+
+KINDS = (".csv", ".jsonl", ".parquet")
+
+
+class Book:
+    """out: .csv, .jsonl or .parquet. begun_with: the model and the options; a partial file of
+    other ones is refused. overwrite: begin anew, whatever is there.
+
+    UserError: another ending, a file that exists, a partial one of another run, no such folder.
+    """
+
+    def __init__(self, out: Path, begun_with: dict[str, Any], *, overwrite: bool = False) -> None:
+        self.out, self.partial = out, out.with_name(f"{out.name}.partial")
+        self.begun_with = json.loads(json.dumps(begun_with))
+        if out.suffix.lower() not in KINDS:
+            raise UserError(f"--out {out}: unknown kind of table; valid: {', '.join(KINDS)}.")
+        if not out.parent.is_dir():
+            raise UserError(f"--out {out}: there is no folder {out.parent}; make it first.")
+        if overwrite:
+            self.partial.unlink(missing_ok=True)
+        elif out.exists():
+            raise UserError(f"--out {out}: exists already; give --overwrite, or another name.")
+        self.done: dict[tuple[Any, ...], list[Predicted]] = {}
+        if self.partial.exists():
+            self._read()
+        else:
+            self.partial.write_text(json.dumps(self.begun_with) + "\n", "utf-8")
+
+    def _read(self) -> None:
+        """What an earlier run has done; a line that it was stopped in is cut off."""
+        whole, _, rest = self.partial.read_bytes().rpartition(b"\n")
+        try:
+            first, *lines = (json.loads(line) for line in whole.split(b"\n"))
+            if first != self.begun_with:
+                raise UserError(
+                    f"{self.partial}: was begun with another model or other options; "
+                    "give --overwrite to begin anew."
+                )
+            for line in lines:
+                self.done[tuple(line["part"])] = [_read_row(row) for row in line["rows"]]
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{self.partial}: damaged; give --overwrite to begin anew.") from error
+        if rest:
+            os.truncate(self.partial, len(whole) + 1)
+
+    def missing(self, parts: Sequence[Part]) -> list[Part]:
+        """Those that are not done yet."""
+        return [part for part in parts if _key(part) not in self.done]
+
+    def add(self, done: Mapping[Part, list[Predicted]]) -> None:
+        """Keep what is done."""
+        with self.partial.open("a", encoding="utf-8") as file:
+            for part, rows in done.items():
+                self.done[_key(part)] = rows
+                line = {"part": _key(part), "rows": [asdict(row) for row in rows]}
+                file.write(json.dumps(line) + "\n")
+
+    def finish(
+        self, parts: Sequence[Part], class_names: Sequence[str], top: int
+    ) -> list[Predicted]:
+        """Write the table, in the order of ``parts``, replaced atomically; gives its rows."""
+        rows = [row for part in parts for row in self.done[_key(part)]]
+        if self.out.suffix.lower() == ".jsonl":
+            lines = [json.dumps(nested(row, top), ensure_ascii=False) for row in rows]
+            write_atomically(self.out, "".join(f"{line}\n" for line in lines))
+        elif self.out.suffix.lower() == ".csv":
+            write_atomically(self.out, as_csv(rows, class_names, top))
+        else:
+            self._write_parquet([flat(row, class_names, top) for row in rows])
+        self.partial.unlink()
+        return rows
+
+    def _write_parquet(self, rows: list[dict[str, Any]]) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        temporary = self.out.with_name(f".{self.out.name}.{os.getpid()}.part")
+        try:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
+            os.replace(temporary, self.out)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def as_csv(rows: Sequence[Predicted], class_names: Sequence[str], top: int) -> str:
+    """With a line of columns: those of ``flat``."""
+    text = io.StringIO()
+    columns = list(flat(Predicted(""), class_names, top))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat(row, class_names, top) for row in rows)
+    return text.getvalue()
+
+
+def flat(row: Predicted, class_names: Sequence[str], top: int) -> dict[str, Any]:
+    """Columns file, start, seconds, class, probability, top, p_CLASS of every class, error."""
+    several = isinstance(row.label, tuple)
+    best = row.top(top)
+    return {
+        "file": row.file,
+        "start": row.start,
+        "seconds": row.seconds,
+        "class": "|".join(row.label) if isinstance(row.label, tuple) else row.label,
+        "probability": None if several or row.label is None else row.probabilities[str(row.label)],
+        "top": "; ".join(f"{name} {share:.4g}" for name, share in best),
+        **{f"p_{name}": row.probabilities.get(name) for name in class_names},
+        "error": row.error or None,
+    }
+
+
+def nested(row: Predicted, top: int) -> dict[str, Any]:
+    """The same as an object of JSON, probabilities by class name."""
+    probability = row.probabilities.get(row.label) if isinstance(row.label, str) else None
+    return {
+        "file": row.file,
+        "start": row.start,
+        "seconds": row.seconds,
+        "class": row.label,
+        "probability": probability,
+        "top": row.top(top),
+        "probabilities": row.probabilities,
+        "error": row.error or None,
+    }
+
+
+def _key(part: Part) -> tuple[Any, ...]:
+    return (str(part.path), part.start, part.duration)
+
+
+def _read_row(row: dict[str, Any]) -> Predicted:
+    label = row["label"]
+    return Predicted(**{**row, "label": tuple(label) if isinstance(label, list) else label})

@@ -1,0 +1,211 @@
+"""Trained models of every command, opened to name recordings; the training data is not needed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from benchmarks.commands.align.parts import MODEL_FILE
+from benchmarks.commands.align.reopen import reopen
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.bench.learner import classifier, learner_of
+from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
+from benchmarks.results.files import load_result
+from benchmarks.results.result import RESULT_FILE, Result
+from continual.learner import LearnerContext
+from multimodal.batch import Batch
+from multimodal.digests import read_tensors
+from multimodal.errors import UserError
+from multimodal.evaluation.class_vectors import class_vectors
+from multimodal.modalities import Adapter
+from multimodal.registry import Config
+from multimodal.weights import frozen_digest
+
+
+class Answer(NamedTuple):
+    """labels: (N,) int64 class ids, or (N, C) bool of multi-label models. probabilities: (N, C)."""
+
+    labels: Tensor
+    probabilities: Tensor
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A trained model. modality: its config. answer: called in evaluation mode, on its device.
+
+    digest: of the file of its weights, and of the classes that were asked for. longest: steps of
+    the longest signal that it was trained on, or None where that is not known.
+    """
+
+    modality: Config
+    adapter: Adapter
+    class_names: tuple[str, ...]
+    multi_label: bool
+    module: nn.Module
+    answer: Callable[[Batch], Answer]
+    digest: str
+    longest: int | None
+
+
+def open_model(path: Path, device: torch.device, classes: Sequence[str] | None = None) -> Opened:
+    """The model of a run folder, or of an experiment's folder that holds one run.
+
+    classes: names to choose among, of an aligned model; None: those of its training data.
+    UserError: no finished run there, several of them, one without a model, damaged files, and
+    ``classes`` for a model that can name its own only.
+    """
+    folder = _single_run(path)
+    result = load_result(folder / RESULT_FILE)
+    opener = OPENERS.get(result.command)
+    if opener is None:
+        raise UserError(
+            f"{folder}: a run of `medley {result.command}` has no model of its own; give one of "
+            f"{', '.join(f'`medley {name}`' for name in OPENERS)}."
+        )
+    if classes is not None and opener is not _open_align:
+        raise UserError(
+            f"{folder}: --classes is for models of `medley align`, which read class names; this "
+            f"one of `medley {result.command}` can name only the classes that it was trained on."
+        )
+    return opener(folder, result, device, classes)
+
+
+def _single_run(path: Path) -> Path:
+    if (path / RESULT_FILE).is_file():
+        return path
+    found = sorted(p.parent for p in path.glob(f"*/{RESULT_FILE}")) if path.is_dir() else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        titles = [f"{p.name} ({r.learner}, seed {r.seed})" for p, r in _results(found[:8])]
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+        raise UserError(f"{path} holds several runs; name one: {', '.join(titles)}{more}.")
+    state = "holds no finished run" if path.is_dir() else "is not a folder"
+    raise UserError(f"{path} {state}; give a run's folder, such as runs/<experiment>/<hash>.")
+
+
+def _results(folders: Sequence[Path]) -> list[tuple[Path, Result]]:
+    return [(folder, load_result(folder / RESULT_FILE)) for folder in folders]
+
+
+# ---- bench ------------------------------------------------------------------------------
+
+
+def _open_bench(
+    folder: Path, result: Result, device: torch.device, classes: Sequence[str] | None
+) -> Opened:
+    """The learner after its last experience."""
+    config = _config(RunConfig, folder)
+    files = sorted((folder / "models").glob("experience_*.safetensors"))
+    if not files:
+        raise UserError(
+            f"{folder}: the run kept no model; run it again with tracking.log_models=true and "
+            "--fresh."
+        )
+    weights, words, _ = read_tensors(files[-1])
+    adapter: Adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
+    names, multi_label = tuple(result.class_names), "per_class_auroc" in result.metrics
+    with torch.random.fork_rng():  # what was never trained is as the seed of the run made it
+        torch.manual_seed(config.seeds[0])
+        warmed = _warmed(config, folder)
+        model = classifier(config, adapter, len(names), multi_label, warmed, device)
+        context = LearnerContext(
+            model=model,
+            seed=config.seeds[0],
+            class_names=names,
+            modality=config.modality.registered_name,
+            trains=False,
+        )
+        learner = learner_of(config, context, device)
+    if words.get("frozen", "") not in ("", frozen_digest(learner.model)):
+        raise UserError(
+            f"{files[-1]}: was trained beside other frozen weights than those that its config "
+            "leads to now; restore the frozen checkpoint, or run it again with --fresh."
+        )
+    learner.load_weights(weights)
+
+    def answer(batch: Batch) -> Answer:
+        prediction = learner.predict(batch)
+        return Answer(prediction.labels, learner.probabilities(batch, prediction))
+
+    return Opened(
+        modality=config.modality,
+        adapter=adapter,
+        class_names=names,
+        multi_label=multi_label,
+        module=learner.model,
+        answer=answer,
+        digest=_digest(files[-1]),
+        longest=_longest(words),
+    )
+
+
+def _warmed(config: RunConfig, folder: Path) -> dict[str, Tensor]:
+    """Of the warm-up run that lies in the same output folder, if the config has one."""
+    if config.warm_up is None:
+        return {}
+    own = warm_up_config(config)
+    return warmed_weights(folder.parent.parent / own.experiment / own.cells()[0].hash)
+
+
+# ---- align ------------------------------------------------------------------------------
+
+
+def _open_align(
+    folder: Path, result: Result, device: torch.device, classes: Sequence[str] | None
+) -> Opened:
+    """Zero-shot with class prompts: a softmax over the scaled cosines with all candidates."""
+    config, adapter, model, words = reopen(folder, device)
+    names = tuple(classes or result.evaluation.get("label_text") or result.class_names)
+    prompts = config.prompts.load(config.modality.registered_name)
+    prompts = prompts if classes is None else prompts.mechanical()  # their words are the user's
+    prompts = prompts.headline(ensemble=config.prompts.ensemble)
+    vectors = class_vectors(names, prompts, model.embed_texts).vectors.to(device)
+
+    def answer(batch: Batch) -> Answer:
+        signals = nn.functional.normalize(model.embed_signals(batch).double(), dim=1)
+        cosines = signals @ vectors.T
+        return Answer(cosines.argmax(1), (model.scale.double() * cosines).softmax(1).float())
+
+    return Opened(
+        modality=config.modality,
+        adapter=adapter,
+        class_names=names,
+        multi_label=False,
+        module=model,
+        answer=answer,
+        digest=_digest(folder / MODEL_FILE, *(classes or ())),
+        longest=_longest(words),
+    )
+
+
+Opener = Callable[[Path, Result, torch.device, Sequence[str] | None], Opened]
+OPENERS: Mapping[str, Opener] = {"bench": _open_bench, "align": _open_align}
+
+
+def _config(kind: type[Any], folder: Path) -> Any:
+    path = folder / "config.yaml"
+    try:
+        return kind.parse(yaml.safe_load(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: cannot be read ({words}); run it again.") from error
+
+
+def _longest(words: Mapping[str, str]) -> int | None:
+    return int(words["longest"]) if words.get("longest", "").isdecimal() else None
+
+
+def _digest(file: Path, *more: str) -> str:
+    digest = hashlib.sha256(repr(more).encode())
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
