@@ -157,7 +157,7 @@ def predict(
     from benchmarks.commands.predict.command import run_predict
 
     try:
-        code = run_predict(
+        all_read = run_predict(
             model,
             files,
             out=out,
@@ -173,7 +173,7 @@ def predict(
         words = "the same command goes on" if out else "give --out to be able to go on"
         print(f"interrupted; {words}", file=sys.stderr)
         raise typer.Exit(130) from None
-    raise typer.Exit(code)
+    raise typer.Exit(0 if all_read else 2)
 
 
 @app.command()

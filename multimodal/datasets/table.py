@@ -27,7 +27,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
 DEFAULT_SPLIT_COLUMN = "split"
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".parquet")
 # What has no width at a cell's ends is as little meant as a space there.
 BLANK = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
 Row = Mapping[str, Any]

@@ -25,8 +25,8 @@ def run_predict(
     window: float | None = None,
     hop: float | None = None,
     device: str = "auto",
-) -> int:
-    """Exit code: 2 if a file could not be read (its row says why, the others are there), else 0.
+) -> bool:
+    """False if a file could not be read: its row says why, the others are there.
 
     UserError: as ``load_model``, ``Model.predict`` and ``Book``.
     """
@@ -43,7 +43,7 @@ def run_predict(
         book = Book(out, {"model": opened.digest, **how}, overwrite=overwrite)
         rows = _write(opened, parts, how, book, top)
     _tell(opened, rows, time.perf_counter() - begin, out)
-    return 2 if any(row.error for row in rows) else 0
+    return not any(row.error for row in rows)
 
 
 def _write(
