@@ -31,6 +31,29 @@ def auroc(scores: ArrayLike, targets: ArrayLike) -> np.ndarray:
     return np.array(result, dtype=np.float64)
 
 
+def resampled_auroc(scores: ArrayLike, targets: ArrayLike, counts: np.ndarray) -> np.ndarray:
+    """(B, C) float64: ``auroc`` of B samples in which recording n stands counts[b, n] times.
+
+    NaN where a sample has no positive or no negative. counts: (B, N) integers, at least 0.
+    """
+    result = []
+    for score, target, known in _classes(scores, targets):
+        order = np.argsort(score, kind="stable")
+        score, target = score[order], target[order]
+        drawn = counts[:, np.flatnonzero(known)[order]]
+        first = np.flatnonzero(np.append(True, score[1:] != score[:-1])) if len(score) else []
+        if not len(first):
+            result.append(np.full(len(counts), np.nan))
+            continue
+        positives = np.add.reduceat(drawn * target, first, axis=1)
+        negatives = np.add.reduceat(drawn * ~target, first, axis=1)
+        below = np.cumsum(negatives, axis=1) - negatives
+        wins = (positives * (below + negatives / 2)).sum(axis=1)
+        pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+        result.append(np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0))
+    return np.stack(result, axis=1)
+
+
 def average_precision(scores: ArrayLike, targets: ArrayLike) -> np.ndarray:
     """(C,) float64: sum over thresholds of precision times the recall gained.
 
