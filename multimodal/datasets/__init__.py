@@ -2,15 +2,20 @@
 
 A registered dataset config has ``root`` (None: a folder of the dataset's name in the data root)
 and ``build(root: Path) -> Manifest``: a pure function of the files' names and annotations that
-opens no signal. Synthetic datasets get the folder in which they may cache what they make.
+opens no signal. Synthetic datasets get the folder in which they may cache what they make. A
+``CasesConfig`` has several modalities: ``build_cases(root) -> Cases``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from multimodal.datasets.moments import Written
+from multimodal.datasets.pairing import Cases
 from multimodal.downloads import Download
+from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 from multimodal.registry import Config, Registry
 
@@ -39,3 +44,36 @@ class DatasetConfig(Config):
     def build(self, root: Path) -> Manifest:
         """Read the manifest from ``root``; UserError says what was expected and what is there."""
         raise NotImplementedError
+
+    def moments(self, root: Path, column: str | None = None) -> Mapping[str, Written]:
+        """When each recording was made, by uid, as the table has it (in ``column``, if named).
+
+        UserError: the dataset does not tell.
+        """
+        raise UserError(
+            f"dataset {self.registered_name!r} does not tell when its recordings were made; pair "
+            "them with days=null, which looks at the patient only."
+        )
+
+
+class CasesConfig(DatasetConfig):
+    """Base of datasets of several modalities: their cases, or one modality of them.
+
+    modality: of what ``build`` gives, where a command reads one; None: the first.
+    """
+
+    modality: str | None = None
+
+    def build_cases(self, root: Path) -> Cases:
+        """Read the cases from ``root``; UserError as ``build``."""
+        raise NotImplementedError
+
+    def build(self, root: Path) -> Manifest:
+        """The manifest of ``modality``, each recording in the split of its patient's cases."""
+        cases = self.build_cases(root)
+        name = self.modality or cases.modalities[0]
+        if name not in cases.manifests:
+            raise UserError(
+                f"dataset.modality={name!r}: {cases.name!r} holds {', '.join(cases.modalities)}."
+            )
+        return cases.manifests[name]

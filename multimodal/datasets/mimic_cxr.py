@@ -22,6 +22,7 @@ from multimodal.datasets.findings import (
     missing_images,
 )
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.datasets.moments import Written
 from multimodal.datasets.splits import Unverified
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
@@ -146,6 +147,18 @@ class MimicCxrConfig(DatasetConfig):
             split_rule=f"official: {tables['split'].name}",
             root=root,
         )
+
+    def moments(self, root: Path, column: str | None = None) -> dict[str, Written]:
+        """StudyDate and, where the table has it, StudyTime: 73004.0 is four past 07:30."""
+        tables, _ = _tables(root, ("metadata", "split", self.labeler))
+        table, name = tables["metadata"], column or "StudyDate"
+        found = {}
+        for line, row in csv_rows(table, ("dicom_id", "subject_id", "study_id", name), others=True):
+            place = Image(row["dicom_id"], row["subject_id"], row["study_id"], "")
+            time = "" if column else row.get("StudyTime", "").strip().split(".")[0]
+            where = f"{table}, line {line}: {name}"
+            found[f"files/{place.uid}"] = Written(row[name], where, time and time.zfill(6))
+        return found
 
     def expected_counts(self) -> dict[str, int] | None:
         """Reported images per split; None where settings leave some of them out."""

@@ -6,7 +6,6 @@ statements are those of the recorder's software, not of a cardiologist.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -17,6 +16,8 @@ from pydantic import Field, model_validator
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.csv_files import csv_rows
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.datasets.moments import Written
+from multimodal.datasets.splits import hashed_split
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -91,7 +92,8 @@ class MimicIvEcgConfig(DatasetConfig):
                 missing.append(path)
                 continue
             subject = row["subject_id"]
-            split = known.get(subject) or self._split(subject)
+            shares = {"test": self.test_fraction, "validation": self.validation_fraction}
+            split = known.get(subject) or hashed_split(subject, shares, seed=self.seed)
             recordings.append(
                 Recording(row["path"], (), split, path=path, group=subject, text=text)
             )
@@ -112,15 +114,16 @@ class MimicIvEcgConfig(DatasetConfig):
             root=root,
         )
 
+    def moments(self, root: Path, column: str | None = None) -> dict[str, Written]:
+        """ecg_time of the table of records."""
+        table, name = root / RECORDS, column or "ecg_time"
+        return {
+            row["path"]: Written(row[name], f"{table}, line {line}: {name}")
+            for line, row in csv_rows(table, ("path", name), others=True)
+        }
+
     def expected_counts(self) -> None:
         """None: there is no official split."""
-
-    def _split(self, subject: str) -> str:
-        digest = hashlib.sha256(repr((self.seed, subject)).encode()).digest()
-        place = int.from_bytes(digest[:8], "big") / 2**64
-        if place < self.test_fraction:
-            return "test"
-        return "validation" if place < self.test_fraction + self.validation_fraction else "train"
 
     def _rule(self) -> str:
         shares = f"test {self.test_fraction:g}, validation {self.validation_fraction:g}"

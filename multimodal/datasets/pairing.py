@@ -1,7 +1,8 @@
 """Cases: recordings of several modalities that belong together, by patient and time.
 
 A case is up to one recording of every modality, and one text. Which recordings stand in one case is
-decided by ``pair``; a dataset may also make cases of its own (``datasets/synthetic/patients.py``).
+decided by ``matching.pair``, or by a dataset that makes its signals
+(``synthetic/patients.py``).
 Every patient stands in one split, whatever the splits of the modalities' own tables are.
 """
 
@@ -49,8 +50,8 @@ class Cases:
         assert set(self.splits) <= set(SPLITS), f"splits are {', '.join(SPLITS)}"
         for modality, rows in self.rows.items():
             count = len(self.manifests[modality])
-            assert rows.shape == (len(self),) and rows.dtype == np.int64, f"{modality}: (N,) int64"
-            assert -1 <= rows.min() and rows.max() < count, f"{modality}: rows of the manifest"
+            assert (rows.shape, rows.dtype) == ((len(self),), np.int64), f"{modality}: (N,) int64"
+            assert ((rows >= -1) & (rows < count)).all(), f"{modality}: rows of the manifest"
         assert self.presence.any(1).all(), "every case has a recording"
         refuse_shared_patients(self.name, self.groups, self.splits)
 
@@ -121,8 +122,8 @@ class Cases:
     @cached_property
     def pairs_per_patient(self) -> dict[str, int]:
         """Patient -> complete cases, for patients that have one."""
-        complete = self.presence.all(1)
-        return dict(Counter(g for g, whole in zip(self.groups, complete, strict=True) if whole))
+        whole = np.flatnonzero(self.presence.all(1))
+        return dict(Counter(self.groups[i] for i in whole))
 
     @property
     def summary(self) -> str:

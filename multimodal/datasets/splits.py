@@ -214,6 +214,20 @@ def _choose(
     return chosen, [name for name in class_order(list(totals)) if taken[name] == 0]
 
 
+def hashed_split(group: str, shares: Mapping[str, float], *, seed: int) -> str:
+    """The split of a patient by SHA-256 of seed and name alone, whatever others are present.
+
+    shares: of the splits other than train, whose sum is below 1.
+    """
+    digest = hashlib.sha256(repr((seed, group)).encode()).digest()
+    place, edge = int.from_bytes(digest[:8], "big") / 2**64, 0.0
+    for split, share in shares.items():
+        edge += share
+        if place < edge:
+            return split
+    return "train"
+
+
 def hold_out_validation(
     manifest: Manifest,
     fraction: float,

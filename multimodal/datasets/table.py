@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import json
 import os
-import string
 import unicodedata
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries
+from multimodal.datasets.moments import Written
 from multimodal.datasets.splits import class_order, seeded_split
+from multimodal.datasets.table_files import BLANK, Row, read_table
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -27,10 +23,6 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
 DEFAULT_SPLIT_COLUMN = "split"
-TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".parquet")
-# What has no width at a cell's ends is as little meant as a space there.
-BLANK = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
-Row = Mapping[str, Any]
 
 
 @DATASETS.register("table")
@@ -92,6 +84,22 @@ class TableConfig(DatasetConfig):
             split_rule=rule,
             root=root,
         )
+
+    def moments(self, root: Path, column: str | None = None) -> dict[str, Written]:
+        """Of a column of the table, which must be named."""
+        table, _ = _inside(root, self.file, f"file {self.file!r}")
+        columns, rows = read_table(table)
+        if column is None or column not in columns:
+            raise UserError(
+                f"{table}: time_column {column!r} must be one of its columns: {', '.join(columns)}."
+            )
+        cells = _column(table, rows, column, may_be_empty=True)
+        return {
+            uid: Written(cell, f"{table}, data row {number}: {column}")
+            for number, (uid, cell) in enumerate(
+                zip(self._paths(root, table, rows), cells, strict=True), start=1
+            )
+        }
 
     def _refuse_missing_columns(self, table: Path, columns: list[str]) -> None:
         wanted = {
@@ -202,86 +210,3 @@ def _column(
             raise UserError(f"{where} is empty; fill it in or remove the row.")
         cells.append(text)
     return cells
-
-
-def read_table(table: Path) -> tuple[list[str], list[Row]]:
-    """Columns and rows; cells keep their type. UserError: absent, damaged or empty."""
-    readers = (lambda p: _read_separated(p, ","), lambda p: _read_separated(p, "\t"))
-    by_kind = dict(zip(TABLES, (*readers, _read_jsonl, _read_parquet), strict=True))
-    reader = by_kind.get(table.suffix.lower())
-    if reader is None:
-        raise UserError(f"{table}: unknown kind of table; valid: {', '.join(TABLES)}.")
-    if not table.is_file():
-        raise UserError(f"{table} does not exist; file is relative to root.")
-    try:
-        columns, rows = reader(table)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table} is not UTF-8 text ({error.reason}); save it as UTF-8.") from error
-    if not rows:
-        raise UserError(f"{table} has no rows.")
-    return columns, rows
-
-
-def _read_separated(table: Path, delimiter: str) -> tuple[list[str], list[Row]]:
-    data = table.read_bytes()
-    # Spreadsheets write a byte order mark, which would become part of a column's name.
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = data.decode("utf-16" if wide else "utf-8-sig")
-    first = text.split("\n", 1)[0].strip()
-    if first.lower().startswith("sep=") and len(first) == 5:  # a spreadsheet's own mark
-        delimiter, text = first[4], text.partition("\n")[2]
-    elif delimiter not in first:
-        delimiter = next((d for d in ";\t" if d in first), delimiter)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        lines = [line for line in reader if line]
-    except csv.Error as error:
-        raise UserError(f"{table} cannot be read as a table: {error}.") from error
-    if not lines:
-        raise UserError(f"{table} is empty; its first line must name the columns.")
-    columns = [name.strip(BLANK) for name in lines[0]]
-    if len(set(filter(None, columns))) < len(list(filter(None, columns))):
-        raise UserError(f"{table}: a column name occurs twice in {', '.join(columns)}.")
-    for number, line in enumerate(lines[1:], start=1):
-        if len(line) != len(columns):
-            raise UserError(
-                f"{table}, data row {number}: {len(line)} cells for {len(columns)} columns; "
-                'put cells that contain the separator in double quotes ("a, b").'
-            )
-    rows: list[Row] = [dict(zip(columns, line, strict=True)) for line in lines[1:]]
-    return [name for name in columns if name], rows
-
-
-def _read_jsonl(table: Path) -> tuple[list[str], list[Row]]:
-    rows: list[Row] = []
-    with table.open(encoding="utf-8-sig") as file:
-        for line in filter(str.strip, file):
-            where = f"{table}, data row {len(rows) + 1}"
-            try:
-                row = json.loads(line, object_pairs_hook=_once)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{where} is not JSON: {error}.") from error
-            if not isinstance(row, dict):
-                raise UserError(f'{where} is not a JSON object such as {{"path": ...}}.')
-            rows.append(row)
-    return list(dict.fromkeys(name for row in rows for name in row)), rows
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("a key occurs twice")
-    return row
-
-
-def _read_parquet(table: Path) -> tuple[list[str], list[Row]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        data = pyarrow.parquet.read_table(table)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{table} cannot be read as Parquet: {error}.") from error
-    if len(set(data.column_names)) < data.num_columns:
-        raise UserError(f"{table}: a column name occurs twice in {', '.join(data.column_names)}.")
-    return data.column_names, data.to_pylist()
