@@ -51,8 +51,8 @@ class DatasetConfig(Config):
         UserError: the dataset does not tell.
         """
         raise UserError(
-            f"dataset {self.registered_name!r} does not tell when its recordings were made; pair "
-            "them with days=null, which looks at the patient only."
+            f"dataset {self.registered_name!r} does not tell when its recordings were made; set "
+            "pairing.days=null and pairing.how=all_within_days, which ask for the patient only."
         )
 
 

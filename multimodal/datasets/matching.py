@@ -28,7 +28,7 @@ class Pairing(Config):
 
     how: all_within_days: each of the leading modality with each combination of the others.
     nearest: each of the leading modality with the one of every other that is closest in time.
-    one_per_patient: of the former the case with the most modalities, then the closest in time.
+    one_per_patient: of all cases within days, that of the most modalities, then closest in time.
     days: whole days between the two dates, either way; None: any, and dates are only read where
     ``how`` asks which is closest. A date without a time of day counts as noon.
     absent: keep cases that lack modalities: recordings with no partner within ``days``. Without it

@@ -30,7 +30,11 @@ class PairedConfig(CasesConfig):
     """Cases of several data sets by patient and time.
 
     members: the data sets, the first leads. Each lies in its own folder of the data root (of this
-    data set's ``root``, if given), or where its own ``root`` says. pairing: see there.
+    data set's ``root``, if given), or where its own ``root`` says. pairing: ``how`` is
+    all_within_days, nearest or one_per_patient; ``days`` the most between two dates (null: any);
+    ``absent`` keeps cases that lack a modality; ``reports`` needed or optional; ``dates`` that
+    cannot be read are refused or left out; ``splits`` those of the first modality, or seeded by
+    patient; ``prefixes`` say before each report what it is of (see ``matching.Pairing``).
     """
 
     folder: ClassVar[str] = "."
