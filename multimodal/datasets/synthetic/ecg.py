@@ -155,10 +155,14 @@ def _patient(seed: int, side: int, number: int) -> Patient:
 
 
 def render(name: str, seeds: tuple[int, int, int, int]) -> np.ndarray:
+    """(12, 500) float32 mV: what ``recorded`` makes of the plan."""
+    return recorded(plan(name, seeds)[1], np.random.default_rng((*seeds, 1)))
+
+
+def recorded(tracing: Tracing, rng: np.random.Generator) -> np.ndarray:
     """(12, 500) float32 mV: the leads with muscle noise and a wandering baseline."""
-    rng = np.random.default_rng((*seeds, 1))
     time = np.arange(round(SECONDS * RATE)) / RATE
-    signal = leads(plan(name, seeds)[1], time)
+    signal = leads(tracing, time)
     signal += rng.normal(0, rng.uniform(0.015, 0.04), signal.shape)
     breath = np.sin(2 * np.pi * (rng.uniform(0.15, 0.4) * time + rng.random()))
     signal += np.outer(rng.normal(0, 0.06, len(signal)), breath)

@@ -162,9 +162,11 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     return Patient(_turn(common + own[0]), _turn(common + own[1]), rng.uniform(size=4), p, t)
 
 
-def draw_tracing(name: str, patient: Patient, rng: np.random.Generator) -> Tracing:
-    """One recording of a patient in the named condition."""
-    condition = CONDITIONS[name]
+def draw_tracing(
+    name: str, patient: Patient, rng: np.random.Generator, *, other: Condition | None = None
+) -> Tracing:
+    """One recording of a patient in the named condition, with the waves of an ``other`` one."""
+    condition = other or CONDITIONS[name]
     atrial = _atrial(name, rng)
     onsets, premature = _onsets(name, 60 / rng.uniform(*condition.rate), atrial, rng)
     both = np.sort(np.concatenate([onsets, premature]))
