@@ -16,19 +16,16 @@ from multimodal.errors import UserError
 # What has no width at a cell's ends is as little meant as a space there.
 BLANK = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
 Row = Mapping[str, Any]
+TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def read_table(table: Path) -> tuple[list[str], list[Row]]:
     """Columns and rows, by the file's ending; cells keep their type. UserError: any other file."""
-    readers = {
-        ".csv": lambda path: _read_separated(path, ","),
-        ".tsv": lambda path: _read_separated(path, "\t"),
-        ".jsonl": _read_jsonl,
-        ".parquet": _read_parquet,
-    }
+    separated = (lambda p: _read_separated(p, ","), lambda p: _read_separated(p, "\t"))
+    readers = dict(zip(TABLES, (*separated, _read_jsonl, _read_parquet), strict=True))
     reader = readers.get(table.suffix.lower())
     if reader is None:
-        raise UserError(f"{table}: unknown kind of table; valid: {', '.join(readers)}.")
+        raise UserError(f"{table}: unknown kind of table; valid: {', '.join(TABLES)}.")
     if not table.is_file():
         raise UserError(f"{table} does not exist; file is relative to root.")
     try:

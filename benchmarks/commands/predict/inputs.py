@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from multimodal.datasets.extensions import extensions_of
-from multimodal.datasets.table import TABLES, read_table
+from multimodal.datasets.table_files import TABLES, read_table
 from multimodal.errors import UserError
 
 COLUMNS = ("path", "start", "duration")
