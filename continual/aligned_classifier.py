@@ -78,8 +78,13 @@ class AlignedClassifier(nn.Module):
         self.register_buffer("number_C", numbers, persistent=False)
 
     @property
+    def modality(self) -> str:
+        (name,) = self.aligned.signals
+        return name
+
+    @property
     def tower(self) -> Tower:
-        (tower,) = self.aligned.signals.values()
+        tower = self.aligned.signals[self.modality]
         assert isinstance(tower, Tower)
         return tower
 

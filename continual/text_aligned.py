@@ -30,7 +30,7 @@ from multimodal.errors import UserError
 from multimodal.evaluation.prompts import load_prompts
 from multimodal.models.captions import Captions
 from multimodal.models.towers import Aligned, TextTowerConfig, Tower, build_aligned
-from multimodal.objectives.pairs import Pairs
+from multimodal.objectives.views import TEXT, Views
 from multimodal.weights import trained_weights
 
 # What the labels of a multi-label recording are called in its caption; elsewhere "labels".
@@ -64,7 +64,7 @@ class TextAlignedConfig(WhitenedConfig):
         return self.captions == "text"
 
     def parts(self, context: LearnerContext, **scale: Any) -> dict[str, Any]:
-        """Arguments of a ``TextAlignedLearner``. scale: ``AlignmentConfig.start``.
+        """Arguments of a ``TextAlignedLearner``. scale: ``ViewsConfig.start``.
 
         UserError: a text encoder that is trained, prompts that do not fit, whitening where the
         encoder is trained.
@@ -155,19 +155,25 @@ class TextAlignedLearner(Learner):
                 labels = main_labels(labels)
             self.memory.update(batch.indices, labels)
 
-    def pairs(self, batch: Batch) -> Pairs:
+    def views(self, batch: Batch) -> Views:
         """Embedded signals and texts of a batch, with gradients; the scale is clamped before."""
         aligned = self.model.aligned
         aligned.clamp_scale()
         source, ids = self._texts(batch)
         signals = aligned.embed_signals(batch)
-        texts = aligned.text.projection(source)
-        return Pairs(signals, texts, source, ids, aligned.scale, aligned.bias)
+        return Views(
+            embeddings={self.model.modality: signals, TEXT: aligned.text.projection(source)},
+            source=source,
+            ids=ids,
+            scale=aligned.scale,
+            bias=aligned.bias,
+        )
 
     @torch.no_grad()
-    def outputs(self, pairs: Pairs, count: int) -> Float[Tensor, "{count} classes"]:
+    def outputs(self, views: Views, count: int) -> Float[Tensor, "{count} classes"]:
         """(count, C) cosines of the first ``count`` signals with all classes, for plugins."""
-        return normalize(pairs.signals[:count], dim=1) @ self.model.class_vectors().T
+        signals = views.embeddings[self.model.modality]
+        return normalize(signals[:count], dim=1) @ self.model.class_vectors().T
 
     def _texts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Encoded texts (N, W) and their numbers (N,)."""

@@ -16,7 +16,7 @@ from continual.learner import LEARNERS, LearnerContext
 from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
 from multimodal.batch import Batch
 from multimodal.objectives import OBJECTIVES, Loss
-from multimodal.objectives.pairs import AlignmentConfig
+from multimodal.objectives.views import ViewsConfig
 from multimodal.registry import Config
 
 
@@ -41,7 +41,7 @@ class CwclLearnerConfig(TextAlignedConfig):
         return (*super().named, *(f"objective.{key}" for key in ("name", *self.objective.named)))
 
     def build(self, context: LearnerContext) -> CwclLearner:
-        assert isinstance(self.objective, AlignmentConfig)
+        assert isinstance(self.objective, ViewsConfig)
         parts = self.parts(context, **self.objective.start)
         return CwclLearner(self.objective, **parts)
 
@@ -49,12 +49,12 @@ class CwclLearnerConfig(TextAlignedConfig):
 class CwclLearner(TextAlignedLearner):
     """Pairs of the stream batch and the memory batch go into one contrastive batch."""
 
-    def __init__(self, objective: AlignmentConfig, **parts: Any) -> None:
+    def __init__(self, objective: ViewsConfig, **parts: Any) -> None:
         super().__init__(**parts)
         self.objective = objective
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
-        pairs = self.pairs(both)
-        loss = self.objective.loss(pairs, gather=False)
-        return Loss(loss.value, loss.terms, outputs=self.outputs(pairs, len(batch)))
+        views = self.views(both)
+        loss = self.objective.of_views(views, gather=False)
+        return Loss(loss.value, loss.terms, outputs=self.outputs(views, len(batch)))

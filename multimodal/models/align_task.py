@@ -1,9 +1,14 @@
-"""What the training loop needs to align a modality with text: pairs, embeddings, objective."""
+"""What the training loop needs to align modalities with text: cases, embeddings, objective.
+
+A case is one recording of each of some modalities, and a text; it may lack any of them. Of one
+modality every recording is a case.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,35 +17,78 @@ from torch import Tensor
 from multimodal.batch import Batch
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
-from multimodal.models.captions import Captions
+from multimodal.models.captions import NO_TEXT, Captions
 from multimodal.models.towers import Aligned
 from multimodal.objectives import Loss
-from multimodal.objectives.pairs import AlignmentConfig, Pairs
 from multimodal.objectives.tools.gather import world_size
+from multimodal.objectives.views import TEXT, Views, ViewsConfig
 from multimodal.signals import SignalCache
+
+ABSENT = NO_TEXT
 
 
 @dataclass(frozen=True)
-class PairBatch:
-    """Signals and texts of the same recordings."""
+class Source:
+    """Where the signals of one modality come from.
 
-    signals: Batch
-    texts: Batch
+    rows: (cases,) row of ``signals`` of each case, ``ABSENT`` where it has none; None: the case's
+    own number. augment: as in ``Adapter.augment``.
+    """
 
-    def __len__(self) -> int:
-        return len(self.signals)
+    signals: SignalCache | EmbeddingCache
+    rows: np.ndarray | None = None
+    augment: Callable[[Batch], Batch] | None = None
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
-        return PairBatch(
-            self.signals.to(device, non_blocking=non_blocking),
-            self.texts.to(device, non_blocking=non_blocking),
+
+@dataclass(frozen=True)
+class Part:
+    """What some of ``count`` cases have of one modality, or of the texts.
+
+    batch: of those that have it, in their order; None: none has. places: (n,) int64 of them among
+    the cases; None: all have it.
+    """
+
+    batch: Batch | None
+    places: Tensor | None
+    count: int
+
+    def spread(self, x: Tensor) -> Tensor:
+        """(n, ...) of those that have it -> (count, ...), zeros elsewhere."""
+        if self.places is None:
+            return x
+        return x.new_zeros(self.count, *x.shape[1:]).index_copy(0, self.places, x)
+
+    def _map(self, function: Callable[[Batch], Batch], move: Callable[[Tensor], Tensor]) -> Part:
+        batch = None if self.batch is None else function(self.batch)
+        return Part(batch, None if self.places is None else move(self.places), self.count)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Part:
+        return self._map(
+            lambda b: b.to(device, non_blocking=non_blocking),
+            lambda x: x.to(device, non_blocking=non_blocking),
         )
 
-    def pin_memory(self) -> PairBatch:
-        return PairBatch(self.signals.pin_memory(), self.texts.pin_memory())
+    def pin_memory(self) -> Part:
+        return self._map(lambda b: b.pin_memory(), lambda x: x.pin_memory())
 
 
-def refuse_trained_text(objective: AlignmentConfig, model: Aligned) -> None:
+@dataclass(frozen=True)
+class CaseBatch:
+    """N cases: parts by modality, the texts under ``TEXT``."""
+
+    parts: dict[str, Part]
+
+    def __len__(self) -> int:
+        return self.parts[TEXT].count
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> CaseBatch:
+        return CaseBatch({k: p.to(device, non_blocking) for k, p in self.parts.items()})
+
+    def pin_memory(self) -> CaseBatch:
+        return CaseBatch({k: p.pin_memory() for k, p in self.parts.items()})
+
+
+def refuse_trained_text(objective: ViewsConfig, model: Aligned) -> None:
     """UserError where an objective needs a frozen text encoder, and the model's is trained."""
     if objective.needs_frozen_text and not model.text.frozen:
         raise UserError(
@@ -49,47 +97,111 @@ def refuse_trained_text(objective: AlignmentConfig, model: Aligned) -> None:
         )
 
 
-class AlignTask:
-    """The ``Task`` of ``training/fit.py`` that aligns one modality of ``module`` with its captions.
+def numbered(names: Iterable[str]) -> np.ndarray:
+    """(N,) int64, equal where names are; each "" has a number of its own, for it is unknown."""
+    known: dict[str, int] = {}
+    numbers = [known.setdefault(name, len(known)) if name else ABSENT for name in names]
+    found = np.array(numbers, dtype=np.int64)
+    unknown = found == ABSENT
+    found[unknown] = len(known) + np.arange(int(unknown.sum()))
+    return found
 
-    signals: where batches of recordings come from. augment: as in ``Adapter.augment``.
-    UserError if the objective needs a frozen text encoder and this one is trained.
+
+class AlignTask:
+    """The ``Task`` of ``training/fit.py`` that aligns modalities of ``module`` with texts of cases.
+
+    sources: of each modality, all of the same cases. captions: of the cases. groups: (cases,)
+    int64, equal where patients are. A modality that no case lacks has no mask, nor have the texts
+    if no source has ``rows``: rows without a text are then never trained on.
+    UserError: the objective needs a frozen text encoder and this one is trained, or it cannot leave
+    out what is absent.
     """
 
     def __init__(
         self,
         module: Aligned,
-        modality: str,
-        signals: SignalCache | EmbeddingCache,
+        sources: Mapping[str, Source],
         captions: Captions,
-        objective: AlignmentConfig,
+        objective: ViewsConfig,
         *,
-        augment: Callable[[Batch], Batch] | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
         refuse_trained_text(objective, module)
-        self.module, self.modality, self.signals = module, modality, signals
-        self.captions, self.objective, self.augment = captions, objective, augment
+        self.module, self.sources = module, dict(sources)
+        self.captions, self.objective, self.groups = captions, objective, groups
+        of_cases = {name: s.rows for name, s in sources.items() if s.rows is not None}
+        if of_cases:
+            of_cases[TEXT] = captions.of_row
+        self._rows = {name: known for name, known in of_cases.items() if (known == ABSENT).any()}
+        if self._rows and not objective.masks:
+            raise UserError(
+                f"objective {objective.registered_name!r} takes no cases that lack a modality; "
+                "choose clip, siglip, cwcl or more, or give complete cases only."
+            )
 
-    def load(self, rows: np.ndarray) -> PairBatch:
-        return PairBatch(self.signals.gather(rows), self.captions.gather(rows))
+    def load(self, rows: np.ndarray) -> CaseBatch:
+        parts: dict[str, Part] = {}
+        for name, source in self.sources.items():
+            theirs = rows if source.rows is None else source.rows[rows]
+            parts[name] = self._part(name, theirs, source.signals.gather)
+        parts[TEXT] = self._part(TEXT, self.captions.of_row[rows], self.captions.numbered)
+        return CaseBatch(parts)
 
-    def embed(self, batch: PairBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Signals (n, D), texts (n, D) and the text encoder's outputs (n, W)."""
-        signals = batch.signals
-        if self.augment is not None and self.module.training:
-            signals = self.augment(signals)
-        source = self.module.text.encode(batch.texts)
-        return (
-            self.module.signals[self.modality](signals),
-            self.module.text.projection(source),
-            source,
+    def _part(self, name: str, rows: np.ndarray, gather: Callable[[np.ndarray], Batch]) -> Part:
+        if name not in self._rows:
+            return Part(gather(rows), None, len(rows))
+        places = np.flatnonzero(rows != ABSENT)
+        found = gather(rows[places]) if len(places) else None
+        return Part(found, torch.from_numpy(places), len(rows))
+
+    def embed(self, batch: CaseBatch) -> tuple[Tensor, ...]:
+        """Of n cases: signals (n, D) of each modality, texts (n, D) and the text encoder's outputs
+        (n, W); zeros where a case lacks one.
+        """
+        signals = [self._signals(name, batch.parts[name]) for name in self.sources]
+        part, text = batch.parts[TEXT], self.module.text
+        if part.batch is None:
+            width = text.encoder.width
+            return *signals, self._nothing(part, text), self._nothing(part, text.encoder, width)
+        source = text.encode(part.batch)
+        return *signals, part.spread(text.projection(source)), part.spread(source)
+
+    def _signals(self, name: str, part: Part) -> Tensor:
+        tower = self.module.signals[name]
+        if part.batch is None:
+            return self._nothing(part, tower)
+        batch, augment = part.batch, self.sources[name].augment
+        if augment is not None and self.module.training:
+            batch = augment(batch)
+        return part.spread(tower(batch))
+
+    def _nothing(self, part: Part, of: Any, width: int | None = None) -> Tensor:
+        """(n, D) zeros, with a gradient where what ``of`` makes of other cases has one: parts of a
+        batch are one tensor to ``grad_cache``, and all processes send gradients to each other.
+        """
+        zeros = self.module.log_scale.new_zeros(part.count, width or self.module.text.width)
+        trained = any(p.requires_grad for p in of.parameters())
+        return zeros.requires_grad_(trained and torch.is_grad_enabled())
+
+    def views(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Views:
+        """Embeddings of the cases ``rows`` by name, with what the objective may know of these."""
+        *signals, texts, source = embeddings
+
+        def here(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values[rows]).to(texts.device)
+
+        return Views(
+            embeddings={**dict(zip(self.sources, signals, strict=True)), TEXT: texts},
+            source=source,
+            ids=here(self.captions.of_row),
+            scale=self.module.scale,
+            bias=self.module.bias,
+            present={name: here(known != ABSENT) for name, known in self._rows.items()},
+            groups=None if self.groups is None else here(self.groups),
         )
 
     def loss(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Loss:
-        signals, texts, source = embeddings
-        ids = torch.from_numpy(self.captions.of_row[rows]).to(signals.device)
-        pairs = Pairs(signals, texts, source, ids, self.module.scale, self.module.bias)
-        return self.objective.loss(pairs, gather=world_size() > 1)
+        return self.objective.of_views(self.views(embeddings, rows), gather=world_size() > 1)
 
     def after_step(self) -> None:
         self.module.clamp_scale()

@@ -77,7 +77,13 @@ class Captions:
         self._source.ensure(np.unique(self.of_row[rows]))
 
     def gather(self, rows: np.ndarray) -> Batch:
-        return self._source.gather(self.of_row[rows])
+        """Of rows that all have a text."""
+        return self.numbered(self.of_row[rows])
+
+    def numbered(self, numbers: np.ndarray) -> Batch:
+        """Of texts by their numbers, as in ``of_row``."""
+        assert (numbers != NO_TEXT).all(), "a row without a text"
+        return self._source.gather(numbers)
 
 
 def _as_manifest(texts: Sequence[str]) -> Manifest:

@@ -124,9 +124,9 @@ class Tower(Reader):
 class Aligned(nn.Module):
     """Signal towers by modality, one text tower, and the scale and bias of their cosines.
 
-    scale: 1 / temperature, learned as its logarithm, at most ``max_scale`` (``clamp_scale`` after
-    every step), unless ``learn_scale`` is False. bias: that of the sigmoid loss; learned only if it
-    does not start at 0.
+    scale: 1 / temperature, learned as its logarithm, kept within ``min_scale`` and ``max_scale``
+    (``clamp_scale`` after every step), unless ``learn_scale`` is False. bias: that of the sigmoid
+    loss; learned only if it does not start at 0.
     """
 
     def __init__(
@@ -139,12 +139,13 @@ class Aligned(nn.Module):
         bias: float = 0.0,
         learn_scale: bool = True,
         max_scale: float = MAX_SCALE,
+        min_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.signals, self.text, self.tokenizer = nn.ModuleDict(signals), text, tokenizer
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
         self.bias = nn.Parameter(torch.tensor(bias), requires_grad=bias != 0)
-        self.max_scale = max_scale
+        self.min_scale, self.max_scale = min_scale, max_scale
         self._encoded: dict[str, Tensor] = {}
 
     @property
@@ -154,7 +155,7 @@ class Aligned(nn.Module):
     @torch.no_grad()
     def clamp_scale(self) -> None:
         if self.log_scale.requires_grad:
-            self.log_scale.clamp_(0.0, math.log(self.max_scale))
+            self.log_scale.clamp_(math.log(self.min_scale), math.log(self.max_scale))
 
     def embed_signals(self, batch: Batch, modality: str | None = None) -> Tensor:
         """(N, D); modality: which signal tower, needed only where there are several."""
@@ -207,7 +208,8 @@ def build_aligned(
     """A signal tower of each reader and a text tower; projections are freshly initialised.
 
     readers: by modality. width: of the joint space; None: that of the text encoder, without a
-    projection of texts. scale: ``scale``, ``bias``, ``learn_scale``, ``max_scale`` of ``Aligned``.
+    projection of texts. scale: ``scale``, ``bias``, ``learn_scale``, ``max_scale``, ``min_scale``
+    of ``Aligned``.
     UserError: a text checkpoint that is absent, damaged or of another modality.
     """
     tokenizer = text.adapter()

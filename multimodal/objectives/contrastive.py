@@ -4,10 +4,11 @@ Common to all: a and b are (N, D), in pairs by row, of any length (they are norm
 any float type (computed in float32, float64 stays, also under autocast). scale: scalar tensor > 0
 that multiplies the cosines, 1 / temperature. gather: the batch is that of all processes; each then
 averages over its own rows, so that data-parallel averaging gives the gradient of the mean over the
-whole batch (``tools/gather.py``). tile: None, or the side of the tiles in which the (N, N) matrix
-is worked through without being held (``tools/tiled.py``). Values in nats. Terms of a process are of
-its own rows. ValueError if shapes do not fit, an option is out of range, or the processes' batches
-differ; "..." and Shaped in a signature mark what is refused by that error.
+whole batch (``tools/gather.py``). present: (N,) bool, rows that take part, as anchors, as
+candidates and in the means; None: all. tile: None, or the side of the tiles in which the (N, N)
+matrix is worked through without being held (``tools/tiled.py``). Values in nats. Terms of a process
+are of its own rows. ValueError if shapes do not fit, an option is out of range, or the processes'
+batches differ; "..." and Shaped in a signature mark what is refused by that error.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.nn.functional import softplus
 from multimodal.objectives import OBJECTIVES, Loss
 from multimodal.objectives.pairs import AlignmentConfig, Pairs
 from multimodal.objectives.tools.gather import (
+    Rows,
     first_row,
     gather_rows,
     mean_over_processes,
@@ -43,6 +45,8 @@ class ClipConfig(AlignmentConfig):
     with soft targets).
     """
 
+    masks: ClassVar[bool] = True
+
     smoothing: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda share: share == 0)
 
     @property
@@ -61,6 +65,7 @@ class ClipConfig(AlignmentConfig):
             pairs.scale,
             smoothing=self.smoothing,
             ids=pairs.ids if self.mask_duplicates else None,
+            present=pairs.present,
             gather=gather,
             tile=self.tile,
         )
@@ -72,6 +77,7 @@ class SiglipConfig(AlignmentConfig):
     positives.
     """
 
+    masks: ClassVar[bool] = True
     uses_bias: ClassVar[bool] = True
 
     scale: float = Field(default=10.0, ge=1, le=1000)
@@ -85,6 +91,7 @@ class SiglipConfig(AlignmentConfig):
             pairs.scale,
             pairs.bias,
             ids=ids,
+            present=pairs.present,
             gather=gather,
             tile=self.tile,
         )
@@ -97,6 +104,7 @@ def info_nce(
     *,
     smoothing: float = 0.0,
     ids: Int[Tensor, "..."] | None = None,
+    present: Shaped[Tensor, "..."] | None = None,
     gather: bool = False,
     tile: int | None = None,
 ) -> Loss:
@@ -110,36 +118,33 @@ def info_nce(
     one. ValueError for a smoothing out of range.
     terms: both directions, their accuracies (own pair first; ties are wrong), scale.
     """
-    a, b = unit_pair(a, b)
+    rows = Rows(a, present, gather=gather)
+    a, b = unit_pair(rows.clean(a), rows.clean(b))
     excluded = None
     if ids is not None:
-        excluded = same_ids(ids, a, name="ids", gather=gather, own=False)
+        excluded = same_ids(ids, a, rows, name="ids", own=False)
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing: {smoothing}; give a share of at least 0 and below 1.")
-    first = first_row(a, gather)
-    weights = _smoothed(a, first, smoothing, excluded, gather=gather) if smoothing else None
-    targets = Targets(first, weights=weights, excluded=excluded)
-    forth, back = two_way(a, b, scale, (targets, targets), gather=gather, tile=tile)
-    a_to_b, b_to_a = forth.losses.mean(), back.losses.mean()
+    weights = _smoothed(a, rows, smoothing, excluded) if smoothing else None
+    targets = Targets(rows.first, weights=weights, excluded=excluded)
+    forth, back = two_way(a, b, scale, (targets, targets), rows, tile=tile)
     terms = {
-        "a_to_b": a_to_b.detach(),
-        "b_to_a": b_to_a.detach(),
-        "accuracy_a_to_b": forth.right.float().mean(),
-        "accuracy_b_to_a": back.right.float().mean(),
+        "a_to_b": rows.own_mean(forth.losses.detach()),
+        "b_to_a": rows.own_mean(back.losses.detach()),
+        "accuracy_a_to_b": rows.own_mean(forth.right.float()),
+        "accuracy_b_to_a": rows.own_mean(back.right.float()),
         "scale": scale.detach(),
     }
-    return Loss((a_to_b + b_to_a) / 2, terms)
+    return Loss((rows.mean(forth.losses) + rows.mean(back.losses)) / 2, terms)
 
 
-def _smoothed(
-    a: Tensor, first: int, share: float, excluded: Block | None, *, gather: bool
-) -> Block:
+def _smoothed(a: Tensor, rows: Rows, share: float, excluded: Block | None) -> Block:
     """Blocks of targets, normalised where nothing is excluded."""
-    count = len(gather_rows(a, grad=False)) if gather else len(a)
+    count = max(len(rows.everyone(a, grad=False)), 1)
 
     def block(r: slice, c: slice) -> Tensor:
         weights = a.new_full((r.stop - r.start, c.stop - c.start), share / count)
-        own_pairs(weights, r, c, first)[1].fill_(1 - share + share / count)
+        own_pairs(weights, r, c, rows.first)[1].fill_(1 - share + share / count)
         return weights if excluded is None else weights.masked_fill(excluded(r, c), 0.0)
 
     return block
@@ -151,6 +156,7 @@ def multi_positive(
     ids: Shaped[Tensor, " batch"],
     scale: Float[Tensor, ""],
     *,
+    present: Shaped[Tensor, "..."] | None = None,
     gather: bool = False,
     tile: int | None = None,
 ) -> Loss:
@@ -163,18 +169,18 @@ def multi_positive(
     ids: (N,) integers: classes, captions, patients. terms: both directions, positives (mean
     |P_i|), scale.
     """
-    a, b = unit_pair(a, b)
-    same = same_ids(ids, a, name="ids", gather=gather, own=True)
-    targets = Targets(first_row(a, gather), weights=lambda r, c: same(r, c).to(a.dtype))
-    forth, back = two_way(a, b, scale, (targets, targets), gather=gather, tile=tile)
-    a_to_b, b_to_a = forth.losses.mean(), back.losses.mean()
+    rows = Rows(a, present, gather=gather)
+    a, b = unit_pair(rows.clean(a), rows.clean(b))
+    same = same_ids(ids, a, rows, name="ids", own=True)
+    targets = Targets(rows.first, weights=lambda r, c: same(r, c).to(a.dtype))
+    forth, back = two_way(a, b, scale, (targets, targets), rows, tile=tile)
     terms = {
-        "a_to_b": a_to_b.detach(),
-        "b_to_a": b_to_a.detach(),
-        "positives": forth.mass.mean(),
+        "a_to_b": rows.own_mean(forth.losses.detach()),
+        "b_to_a": rows.own_mean(back.losses.detach()),
+        "positives": rows.own_mean(forth.mass),
         "scale": scale.detach(),
     }
-    return Loss((a_to_b + b_to_a) / 2, terms)
+    return Loss((rows.mean(forth.losses) + rows.mean(back.losses)) / 2, terms)
 
 
 def supervised_contrastive(
@@ -197,7 +203,7 @@ def supervised_contrastive(
     """
     x = unit(x, "x")
     first = first_row(x, gather)
-    others = same_ids(labels, x, name="labels", gather=gather, own=False)
+    others = same_ids(labels, x, Rows(x, None, gather=gather), name="labels", own=False)
 
     def itself(r: slice, c: slice) -> Tensor:
         block = torch.zeros(r.stop - r.start, c.stop - c.start, dtype=torch.bool, device=x.device)
@@ -225,6 +231,7 @@ def siglip(
     bias: Float[Tensor, "..."],
     *,
     ids: Int[Tensor, " batch"] | None = None,
+    present: Shaped[Tensor, "..."] | None = None,
     gather: bool = False,
     tile: int | None = None,
 ) -> Loss:
@@ -236,20 +243,21 @@ def siglip(
     equal id are then positives too (our extension). terms: own (mean loss of the N own pairs), rest
     (all that remains), scale, bias.
     """
-    a, b = unit_pair(a, b)
+    rows = Rows(a, present, gather=gather)
+    a, b = unit_pair(rows.clean(a), rows.clean(b))
     same = None
     if ids is not None:
-        same = same_ids(ids, a, name="ids", gather=gather, own=True)
-    rows, columns = scaled(a, gather_rows(b) if gather else b, scale)
+        same = same_ids(ids, a, rows, name="ids", own=True)
+    factors = scaled(rows.own(a), rows.everyone(b), scale)
     bias = scalar(bias, "bias", a.dtype)
-    sums = judge(rows, columns, bias, first_row(a, gather), same, tile)
-    value = sums.mean()
+    sums = judge(*factors, bias, rows.first, same, tile)
     with torch.no_grad():
-        own = softplus(-(scale * (a * b).sum(1) + bias)).mean()
+        cosines = (rows.own(a) * rows.own(b)).sum(1)
+        own = rows.own_mean(softplus(-(scale * cosines + bias)))
     terms = {
         "own": own,
-        "rest": value.detach() - own,
+        "rest": rows.own_mean(sums.detach()) - own,
         "scale": scale.detach(),
         "bias": bias.detach(),
     }
-    return Loss(value, terms)
+    return Loss(rows.mean(sums), terms)

@@ -30,8 +30,7 @@ from torch import Tensor
 from multimodal.objectives import OBJECTIVES, Loss
 from multimodal.objectives.pairs import AlignmentConfig, Pairs
 from multimodal.objectives.tools.gather import (
-    first_row,
-    gather_rows,
+    Rows,
     same_ids,
     two_way,
     unit,
@@ -47,6 +46,7 @@ class CwclConfig(AlignmentConfig):
     anchor: whose rows the weights belong to. kernel, sharpness, plain_weight: off by default.
     """
 
+    masks: ClassVar[bool] = True
     needs_frozen_text: ClassVar[bool] = True
 
     anchor: Literal["trained", "frozen"] = "trained"
@@ -81,6 +81,7 @@ class CwclConfig(AlignmentConfig):
             sharpness=self.sharpness,
             plain_weight=self.plain_weight,
             ids=pairs.ids if self.mask_duplicates else None,
+            present=pairs.present,
             gather=gather,
             tile=self.tile,
         )
@@ -115,6 +116,7 @@ def cwcl(
     plain_weight: float = 1.0,
     ids: Shaped[Tensor, " batch"] | None = None,
     reduction: Literal["sum", "mean"] = "sum",
+    present: Shaped[Tensor, "..."] | None = None,
     gather: bool = False,
     tile: int | None = None,
 ) -> Loss:
@@ -130,7 +132,7 @@ def cwcl(
         taken off, and the rest normalised again, before W.
     plain_weight: factor of ``plain``. ids: (N,) integers; in ``plain``, pairs of equal id (text)
         are no candidates for each other. reduction: "mean" halves the value.
-    gather, tile: as in ``contrastive.py``.
+    present, gather, tile: as in ``contrastive.py``.
 
     terms, of this process's rows: weighted, plain, target_entropy H, kl (weighted - H: plot this),
     effective_positives exp(H), true_pair_mass (mean T_ii), mean_offdiag_cosine (of what W is made
@@ -138,40 +140,40 @@ def cwcl(
     wrong). ValueError if an option is out of range or a shape does not fit.
     """
     _check_options(anchor, reduction, kernel, sharpness)
-    p, q = unit_pair(trained, frozen, names=("trained", "frozen"))
-    source = _source(frozen if similarity_source is None else similarity_source, centre, p)
-    everyone = gather_rows(source, grad=False) if gather else source
-    first = first_row(p, gather)
-    excluded = None if ids is None else same_ids(ids, p, name="ids", gather=gather, own=False)
+    rows = Rows(trained, present, gather=gather)
+    p, q = unit_pair(rows.clean(trained), rows.clean(frozen), names=("trained", "frozen"))
+    source = _source(frozen if similarity_source is None else similarity_source, centre, rows, p)
+    mine, everyone = rows.own(source), rows.everyone(source, grad=False)
+    excluded = None if ids is None else same_ids(ids, p, rows, name="ids", own=False)
     targets = (
-        Targets(first, weights=_weights(source, everyone, first, kernel, sharpness)),
-        Targets(first, excluded=excluded),
+        Targets(rows.first, weights=_weights(mine, everyone, rows.first, kernel, sharpness)),
+        Targets(rows.first, excluded=excluded),
     )
     a, b = (p, q) if anchor == "trained" else (q, p)
-    forth, back = two_way(a, b, scale, targets, gather=gather, tile=tile)
-    value = forth.losses.mean() + plain_weight * back.losses.mean()
+    forth, back = two_way(a, b, scale, targets, rows, tile=tile)
+    value = rows.mean(forth.losses) + plain_weight * rows.mean(back.losses)
     terms = {
-        **_diagnostics(forth, back, anchor),
-        "mean_offdiag_cosine": _mean_offdiag_cosine(source, everyone),
+        **_diagnostics(forth, back, anchor, rows),
+        "mean_offdiag_cosine": _mean_offdiag_cosine(mine, everyone),
         "scale": scale.detach(),
     }
-    if plain_weight == 0:
+    if plain_weight == 0 and len(mine):
         _warn_if_flat(terms["true_pair_mass"].item() * len(everyone))
     return Loss(value / 2 if reduction == "mean" else value, terms)
 
 
-def _diagnostics(forth: Choice, back: Choice, anchor: str) -> dict[str, Tensor]:
-    weighted, entropy = forth.losses.detach().mean(), forth.entropy.mean()
+def _diagnostics(forth: Choice, back: Choice, anchor: str, rows: Rows) -> dict[str, Tensor]:
+    weighted, entropy = rows.own_mean(forth.losses.detach()), rows.own_mean(forth.entropy)
     other = "frozen" if anchor == "trained" else "trained"
     return {
         "weighted": weighted,
-        "plain": back.losses.detach().mean(),
+        "plain": rows.own_mean(back.losses.detach()),
         "target_entropy": entropy,
         "kl": weighted - entropy,
         "effective_positives": entropy.exp(),
-        "true_pair_mass": forth.mass.reciprocal().mean(),  # W_ii is 1
-        f"accuracy_{anchor}_to_{other}": forth.right.float().mean(),
-        f"accuracy_{other}_to_{anchor}": back.right.float().mean(),
+        "true_pair_mass": rows.own_mean(forth.mass.reciprocal()),  # W_ii is 1
+        f"accuracy_{anchor}_to_{other}": rows.own_mean(forth.right.float()),
+        f"accuracy_{other}_to_{anchor}": rows.own_mean(back.right.float()),
     }
 
 
@@ -185,13 +187,13 @@ def _warn_if_flat(times_uniform: float) -> None:
         )
 
 
-def _source(source: Tensor, centre: Tensor | None, like: Tensor) -> Tensor:
+def _source(source: Tensor, centre: Tensor | None, rows: Rows, like: Tensor) -> Tensor:
     """Unit rows (N, D2) that W is made from, without gradient, in the dtype of ``like``."""
     if len(source) != len(like):
         raise ValueError(
             f"similarity_source: {len(source)} rows; give one for each of the {len(like)} pairs."
         )
-    source = unit(source.detach(), "similarity_source").to(like.dtype)
+    source = unit(rows.clean(source.detach()), "similarity_source").to(like.dtype)
     if centre is None:
         return source
     if centre.shape != source.shape[1:]:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
 from multimodal.objectives import Loss
-from multimodal.registry import Config
+from multimodal.objectives.views import Pairs, Term, Views, ViewsConfig, total
+
+__all__ = ["MAX_SCALE", "AlignmentConfig", "Pairs"]
 
 MAX_SCALE = 100.0
 
 
-class Pairs(NamedTuple):
-    """N pairs. signals, texts: (N, D). source: (N, W) frozen text encoder's output before any
-    projection. ids: (N,) int64, equal where the texts are. scale, bias: the model's, scalars.
-    """
-
-    signals: Tensor
-    texts: Tensor
-    source: Tensor
-    ids: Tensor
-    scale: Tensor
-    bias: Tensor
-
-
-class AlignmentConfig(Config):
+class AlignmentConfig(ViewsConfig):
     """Base of the configs of objectives of pairs, each of which stands beside its function.
+
+    Of several modalities the loss is the sum of those of the pairs (modality, text): each has
+    weight 1, is a mean over the cases that have both, and the sum is not divided by their number.
+    An objective whose ``loss`` leaves out what ``Pairs.present`` says is absent has ``masks``.
 
     scale: what cosines are multiplied with at the start, 1 / temperature. learn_scale: it is
     trained from there, up to max_scale; else it stays. bias: what is added to cosines at the start,
@@ -39,7 +31,6 @@ class AlignmentConfig(Config):
     nothing, so that earlier runs keep their identity.
     """
 
-    needs_frozen_text: ClassVar[bool] = False
     uses_bias: ClassVar[bool] = False
 
     scale: float = Field(default=1 / 0.07, ge=1, le=1000)
@@ -90,6 +81,23 @@ class AlignmentConfig(Config):
         if bias and not cls.uses_bias:
             raise ValueError(f"objective {cls.registered_name!r} has no bias; leave it out")
         return bias
+
+    @property
+    def spares_equal_texts(self) -> bool:
+        return self.mask_duplicates
+
+    def of_views(self, views: Views, *, gather: bool) -> Loss:
+        """ValueError: a case lacks a view, and the objective does not look at that."""
+        pairs = {name: views.pairs(name) for name in views.signals}
+        if not self.masks and any(p.present is not None for p in pairs.values()):
+            raise ValueError(
+                f"objective {self.registered_name!r}: cases that lack a modality are not its own; "
+                "take clip, siglip, cwcl or more, or only cases that have all of them."
+            )
+        found = [
+            Term(name, 1.0, self.loss(p, gather=gather), p.present) for name, p in pairs.items()
+        ]
+        return total(found)
 
     def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
         """gather: the batch is that of all processes."""

@@ -201,8 +201,8 @@ class Fit:
             group["lr"] = factor * self.config.learning_rate
 
     def _update(self) -> None:
+        average_gradients(self.module)
         trained = [p for p in self.module.parameters() if p.grad is not None]
-        average_gradients(trained)
         scaler = self.scaler
         if scaler is not None:
             scaler.unscale_(self.optimizer)

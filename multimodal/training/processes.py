@@ -36,15 +36,26 @@ def share_weights(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Replace gradients by their means over the processes, in one transfer."""
+def average_gradients(module: nn.Module) -> None:
+    """Replace gradients by their means over the processes, in one transfer.
+
+    A parameter that only some processes have used (a modality that the others' recordings lack)
+    counts as 0 in the others; one that none has used stays without.
+    """
     if world_size() == 1:
         return
-    flat = torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
+    trained = [p for p in module.parameters() if p.requires_grad]
+    used = torch.tensor([p.grad is not None for p in trained], device=trained[0].device).int()
+    dist.all_reduce(used)
+    trained = [p for p, count in zip(trained, used.tolist(), strict=True) if count]
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([p.grad.reshape(-1) for p in trained if p.grad is not None])
     dist.all_reduce(flat)
     flat /= world_size()
     start = 0
-    for parameter in parameters:
+    for parameter in trained:
         assert parameter.grad is not None
         count = parameter.numel()
         parameter.grad.copy_(flat[start : start + count].view_as(parameter))

@@ -16,7 +16,7 @@ from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
 from multimodal.models.align_task import refuse_trained_text
 from multimodal.models.towers import Aligned, Reader, Tower, build_aligned
-from multimodal.objectives.pairs import AlignmentConfig
+from multimodal.objectives.views import ViewsConfig
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
 from multimodal.training.meanings import refuse_misfit
@@ -30,7 +30,7 @@ def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
     the encoder is trained, and for an objective that needs a frozen text encoder without one.
     """
     objective, encoder = config.objectives[0], config.encoder
-    assert isinstance(objective, AlignmentConfig)
+    assert isinstance(objective, ViewsConfig)
     assert isinstance(encoder, EncoderConfig)
     reader = Reader(encoder.front_end(adapter), encoder.build(adapter))
     model = build_aligned(
@@ -141,13 +141,13 @@ def count_recordings(
 
 
 def text_notes(
-    tokenizer: TextAdapter, count: int, distinct: int, objective: AlignmentConfig
+    tokenizer: TextAdapter, count: int, distinct: int, objective: ViewsConfig
 ) -> list[str]:
     """Of cut texts, and of texts that several of ``count`` recordings share."""
     notes = []
     if tokenizer.truncated:
         notes.append(tokenizer.truncation_report())
-    if distinct < count and not objective.mask_duplicates:
+    if distinct < count and not objective.spares_equal_texts:
         notes.append(
             f"{count} training recordings share {distinct} texts; recordings of equal text are "
             "each other's negatives unless the objective has mask_duplicates: true"

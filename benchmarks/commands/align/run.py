@@ -29,9 +29,9 @@ from benchmarks.runs.data import Data, cache_folder, chosen_classes, seed_everyt
 from benchmarks.runs.facts import dataset_facts, row_pins, text_pins
 from benchmarks.runs.session import Session
 from multimodal.datasets.splits import hold_out_validation
-from multimodal.models.align_task import AlignTask
+from multimodal.models.align_task import AlignTask, Source, numbered
 from multimodal.models.captions import Captions
-from multimodal.objectives.pairs import AlignmentConfig
+from multimodal.objectives.views import ViewsConfig
 from multimodal.training.fit import Fit
 from multimodal.training.processes import is_first, start_processes
 from multimodal.weights import save_weights
@@ -100,17 +100,20 @@ class AlignRun:
 
     def _fit(self) -> Fit:
         config, objective = self.config, self.config.objectives[0]
-        assert isinstance(objective, AlignmentConfig)
+        assert isinstance(objective, ViewsConfig)
         training = config.training
         if config.quick:
             training = training.model_copy(update={"epochs": 1})
         task = AlignTask(
             self.model,
-            config.modality.registered_name,
-            self.source,
+            {
+                config.modality.registered_name: Source(
+                    self.source, augment=self.data.adapter.augment()
+                )
+            },
             self.captions,
             objective,
-            augment=self.data.adapter.augment(),
+            groups=numbered(self.manifest.groups),
         )
         train, recordings = self.rows["train"], self.manifest.recordings
         return Fit(
@@ -182,7 +185,7 @@ class AlignRun:
     def notes(self) -> list[str]:
         """What a user should know of the texts: cut ones, shared ones."""
         objective = self.config.objectives[0]
-        assert isinstance(objective, AlignmentConfig)
+        assert isinstance(objective, ViewsConfig)
         count = len(self.rows["train"])
         return text_notes(self.model.tokenizer, count, self._distinct_texts(), objective)
 

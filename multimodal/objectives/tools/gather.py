@@ -103,25 +103,80 @@ def first_row(x: Shaped[Tensor, "batch ..."], gather: bool) -> int:
     return rank() * len(x) if gather else 0
 
 
+class Rows:
+    """Which of this process's N rows take part: those of ``present`` (N,) bool; None: all.
+
+    A row that does not chooses nothing, is no candidate, and no mean counts it. Processes may hold
+    different numbers of rows that do: what they exchange are all rows, so shapes agree, and the
+    mask; only then are rows left out.
+
+    gather: the batch is that of all processes, which give either all a mask or none.
+    ValueError if the mask does not fit x (N, D).
+    """
+
+    def __init__(
+        self, x: Float[Tensor, "..."], present: Shaped[Tensor, "..."] | None, *, gather: bool
+    ) -> None:
+        if present is not None and (present.shape != x.shape[:1] or present.dtype != torch.bool):
+            raise ValueError(
+                f"present: shape {tuple(present.shape)} of {present.dtype}; give a bool of each "
+                f"row of {tuple(x.shape)}."
+            )
+        self.gather, self._own, self._all = gather, present, present
+        self.first = rank() * len(x) if gather and x.dim() else 0
+        if present is not None and gather:
+            self._all = gather_rows(present, grad=False)
+            self.first = int(self._all[: self.first].sum())
+
+    def clean(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+        """x with zeros where a row takes no part: what stands there is nothing, not even NaN."""
+        if self._own is None:
+            return x
+        return x.masked_fill(~self._own.view(-1, *[1] * (x.dim() - 1)), 0)
+
+    def own(self, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "own ..."]:
+        """This process's rows that take part."""
+        return x if self._own is None else x[self._own]
+
+    def everyone(
+        self, x: Shaped[Tensor, "batch ..."], *, grad: bool = True
+    ) -> Shaped[Tensor, "all ..."]:
+        """Those of all processes, if the batch is theirs; ``first``: where this one's begin."""
+        if self.gather:
+            x = gather_rows(x, grad=grad)
+        return x if self._all is None else x[self._all]
+
+    def mean(self, values: Float[Tensor, " own"]) -> Float[Tensor, ""]:
+        """Averaged over the processes, the mean over all rows that take part; 0 without any."""
+        if self._own is None:
+            return values.mean()
+        count = values.new_tensor(len(values))
+        if self.gather:
+            count = mean_over_processes(count)
+        return values.sum() / count.masked_fill(count == 0, 1.0)
+
+    def own_mean(self, values: Float[Tensor, " own"]) -> Float[Tensor, ""]:
+        """Over this process's rows alone, for a log; 0 without any."""
+        return values.mean() if len(values) else values.sum()
+
+
 def same_ids(
-    ids: Shaped[Tensor, "..."], x: Float[Tensor, "batch dim"], *, name: str, gather: bool, own: bool
+    ids: Shaped[Tensor, "..."], x: Float[Tensor, "batch dim"], rows: Rows, *, name: str, own: bool
 ) -> Block:
     """Blocks that are True where a row of this process and a column have equal ids.
 
-    ids: (N,) integers, of this process's rows x (N, D). gather: the columns are those of all
-    processes. own: what to say of a row and its own pair. ValueError, with ``name``, if ids do not
-    fit the rows.
+    ids: (N,) integers, of this process's rows x (N, D). own: what to say of a row and its own pair.
+    ValueError, with ``name``, if ids do not fit the rows.
     """
     if ids.shape != x.shape[:1] or ids.is_floating_point() or ids.is_complex():
         raise ValueError(
             f"{name}: shape {tuple(ids.shape)} of {ids.dtype}; give {len(x)} integers, one a row."
         )
-    columns = gather_rows(ids, grad=False) if gather else ids
-    first = first_row(ids, gather)
+    mine, columns = rows.own(ids), rows.everyone(ids, grad=False)
 
     def block(r: slice, c: slice) -> Tensor:
-        same = ids[r, None] == columns[None, c]
-        own_pairs(same, r, c, first)[1].fill_(own)
+        same = mine[r, None] == columns[None, c]
+        own_pairs(same, r, c, rows.first)[1].fill_(own)
         return same
 
     return block
@@ -132,20 +187,20 @@ def two_way(
     b: Float[Tensor, "batch dim"],
     scale: Float[Tensor, "..."],
     targets: tuple[Targets, Targets],
+    rows: Rows,
     *,
-    gather: bool,
     tile: int | None,
 ) -> tuple[Choice, Choice]:
     """a (N, D) chooses among b (N, D) by scale * a @ b.T and b among a, each with its targets.
 
-    gather: the candidates are the rows of all processes, and each target's ``first`` is ours.
+    The candidates are ``rows.everyone``, and each target's ``first`` is ``rows.first``.
     """
-    if gather and world_size() > 1:
-        all_a, all_b = gather_rows(a), gather_rows(b)
-        (forth,) = choose(*scaled(a, all_b, scale), targets[:1], tile=tile)
-        (back,) = choose(*scaled(b, all_a, scale), targets[1:], tile=tile)
+    if rows.gather and world_size() > 1:
+        all_a, all_b = rows.everyone(a), rows.everyone(b)
+        (forth,) = choose(*scaled(rows.own(a), all_b, scale), targets[:1], tile=tile)
+        (back,) = choose(*scaled(rows.own(b), all_a, scale), targets[1:], tile=tile)
     else:  # one matrix serves both directions
-        forth, back = choose(*scaled(a, b, scale), targets, tile=tile)
+        forth, back = choose(*scaled(rows.own(a), rows.own(b), scale), targets, tile=tile)
     return forth, back
 
 

@@ -16,7 +16,7 @@ from multimodal.encoders.cache import EmbeddingCache
 from multimodal.encoders.compact import CompactConfig
 from multimodal.errors import UserError
 from multimodal.modalities.speech import SpeechConfig
-from multimodal.models.align_task import AlignTask
+from multimodal.models.align_task import AlignTask, Source
 from multimodal.models.captions import Captions
 from multimodal.models.towers import Aligned, Reader, TextTowerConfig, build_aligned
 from multimodal.objectives import OBJECTIVES
@@ -148,7 +148,8 @@ class TestTask:
     def task(self, model: Aligned, signals: SignalCache, name: str, **settings: Any) -> AlignTask:
         texts = [TEXTS[i % 3] for i in range(len(signals.manifest))]
         objective: Any = OBJECTIVES.parse({"name": name, **settings})
-        return AlignTask(model, "speech", signals, self.captions(model, texts), objective)
+        sources = {"speech": Source(signals)}
+        return AlignTask(model, sources, self.captions(model, texts), objective)
 
     def test_embeds_and_compares_the_pairs_of_the_rows(self, make, signals) -> None:
         model = make(width=12)

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,46 +18,10 @@ from multimodal.objectives.contrastive import (
 from multimodal.objectives.cwcl import cwcl
 from multimodal.objectives.tools import gather
 from multimodal.objectives.tools.gather import gather_rows, mean_over_processes, world_size
+from tests.multimodal.objectives.tools.gloo import in_processes
 from tests.multimodal.objectives.tools.largest import Largest
 
-REPOSITORY = Path(__file__).parents[4]
 N, D = 16, 6  # pairs in the whole batch, width
-Work = Callable[[int, int], Any]
-
-
-def process(rank: int, world: int, folder: str, work: Work) -> None:
-    """One rank: what ``work`` returns, or the text of its error, is left in the folder."""
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # deprecated collectives warn
-        try:
-            result = work(rank, world)
-        except ValueError as error:
-            result = str(error)
-    torch.save(result, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def in_processes(world: int, folder: Path, work: Work) -> list[Any]:
-    """The results of ``work(rank, world)`` in ``world`` processes that form a gloo group."""
-    context = multiprocessing.get_context("forkserver")
-    # Its processes start from one that has imported torch and done nothing else.
-    context.set_forkserver_preload(["torch", "pytest", "multimodal.objectives.cwcl"])
-    processes = [
-        context.Process(target=process, args=(rank, world, str(folder), work))
-        for rank in range(world)
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(REPOSITORY)  # before the `tests` that Avalanche installs
-        for one in processes:
-            one.start()
-    for one in processes:
-        one.join(300)
-        assert one.exitcode == 0
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
-
 
 IDS = torch.tensor([0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 2, 2, 8, 10])  # few anchors on rank 1 of 4
 OBJECTIVES: dict[str, Callable[..., Loss]] = {

@@ -1,0 +1,122 @@
+"""Named views: the same cases seen by any number of modalities, one of which is the text.
+
+Two views, a signal and its text, are the common case. A case may lack a modality; what stands in
+its row then is never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from multimodal.objectives import Loss
+from multimodal.registry import Config
+
+TEXT = "text"
+SHARED = ("scale", "bias")
+
+
+class Pairs(NamedTuple):
+    """Two views of N cases. signals, texts: (N, D). source: (N, W) frozen text encoder's output
+    before any projection. ids: (N,) int64, equal where the texts are. scale, bias: the model's,
+    scalars. present: (N,) bool, cases that have both views; None: all have.
+    """
+
+    signals: Tensor
+    texts: Tensor
+    source: Tensor
+    ids: Tensor
+    scale: Tensor
+    bias: Tensor
+    present: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Views:
+    """N cases. embeddings: name -> (N, D); the text's name is ``TEXT``, all others are signals.
+
+    present: name -> (N,) bool, cases that have it; without an entry all have. source: (N, W) text
+    encoder's output before any projection. ids: (N,) int64, equal where the texts are. groups: (N,)
+    int64, equal where patients (speakers, sources) are, or None. scale, bias: the model's, scalars.
+
+    Of several processes all must have an entry for a view, or none.
+    """
+
+    embeddings: Mapping[str, Tensor]
+    source: Tensor
+    ids: Tensor
+    scale: Tensor
+    bias: Tensor
+    present: Mapping[str, Tensor] = field(default_factory=dict)
+    groups: Tensor | None = None
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The names of all views but the text."""
+        return tuple(name for name in self.embeddings if name != TEXT)
+
+    def both(self, a: str, b: str) -> Tensor | None:
+        """(N,) bool, cases that have both views; None: all have."""
+        masks = [self.present[name] for name in (a, b) if name in self.present]
+        return torch.stack(masks).all(0) if masks else None
+
+    def pairs(self, name: str) -> Pairs:
+        """A signal view and the text."""
+        views, present = self.embeddings, self.both(name, TEXT)
+        texts = views[TEXT]
+        return Pairs(
+            views[name], texts, self.source, self.ids, self.scale, self.bias, present=present
+        )
+
+
+class ViewsConfig(Config):
+    """Base of the configs of objectives of named views, each of which stands beside its function.
+
+    needs_frozen_text: it takes weights from the text encoder's output. masks: it leaves out what is
+    absent; without, it is given complete cases only. spares_equal_texts (a property): cases of
+    equal text are no negatives of each other.
+    """
+
+    masks: ClassVar[bool] = False
+    needs_frozen_text: ClassVar[bool] = False
+
+    @property
+    def spares_equal_texts(self) -> bool:
+        return False
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """What the aligned model takes of these settings."""
+        raise NotImplementedError
+
+    def of_views(self, views: Views, *, gather: bool) -> Loss:
+        """gather: the batch is that of all processes."""
+        raise NotImplementedError
+
+
+class Term(NamedTuple):
+    """The loss of one pair of views. present: (N,) bool, cases that have both; None: all have."""
+
+    name: str
+    weight: float
+    loss: Loss
+    present: Tensor | None
+
+
+def total(found: Sequence[Term]) -> Loss:
+    """The sum of weight * value, not divided. Terms of several pairs are ``name/term``, and those
+    of a pair of which this process has no case are left out; the model's scale and bias are one.
+    """
+    if len(found) == 1 and found[0].present is None and found[0].weight == 1:
+        return found[0].loss
+    terms = dict[str, Tensor]()
+    for name, _, loss, present in found:
+        if present is None or present.any():
+            alone = len(found) == 1
+            whole = {k: k if alone or k in SHARED else f"{name}/{k}" for k in loss.terms}
+            terms |= {whole[k]: value for k, value in loss.terms.items()}
+    return Loss(torch.stack([weight * loss.value for _, weight, loss, _ in found]).sum(), terms)
