@@ -130,6 +130,10 @@ def predict(
         str | None,
         typer.Option(help="Of a model of `medley align`: the classes to choose among, a,b,c."),
     ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(help="Of a model of several modalities: that of the files, such as xray."),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes in the column top.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at once.")] = 32,
     window: Annotated[
@@ -163,6 +167,7 @@ def predict(
             out=out,
             overwrite=overwrite,
             classes=classes,
+            view=view,
             top=top,
             batch_size=batch_size,
             window=window,

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.reports.cases import case_html
 from benchmarks.reports.charts import escape, head, scroll
 from benchmarks.reports.differences import Differences, differences
 from benchmarks.reports.figures.alignment import maps, similarities, wordings
@@ -97,6 +98,7 @@ def _section(group: list[Result], against: str | Result | None) -> str:
         _facts(group),
         _results_table(group),
         _difference_table(differences(group, against)),
+        case_html(group),
         curves(learners),
         anytime(learners),
         matrices(learners),
@@ -119,7 +121,7 @@ def _notes(first: Result) -> str:
         notes.append("Synthetic data")
     if first.quick:
         notes.append("Quick run: too short for its numbers to be compared.")
-    if first.modality in MEDICAL:
+    if set(first.modality.split("+")) & set(MEDICAL):
         notes.append(RESEARCH_ONLY)
     return "".join(f'<p class="note">{note}</p>' for note in notes)
 

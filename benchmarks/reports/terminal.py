@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.reports.cases import case_tables
 from benchmarks.reports.differences import Differences, differences
 from benchmarks.reports.numbers import interval, interval_text, percent
 from benchmarks.reports.stacked import Column, stacked
@@ -109,6 +110,8 @@ def print_table(
     for group in comparable(results):
         wide = console.width >= WIDE_CONSOLE
         for table in terminal_tables(group, width=console.width, full=wide):
+            console.print(table)
+        for table in case_tables(group, console.width):
             console.print(table)
         found = differences(group, against)
         for table in _difference_tables(found, console.width) if found else ():

@@ -64,7 +64,11 @@ def build_manifest(config: CommandConfig) -> Manifest:
 
 def open_data(config: SignalConfig, manifest: Manifest) -> Data:
     """The manifest with its adapter and a cache of decoded signals."""
-    modality: Any = config.modality
+    return open_signals(config, manifest, config.modality)
+
+
+def open_signals(config: CommandConfig, manifest: Manifest, modality: Any) -> Data:
+    """modality: the config of that of the manifest. UserError: another rate than signals have."""
     if manifest.made_rate is not None and manifest.made_rate != modality.sample_rate:
         raise UserError(
             f"modality.sample_rate={modality.sample_rate}: dataset {manifest.name!r} makes its "

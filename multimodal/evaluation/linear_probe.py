@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from multimodal.errors import UserError
+from multimodal.evaluation import multi_label
 from multimodal.evaluation.embeddings import (
     TIE,
     Embeddings,
@@ -107,6 +108,30 @@ def probe_metrics(train: LabelledSet, test: LabelledSet, num_classes: int) -> di
         knn(train, test, num_classes, neighbours=fewer, replicates=0),
     )
     return {key: value for probe in probes for key, value in probe.metrics.items()}
+
+
+def multi_label_probe(
+    train: Embeddings, known: np.ndarray, test: Embeddings, truth: np.ndarray
+) -> np.ndarray:
+    """(C,) AUROC of a logistic regression for each class alone; NaN: it cannot be told.
+
+    train, test: (N, D) and (M, D). known, truth: (N, C) and (M, C), 1 present, 0 absent, NaN
+    unknown (left out of its class). Embeddings are standardised as in ``linear_probe``, C is 1.
+    UserError: embeddings with NaN.
+    """
+    features, tested = finite_rows(train).numpy(), finite_rows(test).numpy()
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale[scale == 0] = 1.0
+    features, tested = (features - mean) / scale, (tested - mean) / scale
+    areas = np.full(known.shape[1], np.nan)
+    for c in range(known.shape[1]):
+        here, there = ~np.isnan(known[:, c]), ~np.isnan(truth[:, c])
+        answers = known[here, c].astype(np.int64)
+        if len(np.unique(answers)) == 2 and there.any():
+            model, _ = _fitted(features[here], answers, 1.0, 1_000)
+            scores = model.decision_function(tested[there])[:, None]
+            areas[c] = multi_label.auroc(scores, truth[there, c][:, None])[0]
+    return areas
 
 
 def knn(

@@ -46,7 +46,8 @@ class ViewRetrieval:
     mean_reciprocal_rank, in [0, 1], median_rank, from 1, their chance levels (chance_recall_at_K:
     the mean over queries of the probability that a random order puts a relevant item among the
     first K), num_queries, gallery_size and, if labels are known, label_precision_at_K (share of the
-    first K items that have a class of the query, or like it none; min(K, gallery) are looked at).
+    first K items that have a class of the query, or like it none; min(K, gallery) are looked at)
+    with chance_label_precision, that of the whole gallery.
 
     intervals: (low, high) of 95 %: groups (patients) are sampled with replacement as queries, each
     with all its queries; galleries stay as they are.
@@ -132,6 +133,9 @@ class Pairing:
             f"chance_recall_at_{k}": float(chance_of_hit(size, self.relevant, k).mean())
             for k in CUTOFFS
         }
+        if self.labels is not None:
+            same = self.labels[0] @ self.labels[1].T > 0
+            chances["chance_label_precision"] = float(same.double().mean())
         return {**chances, "num_queries": len(self.queries), "gallery_size": size}
 
 

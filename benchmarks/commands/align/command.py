@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.align.data import AlignData, decode, open_align
 from benchmarks.commands.align.parts import build_model, refuse_batches
 from benchmarks.commands.align.run import AlignRun
 from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table, print_wordings
 from benchmarks.results.result import Result
-from benchmarks.runs.data import Data, open_data, read_manifest
 from benchmarks.runs.finished import complete, finished, reused
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.terminal import FitObserver, print_places
@@ -55,22 +54,24 @@ def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
         print_places(config, out, against=results[0])
 
 
-def _checked(config: AlignConfig, *, fresh: bool) -> tuple[Data, list[Result | None]]:
+def _checked(config: AlignConfig, *, fresh: bool) -> tuple[AlignData, list[Result | None]]:
     """The data of a config, and the results of the cells that are done.
 
     UserError for everything that would stop a cell later.
     """
     pick_device(config.training.device)
     check_writable(config.folder.parent)
-    manifest = read_manifest(config)
-    config.prompts.load(config.modality.registered_name).texts(manifest.class_names)
-    data = open_data(config, manifest)
+    data = open_align(config)
+    for name in config.towers:
+        config.prompts.load(name).texts(data.manifest.class_names)
+    adapters = {name: view.data.adapter for name, view in data.views.items()}
     for cell in config.cells():
-        build_model(cell, data.adapter)
+        build_model(cell, adapters)
     check_store(config.tracking, Path(config.output_dir))
-    done = [None if fresh else finished(cell, manifest) for cell in config.cells()]
+    manifest, more = data.manifest, data.inputs
+    done = [None if fresh else finished(cell, manifest, more) for cell in config.cells()]
     if None in done:
-        data.signals.ensure(np.arange(len(manifest)))
+        data = decode(data, skip_damaged=config.skip_damaged)
     for cell, result in zip(config.cells(), done, strict=True):
         if result is None and cell.training.batch is not None:
             refuse_batches(cell, data)
@@ -78,7 +79,7 @@ def _checked(config: AlignConfig, *, fresh: bool) -> tuple[Data, list[Result | N
 
 
 def _run_cell(
-    cell: AlignConfig, data: Data, observer: FitObserver, console: Console, told: set[str]
+    cell: AlignConfig, data: AlignData, observer: FitObserver, console: Console, told: set[str]
 ) -> Result:
     """told: notes that were printed before."""
     run = AlignRun(cell, data, observer=observer)

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from benchmarks.config.base import SignalConfig, refuse_repeats
+from multimodal.encoders import ENCODERS
+from multimodal.evaluation.prompt_sets import Pooling, PromptSets
 from multimodal.evaluation.prompts import Prompts, load_prompts
+from multimodal.modalities import MODALITIES
 from multimodal.models.towers import TextTowerConfig
 from multimodal.objectives import OBJECTIVES
 from multimodal.registry import Config
 from multimodal.training.config import FitConfig
+
+
+class PromptSetsConfig(Config):
+    """Prompts of findings that are drawn from words, of a dataset of cases.
+
+    words: class -> axes of words; a prompt has one of each axis, e.g. ``{effusion: [["", small],
+    [pleural effusion, fluid]]}``. drawn: prompts of a class in a set. seeds: of the sets; results
+    are means over them. pooling: how a class's prompts become one score. negatives: class -> a
+    prompt that denies it, against which it is weighed at ``temperature``. transductive: scores are
+    standardised over the recordings of the test, and results say so.
+    """
+
+    words: dict[str, tuple[tuple[str, ...], ...]]
+    drawn: int | None = Field(default=5, ge=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (1, 2, 3, 4, 5)
+    pooling: Pooling = "mean_embedding"
+    negatives: dict[str, str] = Field(default_factory=dict)
+    temperature: float = Field(default=0.02, gt=0)
+    transductive: bool = False
+
+    @property
+    def sets(self) -> PromptSets:
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "words"}
+        return PromptSets(self.words, **fields)
 
 
 class PromptsConfig(Config):
@@ -20,14 +47,23 @@ class PromptsConfig(Config):
     templates: a shipped file ("audio", "speech_intent", ...), the path of one, or None for that of
     the modality; the first template is the training-style one. phrases: likewise, of class phrases,
     or None for the class names. ensemble: classes are the mean of all templates, not the first.
+    sets: prompts that are drawn instead, of a dataset of cases.
     """
 
     templates: str | None = None
     phrases: str | None = None
     ensemble: bool = False
+    sets: PromptSetsConfig | None = Field(default=None, exclude_if=lambda sets: sets is None)
 
     def load(self, modality: str) -> Prompts:
         return load_prompts(self.templates or modality, self.phrases)
+
+
+class ViewConfig(Config):
+    """One modality of a dataset of several: how its signals are read and encoded."""
+
+    modality: Annotated[Config, MODALITIES.choice]
+    encoder: Annotated[Config, ENCODERS.choice] = Field(default_factory=lambda: ENCODERS.parse({}))
 
 
 class AlignConfig(SignalConfig):
@@ -41,6 +77,8 @@ class AlignConfig(SignalConfig):
     ("labels"). skip_uncaptioned: leave recordings without a text out (they are counted) instead of
     refusing to start. classes: train on recordings of these only; None: all. validation_fraction:
     of the training recordings, held out by group for early stopping. quick: one epoch.
+    views: of a dataset of cases (X-ray, ECG and report of a patient), its modalities by name, each
+    with a tower of its own towards the report; then modality and encoder stay unset.
     """
 
     command: ClassVar[str] = "align"
@@ -57,6 +95,37 @@ class AlignConfig(SignalConfig):
     classes: tuple[str, ...] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     training: FitConfig = FitConfig()
+    views: dict[str, ViewConfig] = Field(default_factory=dict, exclude_if=lambda views: not views)
+
+    @property
+    def towers(self) -> dict[str, ViewConfig]:
+        """By modality; of a dataset of one modality its only one."""
+        own = ViewConfig(modality=self.modality, encoder=self.encoder)
+        return self.views or {self.modality.registered_name: own}
+
+    def dump(self) -> dict[str, Any]:
+        data = super().dump()
+        unused = ("modality", "encoder") if self.views else ()
+        return {key: value for key, value in data.items() if key not in unused}
+
+    @model_validator(mode="after")
+    def _one_way_to_name_modalities(self) -> Self:
+        if not self.views:
+            return self
+        if {"modality", "encoder"} & self.model_fields_set and self._own_tower:
+            raise ValueError("views: modality and encoder stand in each view; leave them out here")
+        for name, view in self.views.items():
+            if name != view.modality.registered_name:
+                raise ValueError(
+                    f"views.{name}: its modality is {view.modality.registered_name!r}; views are "
+                    "named by their modality"
+                )
+        return self
+
+    @property
+    def _own_tower(self) -> bool:
+        defaults = (MODALITIES.parse({}), ENCODERS.parse({}))
+        return (self.modality, self.encoder) != defaults
 
     @field_validator("objectives", "seeds")
     @classmethod

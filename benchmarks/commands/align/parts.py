@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.runs.data import Data, cache_folder, chosen_classes
+from benchmarks.commands.align.data import AlignData
+from benchmarks.runs.data import cache_folder, chosen_classes
 from multimodal.datasets.splits import hold_out_validation
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import BLOCK, EmbeddingCache
@@ -14,7 +17,7 @@ from multimodal.errors import UserError
 from multimodal.loader import Loader
 from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
-from multimodal.models.align_task import refuse_trained_text
+from multimodal.models.align_task import Source, refuse_trained_text
 from multimodal.models.towers import Aligned, Reader, Tower, build_aligned
 from multimodal.objectives.views import ViewsConfig
 from multimodal.recordings import Manifest
@@ -25,29 +28,29 @@ from multimodal.training.processes import is_first, share_weights
 MODEL_FILE = "model.safetensors"
 
 
-def build_model(config: AlignConfig, adapter: Adapter) -> Aligned:
+def build_model(config: AlignConfig, adapters: Mapping[str, Adapter]) -> Aligned:
     """The untrained model of a cell; UserError for checkpoints that do not fit, for whitening where
-    the encoder is trained, and for an objective that needs a frozen text encoder without one.
+    an encoder is trained, and for an objective that needs a frozen text encoder without one.
+
+    adapters: of the modalities of ``config.towers``.
     """
-    objective, encoder = config.objectives[0], config.encoder
+    objective, readers = config.objectives[0], {}
     assert isinstance(objective, ViewsConfig)
-    assert isinstance(encoder, EncoderConfig)
-    reader = Reader(encoder.front_end(adapter), encoder.build(adapter))
-    model = build_aligned(
-        {config.modality.registered_name: reader},
-        config.text,
-        width=config.width,
-        **objective.start,
-    )
+    for name, view in config.towers.items():
+        encoder = view.encoder
+        assert isinstance(encoder, EncoderConfig)
+        readers[name] = Reader(encoder.front_end(adapters[name]), encoder.build(adapters[name]))
+    model = build_aligned(readers, config.text, width=config.width, **objective.start)
     if config.whiten:
-        signal_tower(model).whiten("whiten")
+        for name in readers:
+            tower_of(model, name).whiten("whiten")
     refuse_trained_text(objective, model)
     return model
 
 
-def signal_tower(model: Aligned) -> Tower:
-    """The only one of a cell's model."""
-    (tower,) = model.signals.values()
+def tower_of(model: Aligned, modality: str) -> Tower:
+    """The signal tower of a modality."""
+    tower = model.signals[modality]
     assert isinstance(tower, Tower)
     return tower
 
@@ -61,16 +64,16 @@ def caption_texts(config: AlignConfig, manifest: Manifest) -> list[str]:
             f"captions=labels: recordings of {manifest.name!r} have several labels; use "
             "captions=text."
         )
-    texts = config.prompts.load(config.modality.registered_name).texts(manifest.class_names)
+    texts = config.prompts.load(next(iter(config.towers))).texts(manifest.class_names)
     return [texts[r.label][i % len(texts[r.label])] for i, r in enumerate(manifest)]
 
 
-def split_rows(config: AlignConfig, data: Data, manifest: Manifest, split: str) -> np.ndarray:
+def split_rows(config: AlignConfig, data: AlignData, manifest: Manifest, split: str) -> np.ndarray:
     """Of the chosen classes, without damaged recordings. manifest: with the cell's hold-out."""
     rows = manifest.indices(split)
     if config.classes is not None:
         rows = rows[np.isin(manifest.labels[rows], chosen_classes(manifest, config.classes))]
-    return data.signals.usable(rows)
+    return data.usable(rows)
 
 
 def meanings_of(config: AlignConfig, manifest: Manifest, rows: np.ndarray) -> list[str] | None:
@@ -87,7 +90,7 @@ def meanings_of(config: AlignConfig, manifest: Manifest, rows: np.ndarray) -> li
     return [manifest.class_names[manifest.labels[row]] for row in rows]
 
 
-def refuse_batches(config: AlignConfig, data: Data) -> None:
+def refuse_batches(config: AlignConfig, data: AlignData) -> None:
     """UserError if the batches of a cell cannot be made: before the first cell trains."""
     manifest = hold_out_validation(data.manifest, config.validation_fraction, seed=config.seeds[0])
     rows = split_rows(config, data, manifest, "train")
@@ -100,43 +103,52 @@ def refuse_batches(config: AlignConfig, data: Data) -> None:
 
 
 def signal_source(
-    config: AlignConfig, data: Data, model: Aligned, rows: np.ndarray, *, device: torch.device
-) -> SignalCache | EmbeddingCache:
-    """Where signals come from: embeddings, if the encoder is frozen and nothing is augmented."""
-    tower = signal_tower(model)
-    if not tower.frozen or data.adapter.augment() is not None:
-        return data.signals
+    config: AlignConfig,
+    data: AlignData,
+    model: Aligned,
+    modality: str,
+    rows: np.ndarray,
+    *,
+    device: torch.device,
+) -> Source:
+    """Where signals come from: embeddings, if the encoder is frozen and nothing is augmented.
+
+    rows: cases that are ever read.
+    """
+    tower, view, read = tower_of(model, modality), config.towers[modality], data.views[modality]
+    augment = read.data.adapter.augment()
+    if not tower.frozen or augment is not None:
+        return Source(read.data.signals, read.rows, augment)
     cache = EmbeddingCache(
-        data.signals,
+        read.data.signals,
         tower.front_end,
         tower.encoder,
-        rows=rows,
-        settings=[config.modality.dump(), config.encoder.dump()],
+        rows=read.recordings(rows),
+        settings=[view.modality.dump(), view.encoder.dump()],
         folder=cache_folder(config),
         device=device,
     )
-    return data.embeddings.setdefault(cache.key, cache)
+    return Source(data.embeddings.setdefault(cache.key, cache), read.rows)
 
 
 def count_recordings(
-    model: Aligned, source: SignalCache | EmbeddingCache, rows: np.ndarray, *, device: torch.device
+    tower: Tower, source: SignalCache | EmbeddingCache, rows: np.ndarray, *, device: torch.device
 ) -> None:
-    """Mean and covariance of a whitened model: of these recordings, as they are without
-    augmentation, each once; nothing where the model is not whitened, or has been counted for.
+    """Mean and covariance of a whitened tower: of these recordings, as they are without
+    augmentation, each once; nothing where it is not whitened, or has been counted for.
 
     Of several processes the first counts, and all have its transform, bit for bit.
     """
-    tower = signal_tower(model)
     white = tower.whitening
     if white is None or int(white.count):
         return
     if is_first():
-        model.eval()
+        tower.eval()
         with torch.no_grad():
             for batch in Loader(source.gather, device).batches(rows, BLOCK):
                 white.add(tower.encode(batch))
         white.refresh()
-        model.train()
+        tower.train()
     share_weights(white)
 
 

@@ -19,10 +19,13 @@ from multimodal.weights import load_weights
 
 
 class Reopened(NamedTuple):
-    """A trained model in evaluation mode, with what it was made from. words: of its file."""
+    """A trained model in evaluation mode, with what it was made from.
+
+    adapters: by modality. words: of its file.
+    """
 
     config: AlignConfig
-    adapter: Adapter
+    adapters: dict[str, Adapter]
     model: Aligned
     words: dict[str, str]
 
@@ -49,12 +52,15 @@ def reopen(folder: Path, device: torch.device) -> Reopened:
     It begins as the run's own began: a frozen encoder without a checkpoint is what the seed made.
     """
     config = _read_config(folder / "config.yaml")
-    adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
+    adapters: dict[str, Adapter] = {
+        name: view.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
+        for name, view in config.towers.items()
+    }
     with torch.random.fork_rng():
         torch.manual_seed(config.seeds[0])
-        model = build_model(config, adapter)
+        model = build_model(config, adapters)
     words = load_weights(model, folder / MODEL_FILE)
-    return Reopened(config, adapter, model.to(device).eval(), words)
+    return Reopened(config, adapters, model.to(device).eval(), words)
 
 
 def _has_model(folder: Path) -> bool:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.commands.align.case_scoring import CaseScorer
 from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.align.data import AlignData
 from benchmarks.commands.align.parts import (
     MODEL_FILE,
     build_model,
@@ -21,15 +23,16 @@ from benchmarks.commands.align.parts import (
     signal_source,
     split_rows,
     text_notes,
+    tower_of,
 )
 from benchmarks.commands.align.scoring import Scorer
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
-from benchmarks.runs.data import Data, cache_folder, chosen_classes, seed_everything
+from benchmarks.runs.data import cache_folder, chosen_classes, seed_everything
 from benchmarks.runs.facts import dataset_facts, row_pins, text_pins
 from benchmarks.runs.session import Session
 from multimodal.datasets.splits import hold_out_validation
-from multimodal.models.align_task import AlignTask, Source, numbered
+from multimodal.models.align_task import AlignTask, numbered
 from multimodal.models.captions import Captions
 from multimodal.objectives.views import ViewsConfig
 from multimodal.training.fit import Fit
@@ -42,7 +45,7 @@ ALIGNMENT = "alignment"
 class AlignRun:
     """One cell in progress. data: of the dataset; its ``manifest`` is also the evaluation's."""
 
-    def __init__(self, config: AlignConfig, data: Data, *, observer: Any = None) -> None:
+    def __init__(self, config: AlignConfig, data: AlignData, *, observer: Any = None) -> None:
         assert len(config.objectives) == len(config.seeds) == 1
         self.config, self.data, self.observer = config, data, observer
         self.seed = config.seeds[0]
@@ -53,6 +56,7 @@ class AlignRun:
             scenario=ALIGNMENT,
             seed=self.seed,
             writes=is_first(),
+            more=data.inputs,
         )
         self.device = start_processes(cpu=machine.pick_device(config.training.device).type == "cpu")
         if config.training.threads is not None:
@@ -62,8 +66,9 @@ class AlignRun:
             data.manifest, config.validation_fraction, seed=self.seed
         )
         self.classes = chosen_classes(self.manifest, config.classes)
-        self.prompts = config.prompts.load(config.modality.registered_name)
-        self.model = build_model(config, data.adapter).to(self.device)
+        self.prompts = config.prompts.load(next(iter(config.towers)))
+        adapters = {name: view.data.adapter for name, view in data.views.items()}
+        self.model = build_model(config, adapters).to(self.device)
         self.model.share_encoded(data.encoded)
         self.captions = Captions(
             caption_texts(config, self.manifest),
@@ -82,15 +87,20 @@ class AlignRun:
         self.uncaptioned = len(train) - len(self.rows["train"])
         self.captions.refuse_missing(self.rows["train"], self.manifest)
         every = np.concatenate(list(self.rows.values()))
-        self.source = signal_source(config, data, self.model, every, device=self.device)
-        self.scorer = Scorer(
+        self.sources = {
+            name: signal_source(config, data, self.model, name, every, device=self.device)
+            for name in config.towers
+        }
+        kind = CaseScorer if config.views else Scorer
+        self.scorer = kind(
             config,
             self.model,
+            data,
             self.manifest,
             self.rows,
             self.classes,
             self.prompts,
-            self.source,
+            self.sources,
             self.device,
         )
         self.fit = self._fit()
@@ -106,11 +116,7 @@ class AlignRun:
             training = training.model_copy(update={"epochs": 1})
         task = AlignTask(
             self.model,
-            {
-                config.modality.registered_name: Source(
-                    self.source, augment=self.data.adapter.augment()
-                )
-            },
+            self.sources,
             self.captions,
             objective,
             groups=numbered(self.manifest.groups),
@@ -120,7 +126,7 @@ class AlignRun:
             task,
             training,
             rows=train,
-            lengths=self.data.signals.lengths(train),
+            lengths=self.data.lengths(train),
             seed=self.seed,
             meaning_of=meanings_of(config, self.manifest, train),
             validate=self._validate if len(self.rows["validation"]) else None,
@@ -133,16 +139,16 @@ class AlignRun:
     def execute(self) -> Result:
         """Train, evaluate and save; UserError if the folder belongs to other data."""
         session = self.session
-        skipped = len(self.data.signals.damaged)
-        facts = dataset_facts(self.data.manifest, self.manifest, skipped)
+        facts = dataset_facts(self.data.manifest, self.manifest, self.data.skipped)
+        facts |= self.data.facts()
         with session.open() as state:
             if state is not None:
                 with session.restoring():
                     self.fit.load_state_dict(state["fit"])
             session.track(facts)
             self._train()
-            longest = self.data.signals.lengths(self.rows["train"]).max()
-            save_weights(self.model, session.folder / MODEL_FILE, {"longest": str(longest)})
+            longest = self.data.longest(self.rows["train"])
+            save_weights(self.model, session.folder / MODEL_FILE, longest)
             result = self._result(facts)
             session.finish(result)
         session.stop_if_interrupted()
@@ -150,8 +156,11 @@ class AlignRun:
 
     def _train(self) -> None:
         self.captions.ensure(self.rows["train"])
-        self.source.ensure(self.rows["train"])
-        count_recordings(self.model, self.source, self.rows["train"], device=self.device)
+        for name, source in self.sources.items():
+            own = self.data.views[name].recordings(self.rows["train"])
+            source.signals.ensure(own)
+            tower = tower_of(self.model, name)
+            count_recordings(tower, source.signals, own, device=self.device)
         if self.observer is not None:
             self.observer.begin(self.fit.total, self.fit.total_steps)
         self.fit.run()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.align.data import AlignData
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import embed_rows
@@ -17,6 +18,7 @@ from multimodal.evaluation.linear_probe import LabelledSet, probe_metrics
 from multimodal.evaluation.prompts import Prompts
 from multimodal.evaluation.scores import Scores, Wanted, score
 from multimodal.loader import Loader
+from multimodal.models.align_task import Source
 from multimodal.models.towers import Aligned
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
@@ -27,16 +29,26 @@ VALIDATED = ("zero_shot_top1", "mean_average_precision", "map_at_10")  # the fir
 
 @dataclass(frozen=True)
 class Scorer:
-    """rows: of each split. classes: the candidates. source: where batches of signals come from."""
+    """Of recordings of one modality.
+
+    manifest: with validation held out. rows: of each split. classes: the candidates. sources: where
+    batches of signals come from.
+    """
 
     config: AlignConfig
     model: Aligned
+    data: AlignData
     manifest: Manifest
     rows: Mapping[str, np.ndarray]
     classes: tuple[int, ...]
     prompts: Prompts
-    source: SignalCache | EmbeddingCache
+    sources: Mapping[str, Source]
     device: torch.device
+
+    @property
+    def source(self) -> SignalCache | EmbeddingCache:
+        (source,) = self.sources.values()
+        return source.signals
 
     def scores(self, split: str, *, whole: bool = True) -> Scores:
         """Of the recordings of a split; whole: with every part of the report."""

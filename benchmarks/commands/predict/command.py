@@ -20,6 +20,7 @@ def run_predict(
     out: Path | None = None,
     overwrite: bool = False,
     classes: str | None = None,
+    view: str | None = None,
     top: int = 3,
     batch_size: int = 32,
     window: float | None = None,
@@ -31,7 +32,7 @@ def run_predict(
     UserError: as ``load_model``, ``Model.predict`` and ``Book``.
     """
     names = None if classes is None else [name.strip() for name in classes.split(",")]
-    opened = load_model(model, classes=names, device=device)
+    opened = load_model(model, classes=names, view=view, device=device)
     parts = parts_of(given, opened.modality)
     how: dict[str, Any] = {"window": window, "hop": hop, "batch_size": batch_size}
     begin = time.perf_counter()

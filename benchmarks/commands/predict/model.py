@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.commands.predict.inputs import Part, parts_of
-from benchmarks.commands.predict.opened import Opened, open_model
+from benchmarks.commands.predict.opened import Asked, Opened, open_model
 from benchmarks.runs.machine import pick_device
 from multimodal.bars import bar
 from multimodal.datasets.extensions import EXTENSIONS, extensions_of
@@ -205,20 +205,25 @@ class Cutter:
 
 
 def load_model(
-    path: str | Path, *, classes: Sequence[str] | None = None, device: str = "auto"
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    view: str | None = None,
+    device: str = "auto",
 ) -> Model:
     """The model of a finished run: of ``medley bench``, after its last experience, or of ``medley
     align``, with class prompts.
 
     path: the run's folder, or the experiment's if it holds one run. classes: of aligned models,
-    the names to choose among; None: those of the training data. device: auto, cpu or cuda.
+    the names to choose among; None: those of the training data. view: of models that read several
+    modalities, the one of the files. device: auto, cpu or cuda.
     UserError: no such run, one without a model, damaged files, classes that cannot be chosen.
     The data that the model was trained on is not needed.
     """
     if device not in DEVICES:
         raise UserError(f"device={device!r}: valid: {', '.join(DEVICES)}.")
     found = pick_device(device, setting="device")
-    return Model(open_model(Path(path), found, classes), found)
+    return Model(open_model(Path(path), found, Asked(classes, view)), found)
 
 
 def _recording(part: Part, number: int) -> Recording:

@@ -54,12 +54,20 @@ class Opened:
     longest: int | None
 
 
-def open_model(path: Path, device: torch.device, classes: Sequence[str] | None = None) -> Opened:
+class Asked(NamedTuple):
+    """Of aligned models. classes: names to choose among; None: those of the training data. view:
+    the modality, of a model that reads several.
+    """
+
+    classes: Sequence[str] | None = None
+    view: str | None = None
+
+
+def open_model(path: Path, device: torch.device, asked: Asked) -> Opened:
     """The model of a run folder, or of an experiment's folder that holds one run.
 
-    classes: names to choose among, of an aligned model; None: those of its training data.
     UserError: no finished run there, several of them, one without a model, damaged files, and
-    ``classes`` for a model that can name its own only.
+    ``asked`` for a model that can name its own classes of its own modality only.
     """
     folder = _single_run(path)
     result = load_result(folder / RESULT_FILE)
@@ -69,12 +77,12 @@ def open_model(path: Path, device: torch.device, classes: Sequence[str] | None =
             f"{folder}: a run of `medley {result.command}` has no model of its own; give one of "
             f"{', '.join(f'`medley {name}`' for name in OPENERS)}."
         )
-    if classes is not None and opener is not _open_align:
+    if asked != Asked() and opener is not _open_align:
         raise UserError(
-            f"{folder}: --classes is for models of `medley align`, which read class names; this "
-            f"one of `medley {result.command}` can name only the classes that it was trained on."
+            f"{folder}: --classes and --view are for models of `medley align`; this one of `medley "
+            f"{result.command}` reads one modality, and names the classes that it was trained on."
         )
-    return opener(folder, result, device, classes)
+    return opener(folder, result, device, asked)
 
 
 def _single_run(path: Path) -> Path:
@@ -98,9 +106,7 @@ def _results(folders: Sequence[Path]) -> list[tuple[Path, Result]]:
 # ---- bench ------------------------------------------------------------------------------
 
 
-def _open_bench(
-    folder: Path, result: Result, device: torch.device, classes: Sequence[str] | None
-) -> Opened:
+def _open_bench(folder: Path, result: Result, device: torch.device, asked: Asked) -> Opened:
     """The learner after its last experience."""
     config = _config(RunConfig, folder)
     files = sorted((folder / "models").glob("experience_*.safetensors"))
@@ -158,35 +164,40 @@ def _warmed(config: RunConfig, folder: Path) -> dict[str, Tensor]:
 # ---- align ------------------------------------------------------------------------------
 
 
-def _open_align(
-    folder: Path, result: Result, device: torch.device, classes: Sequence[str] | None
-) -> Opened:
+def _open_align(folder: Path, result: Result, device: torch.device, asked: Asked) -> Opened:
     """Zero-shot with class prompts: a softmax over the scaled cosines with all candidates."""
-    config, adapter, model, words = reopen(folder, device)
-    names = tuple(classes or result.evaluation.get("label_text") or result.class_names)
-    prompts = config.prompts.load(config.modality.registered_name)
-    prompts = prompts if classes is None else prompts.mechanical()  # their words are the user's
+    config, adapters, model, words = reopen(folder, device)
+    view = asked.view or next(iter(adapters))
+    if view not in adapters or (len(adapters) > 1 and asked.view is None):
+        raise UserError(
+            f"{folder}: the model reads {', '.join(adapters)}; name one of them with --view."
+        )
+    names = tuple(asked.classes or result.evaluation.get("label_text") or result.class_names)
+    prompts = config.prompts.load(view)
+    prompts = (
+        prompts if asked.classes is None else prompts.mechanical()
+    )  # their words are the user's
     prompts = prompts.headline(ensemble=config.prompts.ensemble)
     vectors = class_vectors(names, prompts, model.embed_texts).vectors.to(device)
 
     def answer(batch: Batch) -> Answer:
-        signals = nn.functional.normalize(model.embed_signals(batch).double(), dim=1)
+        signals = nn.functional.normalize(model.embed_signals(batch, view).double(), dim=1)
         cosines = signals @ vectors.T
         return Answer(cosines.argmax(1), (model.scale.double() * cosines).softmax(1).float())
 
     return Opened(
-        modality=config.modality,
-        adapter=adapter,
+        modality=config.towers[view].modality,
+        adapter=adapters[view],
         class_names=names,
         multi_label=False,
         module=model,
         answer=answer,
-        digest=_digest(folder / MODEL_FILE, *(classes or ())),
-        longest=_longest(words),
+        digest=_digest(folder / MODEL_FILE, *(asked.classes or ()), view),
+        longest=_longest(words, f"longest.{view}"),
     )
 
 
-Opener = Callable[[Path, Result, torch.device, Sequence[str] | None], Opened]
+Opener = Callable[[Path, Result, torch.device, Asked], Opened]
 OPENERS: Mapping[str, Opener] = {"bench": _open_bench, "align": _open_align}
 
 
@@ -199,8 +210,8 @@ def _config(kind: type[Any], folder: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({words}); run it again.") from error
 
 
-def _longest(words: Mapping[str, str]) -> int | None:
-    return int(words["longest"]) if words.get("longest", "").isdecimal() else None
+def _longest(words: Mapping[str, str], key: str = "longest") -> int | None:
+    return int(words[key]) if words.get(key, "").isdecimal() else None
 
 
 def _digest(file: Path, *more: str) -> str:

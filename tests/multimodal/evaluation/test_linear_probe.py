@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -17,7 +18,13 @@ from sklearn.preprocessing import StandardScaler
 from multimodal.errors import UserError
 from multimodal.evaluation import linear_probe as module
 from multimodal.evaluation.embeddings import unit_rows
-from multimodal.evaluation.linear_probe import STRENGTHS, LabelledSet, knn, linear_probe
+from multimodal.evaluation.linear_probe import (
+    STRENGTHS,
+    LabelledSet,
+    knn,
+    linear_probe,
+    multi_label_probe,
+)
 
 
 def clouds(count: int, seed: int, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -148,3 +155,22 @@ def test_bad_settings_are_refused() -> None:
         knn(train, test, 3, neighbours=0)
     with pytest.raises(UserError, match=r"strength is 0\.0"):
         linear_probe(train, test, 3, strength=0.0)
+
+
+def test_a_multi_label_probe_asks_each_class_alone_and_leaves_unknown_labels_out() -> None:
+    rng = np.random.default_rng(0)
+    known = rng.integers(0, 2, (80, 3)).astype(float)
+    features = np.concatenate(
+        [known[:, :2] + rng.normal(0, 0.3, (80, 2)), rng.normal(size=(80, 2))], 1
+    )
+    known[:, 2] = 1.0  # only positives: nothing to learn
+    known[::7, 0] = np.nan
+    found = multi_label_probe(features[:60], known[:60], features[60:], known[60:])
+    peer = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
+    scores = peer.fit(features[:60], known[:60, 1]).decision_function(features[60:])
+    assert found[1] == pytest.approx(roc_auc_score(known[60:, 1], scores))
+    assert found[0] > 0.8
+    assert np.isnan(found[2])
+    shuffled = features[60:][rng.permutation(20)]
+    null = multi_label_probe(features[:60], known[:60], shuffled, known[60:])
+    assert null[1] < 0.9

@@ -19,7 +19,7 @@ def oracle(one: View, two: View, targets: np.ndarray) -> dict[str, float]:
     """Pure Python, from the definition."""
     shared = [(a, b) for a, b in zip(one.items, two.items, strict=True) if a >= 0 and b >= 0]
     gallery = sorted({b for b in two.items if b >= 0})
-    ranks, precisions = [], {k: [] for k in CUTOFFS}
+    ranks, precisions, shares = [], {k: [] for k in CUTOFFS}, []
     for query in sorted({a for a, _ in shared}):
         relevant = {b for a, b in shared if a == query}
         scores = {b: cosine(one.embeddings[query], two.embeddings[b]) for b in gallery}
@@ -27,6 +27,7 @@ def oracle(one: View, two: View, targets: np.ndarray) -> dict[str, float]:
         ranks.append(1 + sum(scores[b] >= best - 1e-9 for b in gallery if b not in relevant))
         own = classes(one, query, targets)
         same = {b: bool(own & classes(two, b, targets)) for b in gallery}
+        shares.append(sum(same.values()) / len(same))
         order = sorted(gallery, key=lambda b: (-round(scores[b], 9), same[b]))
         for k in CUTOFFS:
             first = order[:k]
@@ -37,6 +38,7 @@ def oracle(one: View, two: View, targets: np.ndarray) -> dict[str, float]:
         **result,
         "median_rank": float(np.median(ranks)),
         "mean_reciprocal_rank": float(np.mean([1 / r for r in ranks])),
+        "chance_label_precision": float(np.mean(shares)),
         "num_queries": len(ranks),
         "gallery_size": len(gallery),
     }

@@ -10,6 +10,7 @@ from pydantic import Field
 from benchmarks.commands.align.parts import MODEL_FILE
 from benchmarks.commands.align.reopen import finished_runs, reopen
 from benchmarks.commands.zeroshot.models import MODELS, ModelConfig, OpenModel
+from multimodal.errors import UserError
 from multimodal.evaluation.protocols import Protocol
 
 
@@ -33,8 +34,15 @@ class AlignedModelConfig(ModelConfig):
         self, output_dir: Path, protocol: Protocol, *, device: torch.device, seed: int
     ) -> OpenModel:
         assert self.run is not None
-        config, adapter, model, _ = reopen(output_dir / self.experiment / self.run, device)
-        modality, objective = config.modality.registered_name, config.objectives[0]
+        folder = output_dir / self.experiment / self.run
+        config, adapters, model, _ = reopen(folder, device)
+        if len(adapters) > 1:
+            raise UserError(
+                f"model.experiment: {folder} aligns {', '.join(adapters)}; its own table has their "
+                "zero-shot scores, and `medley predict --view` names recordings of one of them."
+            )
+        ((modality, adapter),) = adapters.items()
+        objective = config.objectives[0]
         settings = {k: v for k, v in config.dump().items() if k in ("encoder", "text", "width")}
         return OpenModel(
             label=objective.registered_name,

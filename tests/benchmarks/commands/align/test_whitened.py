@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import multiprocessing
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.commands.align.parts import MODEL_FILE, count_recordings, signal_tower
+from benchmarks.commands.align.data import open_align
+from benchmarks.commands.align.parts import MODEL_FILE, count_recordings, tower_of
 from benchmarks.commands.align.reopen import reopen
 from benchmarks.commands.align.run import AlignRun
 from benchmarks.commands.align.scoring import Scorer
@@ -54,7 +55,7 @@ def embeddings(folder: Path, split: str) -> tuple[Any, Any, np.ndarray]:
     rows = data.manifest.indices(split)
     batch = data.signals.gather(rows)
     with torch.no_grad():
-        return found.model, batch, signal_tower(found.model).encode(batch).double().numpy()
+        return found.model, batch, tower_of(found.model, "speech").encode(batch).double().numpy()
 
 
 def test_all_training_recordings_are_counted_once_and_zero_shot_reads_it(medley, tones) -> None:
@@ -69,7 +70,7 @@ def test_all_training_recordings_are_counted_once_and_zero_shot_reads_it(medley,
     assert int(kept[f"{WHITE}count"]) == int(kept[f"{WHITE}used"]) == len(known)
     np.testing.assert_allclose(kept[f"{WHITE}shift"], middle, atol=1e-5)
     np.testing.assert_allclose(kept[f"{WHITE}matrix"], matrix, atol=2e-4 * abs(matrix).max())
-    weight = signal_tower(model).projection.get_parameter("weight").detach().double().numpy()
+    weight = tower_of(model, "speech").projection.get_parameter("weight").detach().double().numpy()
     with torch.no_grad():
         found = model.embed_signals(batch)
     np.testing.assert_allclose(found, (x - middle) @ matrix @ weight.T, rtol=0, atol=2e-3)
@@ -97,17 +98,23 @@ def test_an_interrupted_run_goes_on_bit_for_bit(medley, tones, monkeypatch) -> N
 
 def run_of(place: Path, *changes: str) -> AlignRun:
     config = load_config(place / "align.yaml", [*WORDS[2:], *changes], model=AlignConfig)
-    return AlignRun(config.cells()[0], open_data(config, read_manifest(config)))
+    return AlignRun(config.cells()[0], open_align(config))
+
+
+def count(run: AlignRun, rows: np.ndarray) -> None:
+    """As the run does before its first step."""
+    source = run.sources["speech"].signals
+    count_recordings(tower_of(run.model, "speech"), source, rows, device=run.device)
 
 
 def test_counting_again_changes_nothing(tones, monkeypatch) -> None:
     monkeypatch.chdir(tones)
     run = run_of(tones)
-    white, train = signal_tower(run.model).whitening, run.rows["train"]
+    white, train = tower_of(run.model, "speech").whitening, run.rows["train"]
     assert white is not None
     assert int(white.count) == 0
     for _ in range(2):
-        count_recordings(run.model, run.source, train, device=run.device)
+        count(run, train)
         assert int(white.count) == len(train)
     assert run.model.training
 
@@ -125,7 +132,7 @@ def _process(rank: int, place: str) -> None:
     os.chdir(place)
     run = run_of(Path(), "modality={name: speech, augment: {gain_db: 6}}")
     rows = run.rows["train"][rank:]  # the first process counts for all
-    count_recordings(run.model, run.source, rows, device=run.device)
+    count(run, rows)
     save_weights(run.model, Path(f"{rank}.safetensors"))
     torch.distributed.destroy_process_group()
 
@@ -136,7 +143,7 @@ def test_two_processes_hold_one_transform(tones, monkeypatch) -> None:
     one, other = (load_file(tones / f"{rank}.safetensors") for rank in range(2))
     monkeypatch.chdir(tones)
     alone = run_of(tones)
-    count_recordings(alone.model, alone.source, alone.rows["train"], device=alone.device)
+    count(alone, alone.rows["train"])
     for name, tensor in one.items():
         assert torch.equal(tensor, other[name]), name
     for name, tensor in trained_weights(alone.model).items():
@@ -190,7 +197,7 @@ def test_probes_are_left_out_where_no_test_class_was_trained_on(
     monkeypatch.setattr(Scorer, "_embed", embed)
     recordings: Any = Recordings()
     other: Any = None
-    scorer = Scorer(other, other, recordings, rows, (), other, other, other)
+    scorer = Scorer(other, other, other, recordings, rows, (), other, other, other)
     found = scorer._probes(torch.from_numpy(np.eye(5)[test]))
     assert ("linear_probe_accuracy" in found) == ("knn_accuracy" in found) == probed
     assert bool(asked) == probed

@@ -185,7 +185,7 @@ def test_bad_input_has_one_line(medley, run, new) -> None:
     assert "modality xray" in line(own, "x.png")
     assert "unknown kind of table" in line(own, "new", "--out", "found.xls")
     assert "make it first" in line(own, "new", "--out", "no/found.csv")
-    assert "--classes is for models" in line(own, "new", "--classes", "a,b")
+    assert "--classes and --view are for models" in line(own, "new", "--classes", "a,b")
     assert "device='tpu'" in line(own, "new", "--device", "tpu")
     assert "give a window" in line(own, "new", "--hop", "1")
     assert "window=-1.0" in line(own, "new", "--window", "-1")

@@ -1,0 +1,167 @@
+"""``medley align`` over cases: X-ray, ECG and report of synthetic patients in one space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import load_model
+from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.align.data import decode, open_align
+from benchmarks.results.result import Result
+from multimodal.errors import UserError
+from multimodal.modalities.xray import XrayConfig
+from multimodal.recordings import Recording
+from tests.benchmarks.commands.align_text import interrupt_once
+from tests.multimodal.encoders.checkpoints import save_text_checkpoint
+
+CASES = """\
+experiment: patients
+dataset: {name: synthetic_patients, train_patients: 24, validation_patients: 6, test_patients: 12}
+views:
+  xray:
+    modality: {name: xray, size: 32}
+    encoder: {name: compact, width: 16, depth: 1, heads: 2, patch: 16}
+  ecg:
+    modality: {name: ecg, sample_rate: 100}
+    encoder: {name: compact, width: 16, depth: 1, heads: 2, patch: 16}
+objectives: [clip]
+prompts:
+  sets:
+    words:
+      cardiomegaly: [["", large], [heart]]
+      pleural_effusion: [["", small], [effusion]]
+      pacemaker: [["", one], [pacemaker]]
+      interstitial_pattern: [["", fine], [pattern]]
+      hilar_enlargement: [["", left], [hilum]]
+    drawn: 1
+    seeds: [1, 2]
+text: {checkpoint: text, max_length: 32}
+training: {epochs: 2, batch_size: 8, device: cpu, log_every: 1}
+tracking: {store: none}
+"""
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    save_text_checkpoint(tmp_path / "text", "bert")
+    (tmp_path / "cases.yaml").write_text(CASES)
+    return tmp_path
+
+
+def result_of(folder: Path) -> Result:
+    (file,) = folder.glob("runs/patients/*/result.json")
+    return Result.load(file.parent)
+
+
+def test_a_run_tells_of_every_modality_and_direction(medley, patients) -> None:
+    outcome = medley("align", "cases.yaml")
+    assert outcome.code == 0, outcome.err
+    result = result_of(patients)
+    assert result.modality == "xray+ecg"
+    assert "modality" not in result.config
+    for name in ("xray", "ecg"):
+        for key in ("zero_shot_macro_auroc", "linear_probe_macro_auroc"):
+            assert 0 <= result.metrics[f"{name}_{key}"] <= 1
+        assert f"{name}_random_encoder_macro_auroc" in result.metrics
+        assert "2 prompt seeds" in result.evaluation["protocol"][name]
+    directions = ("xray_to_ecg", "xray_to_text", "ecg_to_xray", "ecg_to_text")
+    for direction in (*directions, "text_to_xray", "text_to_ecg"):
+        assert 0 <= result.metrics[f"{direction}_recall_at_1"] <= 1
+        assert f"{direction}_recall_at_1" in result.evaluation["intervals"]
+        assert direction.replace("_", " ") in outcome.out
+    mean = [result.metrics[f"{name}_zero_shot_macro_auroc"] for name in ("xray", "ecg")]
+    assert result.metrics["macro_auroc"] == pytest.approx(np.mean(mean))
+    assert result.dataset["cases"]["patients"] == 42
+    assert result.dataset["synthetic"]
+    page = (patients / "runs" / "patients" / "report.html").read_text()
+    assert "not for clinical use" in page
+    assert "random encoder" in page
+    assert "emergent" in page
+    again = medley("align", "cases.yaml")
+    assert "done before" in again.err
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(medley, patients, monkeypatch) -> None:
+    assert medley("align", "cases.yaml", "output_dir=whole").code == 0
+    (file,) = patients.glob("whole/patients/*/result.json")
+    whole = Result.load(file.parent)
+    interrupt_once(monkeypatch, patients)
+    assert medley("align", "cases.yaml").code == 130
+    assert medley("align", "cases.yaml").code == 0
+    speed = {"recordings_per_second", "data_wait_share"}
+    for key, value in result_of(patients).metrics.items():
+        assert key in speed or value == whole.metrics[key], key
+
+
+def test_one_of_its_towers_names_new_files(medley, patients) -> None:
+    assert medley("align", "cases.yaml").code == 0
+    (file,) = patients.glob("runs/patients/*/result.json")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(patients / "new.png")
+    with pytest.raises(UserError, match="reads xray, ecg; name one of them"):
+        load_model(file.parent)
+    model = load_model(file.parent, view="xray")
+    (row,) = model.predict(patients / "new.png")
+    assert row.error == ""
+    assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert model.modality == "xray"
+    outcome = medley("predict", str(file.parent), "new.png", "--view", "ecg")
+    assert outcome.code == 2
+    assert "modality xray; the model reads ecg" in outcome.err
+
+
+def test_damaged_recordings_are_absent_from_their_cases(patients, monkeypatch) -> None:
+    monkeypatch.chdir(patients)
+    config = AlignConfig.parse(
+        {**_settings(), "skip_damaged": True, "cache": "memory", "experiment": "damaged"}
+    )
+    data = open_align(config)
+    load = type(data.views["xray"].data.adapter).load
+    victim = data.views["xray"].data.manifest.recordings[3].uid
+
+    def failing(self: object, recording: Recording) -> torch.Tensor:
+        if recording.uid == victim:
+            raise UserError(f"{recording.where}: damaged")
+        return load(self, recording)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(type(data.views["xray"].data.adapter), "load", failing)
+    found = decode(data, skip_damaged=True)
+    assert found.skipped == 1
+    before, after = data.views["xray"].rows, found.views["xray"].rows
+    assert before is not None
+    assert after is not None
+    assert (before == 3).any()
+    assert not (after == 3).any()
+    assert (after[before != 3] == before[before != 3]).all()
+    lost = np.flatnonzero(before == 3)
+    ecg = found.views["ecg"].rows
+    assert ecg is not None
+    assert set(found.usable(lost)) == set(lost[ecg[lost] >= 0])
+
+
+def _settings() -> dict[str, object]:
+    import yaml
+
+    return yaml.safe_load(CASES)
+
+
+def test_bad_settings_have_one_line(medley, patients) -> None:
+    def line(*words: str) -> str:
+        outcome = medley("align", "cases.yaml", *words)
+        assert outcome.code == 2, outcome.err
+        errors = [text for text in outcome.err.splitlines() if text.startswith("error: ")]
+        assert len(errors) == 1, outcome.err
+        return errors[0]
+
+    assert "has one modality" in line("dataset={name: synthetic_xray}")
+    assert "modality and encoder stand in each view" in line("modality.name=xray")
+    assert "views.xray: its modality is 'ecg'" in line("views.xray.modality={name: ecg}")
+    assert "name two of them or more" in line("views={xray: {modality: xray}}")
+    assert "sample_rate=250" in line("views.ecg.modality={name: ecg}")
+    assert "no words for" in line("prompts.sets.words={cardiomegaly: [[heart]]}")
+    assert XrayConfig().size == 64  # the default that the config above does not use
