@@ -56,7 +56,7 @@ def _one_modality(model: type[CommandConfig], data: dict[str, Any]) -> dict[str,
         return data
     if "name" in modality:
         dataset = {"modality": modality["name"], **dataset}
-    elif "modality" in dataset:
+    elif dataset.get("modality") is not None:
         modality = {"name": dataset["modality"], **modality}
     else:
         return data
