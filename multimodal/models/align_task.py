@@ -88,8 +88,14 @@ class CaseBatch:
         return CaseBatch({k: p.pin_memory() for k, p in self.parts.items()})
 
 
-def refuse_trained_text(objective: ViewsConfig, model: Aligned) -> None:
-    """UserError where an objective needs a frozen text encoder, and the model's is trained."""
+def refuse_objective(objective: ViewsConfig, model: Aligned) -> None:
+    """UserError where an objective needs a frozen text encoder, and the model's is trained, or
+    views that the model has not.
+    """
+    try:
+        objective.check_views((*model.signals, TEXT))
+    except ValueError as error:
+        raise UserError(f"objective {objective.registered_name!r}: {error}") from error
     if objective.needs_frozen_text and not model.text.frozen:
         raise UserError(
             f"objective {objective.registered_name!r} takes its weights from a frozen text "
@@ -126,7 +132,7 @@ class AlignTask:
         *,
         groups: np.ndarray | None = None,
     ) -> None:
-        refuse_trained_text(objective, module)
+        refuse_objective(objective, module)
         self.module, self.sources = module, dict(sources)
         self.captions, self.objective, self.groups = captions, objective, groups
         of_cases = {name: s.rows for name, s in sources.items() if s.rows is not None}

@@ -93,6 +93,9 @@ class ViewsConfig(Config):
         """What the aligned model takes of these settings."""
         raise NotImplementedError
 
+    def check_views(self, names: Sequence[str]) -> None:
+        """ValueError unless it fits views of these names, the text's among them."""
+
     def of_views(self, views: Views, *, gather: bool) -> Loss:
         """gather: the batch is that of all processes."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ from multimodal.errors import UserError
 from multimodal.loader import Loader
 from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
-from multimodal.models.align_task import Source, refuse_trained_text
+from multimodal.models.align_task import Source, refuse_objective
 from multimodal.models.towers import Aligned, Reader, Tower, build_aligned
 from multimodal.objectives.views import ViewsConfig
 from multimodal.recordings import Manifest
@@ -44,7 +44,7 @@ def build_model(config: AlignConfig, adapters: Mapping[str, Adapter]) -> Aligned
     if config.whiten:
         for name in readers:
             tower_of(model, name).whiten("whiten")
-    refuse_trained_text(objective, model)
+    refuse_objective(objective, model)
     return model
 
 

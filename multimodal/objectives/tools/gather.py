@@ -110,7 +110,8 @@ class Rows:
     different numbers of rows that do: what they exchange are all rows, so shapes agree, and the
     mask; only then are rows left out.
 
-    gather: the batch is that of all processes, which give either all a mask or none.
+    gather: the batch is that of all processes, which give either all a mask or none. ``count``:
+    rows that take part, of all of them; ``first``: where this process's begin among these.
     ValueError if the mask does not fit x (N, D).
     """
 
@@ -122,11 +123,12 @@ class Rows:
                 f"present: shape {tuple(present.shape)} of {present.dtype}; give a bool of each "
                 f"row of {tuple(x.shape)}."
             )
-        self.gather, self._own, self._all = gather, present, present
-        self.first = rank() * len(x) if gather and x.dim() else 0
-        if present is not None and gather:
-            self._all = gather_rows(present, grad=False)
-            self.first = int(self._all[: self.first].sum())
+        self.gather, self._own, self._all = gather, present, None
+        size = len(x) if x.dim() else 0
+        self.first, self.count = (rank() * size, world_size() * size) if gather else (0, size)
+        if present is not None:
+            self._all = gather_rows(present, grad=False) if gather else present
+            self.first, self.count = int(self._all[: self.first].sum()), int(self._all.sum())
 
     def clean(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         """x with zeros where a row takes no part: what stands there is nothing, not even NaN."""
@@ -141,7 +143,7 @@ class Rows:
     def everyone(
         self, x: Shaped[Tensor, "batch ..."], *, grad: bool = True
     ) -> Shaped[Tensor, "all ..."]:
-        """Those of all processes, if the batch is theirs; ``first``: where this one's begin."""
+        """Those of all processes, if the batch is theirs."""
         if self.gather:
             x = gather_rows(x, grad=grad)
         return x if self._all is None else x[self._all]

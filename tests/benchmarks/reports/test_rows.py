@@ -195,6 +195,8 @@ VARIED = {
     "smoothing": {"smoothing": 0.25},
     "kernel": {"kernel": "power", "sharpness": 2.0},
     "sharpness": {"kernel": "threshold", "sharpness": 0.5},
+    "temperature": {"temperature": 0.1},
+    "learn_temperature": {"learn_temperature": True},
     "head": {"head": {"whiten": True}},
     "objective": {"objective": "siglip"},
 }

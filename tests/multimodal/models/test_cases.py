@@ -156,6 +156,42 @@ def test_a_fit_trains_every_tower(make) -> None:
         assert not torch.equal(task.module.get_parameter(key), before[key])
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_learned_temperature_really_reaches_the_optimiser(make, learned: bool) -> None:
+    objective = OBJECTIVES.parse({"name": "more", "learn_temperature": learned})
+    task, start = make(objective), objective.start  # pyright: ignore[reportAttributeAccessIssue]
+    model = task.module
+    model.log_scale.requires_grad_(start["learn_scale"])
+    with torch.no_grad():
+        model.log_scale.fill_(np.log(start["scale"]))
+    model.min_scale, model.max_scale = start["min_scale"], start["max_scale"]
+    config = FitConfig(epochs=1, batch_size=8, device="cpu", learning_rate=0.01, weight_decay=0.1)
+    fit = Fit(task, config, rows=np.arange(8), lengths=np.ones(8), seed=1)
+    decays = [
+        group["weight_decay"]
+        for group in fit.optimizer.param_groups
+        if any(p is model.log_scale for p in group["params"])
+    ]
+    assert decays == ([0.0] if learned else [])
+    fit.run()
+    assert fit.total_steps == 1
+    assert (abs(1 / model.scale.item() - 0.02) > 1e-5) == learned
+    with torch.no_grad():
+        for far, near in ((9.0, 0.01), (-9.0, 0.5)):
+            model.log_scale.fill_(far)
+            model.clamp_scale()
+            if learned:
+                assert 1 / model.scale.item() == pytest.approx(near)
+
+
+def test_a_view_that_the_model_has_not_is_refused_before_training(make) -> None:
+    objective = OBJECTIVES.parse({"name": "more", "anchor": "ecg"})
+    with pytest.raises(
+        UserError, match="'more': pairs: no view 'ecg'; there are left, right, text"
+    ):
+        make(objective)
+
+
 def test_complete_cases_have_no_mask_and_others_need_an_objective_that_reads_it(make) -> None:
     class Plain(AlignmentConfig):
         def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
