@@ -13,6 +13,7 @@ from continual.classifier import Classifier
 from continual.learner import ExperienceInfo, FrozenTower, Learner, LearnerConfig, Prediction
 from continual.rehearsal import Memory
 from multimodal.batch import Batch
+from multimodal.encoders.lora import LoraEncoder
 from multimodal.errors import UserError
 from multimodal.objectives import Loss
 from multimodal.objectives.classification import classification_loss
@@ -169,6 +170,16 @@ class RehearsalLearner(ClassifierLearner):
         if self.classifier.multi_label:
             labels = main_labels(labels)
         self.memory.update(batch.indices, labels)
+
+
+def train_encoder(model: Classifier) -> None:
+    """All of it is trained, also what was left frozen; UserError where LoRA is what is trained."""
+    if isinstance(model.encoder, LoraEncoder):
+        raise UserError(
+            "train_encoder=true: of encoder lora its adapter is trained, and nothing else; leave "
+            "train_encoder out, or make encoder.base the encoder."
+        )
+    model.requires_grad_(True)
 
 
 def freeze_encoder(model: Classifier) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from continual.classifier import Classifier
 from continual.rehearsal import Memory
 from multimodal.batch import Batch
+from multimodal.encoders.lora import LoraEncoder
 from multimodal.objectives import Loss
 from multimodal.registry import Config, Registry
 
@@ -228,12 +229,17 @@ class Learner:
         return scores.sigmoid() if prediction.labels.ndim == 2 else scores.softmax(1)
 
     def weights(self) -> dict[str, Tensor]:
-        """What of the model is worth keeping in a file: all that ``predict`` needs."""
-        return self.model.state_dict()
+        """What of the model is worth keeping in a file: all that ``predict`` needs.
+
+        Of an encoder with LoRA that is the adapter: its base is what the config names.
+        """
+        return without_bases(self.model)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Take up what ``weights`` gave; the rest of the model is as it was built."""
-        self.model.load_state_dict(weights)
+        state, kept = self.model.state_dict(), without_bases(self.model)
+        built = {name: tensor for name, tensor in state.items() if name not in kept}
+        self.model.load_state_dict({**built, **weights})
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes: tensors and plain values only."""
@@ -244,6 +250,18 @@ class Learner:
         self.load_weights(state["model"])
         if self.memory is not None:
             self.memory.load_state_dict(state["memory"])
+
+
+def without_bases(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a model, without what LoRA leaves as it was in the encoders that it adapts."""
+    frozen = {
+        f"{place}.{name}" if place else name
+        for place, part in model.named_modules()
+        if isinstance(part, LoraEncoder)
+        for name, parameter in part.named_parameters()
+        if not parameter.requires_grad
+    }
+    return {name: t for name, t in model.state_dict().items() if name not in frozen}
 
 
 @torch.no_grad()

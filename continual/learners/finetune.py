@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
+from continual.classifier_learner import ClassifierLearner, SoftmaxConfig, train_encoder
 from continual.learner import LEARNERS, LearnerContext
 
 
@@ -14,5 +14,5 @@ class FinetuneConfig(SoftmaxConfig):
 
     def build(self, context: LearnerContext) -> ClassifierLearner:
         if self.train_encoder:
-            context.model.requires_grad_(True)
+            train_encoder(context.model)
         return ClassifierLearner(context.model, **self.softmax)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
+from continual.classifier_learner import ClassifierLearner, SoftmaxConfig, train_encoder
 from continual.learner import LEARNERS, Kind, LearnerContext
 
 
@@ -21,7 +21,7 @@ class JointConfig(SoftmaxConfig):
 
     def build(self, context: LearnerContext) -> JointLearner:
         if self.train_encoder:
-            context.model.requires_grad_(True)
+            train_encoder(context.model)
         return JointLearner(context.model, **self.softmax)
 
 

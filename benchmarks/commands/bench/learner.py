@@ -52,8 +52,15 @@ def classifier(
     front_end, encoder = config.encoder.front_end(adapter), config.encoder.build(adapter)
     model = Classifier(front_end, encoder, num_classes, multi_label=multi_label).to(device)
     if warmed:
-        model.load_state_dict({**model.state_dict(), **warmed})
+        places = {_unadapted(name): name for name in model.state_dict()}
+        weights = {places[name]: tensor for name, tensor in warmed.items()}
+        model.load_state_dict({**model.state_dict(), **weights})
     return model
+
+
+def _unadapted(name: str) -> str:
+    """What a weight of an encoder with LoRA is called in its base."""
+    return name.replace("encoder.peft.base_model.model.", "encoder.").replace(".base_layer.", ".")
 
 
 def learner_of(config: RunConfig, context: LearnerContext, device: torch.device) -> Learner:

@@ -4,7 +4,8 @@ Prompt methods, analytic heads and linear probes need an encoder that knows some
 checkpoint is at hand, ``warm_up`` trains the config's own encoder on another dataset of the same
 modality (a synthetic one needs no download), jointly on all of its classes. That is a run like any
 other, with its folder, report and checkpoints below ``<output_dir>/warm_up``; runs that share
-modality, encoder and warm-up settings share it. Only the encoder's weights are taken from it.
+modality, encoder and warm-up settings share it. Only the encoder's weights are taken from it. Of an
+encoder with LoRA the base is trained so, whole; the adapter is of the run itself.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def warm_up_config(config: RunConfig) -> RunConfig:
     settings = config.warm_up
     assert settings is not None
     encoder = config.encoder.dump()
+    encoder = encoder.get("base", encoder)  # LoRA adapts an encoder that knows something
     if "train" in encoder:
         encoder["train"] = "all"
     training = {
