@@ -14,10 +14,10 @@ from multimodal.models.towers import Aligned, Tower
 
 
 class LabelSets:
-    """Texts of sets of labels: "heading: A, B", without any "no heading". Each is encoded once.
+    """Texts of sets of labels: "heading: A, B", without any "no heading".
 
-    words: of each of C classes. ``encoded`` (M, W): of the sets met so far, in that order; the
-    first is the empty one.
+    words: of each of C classes. ``encoded`` (M, W): by a frozen text encoder, which reads each set
+    once, those of the sets met so far, in that order; the first is the empty one.
     """
 
     def __init__(self, aligned: Aligned, words: Sequence[str], heading: str) -> None:
@@ -36,14 +36,28 @@ class LabelSets:
         sets, owner = positive.cpu().unique(dim=0, return_inverse=True)
         keys = [tuple(row.nonzero()[:, 0].tolist()) for row in sets]
         new = [key for key in keys if key not in self._numbers]
-        if new:
+        if new and self.aligned.text.frozen:
             # Each alone: in company its last bits depend on which others are met at once, and a
             # stream that goes on from a checkpoint meets them in other groups.
             found = torch.cat([self.aligned.encode_texts([self.text(key)]) for key in new])
             self.encoded = torch.cat([self.encoded.to(found).reshape(-1, found.shape[1]), found])
-            self._numbers |= {key: len(self._numbers) + i for i, key in enumerate(new)}
+        self._numbers |= {key: len(self._numbers) + i for i, key in enumerate(new)}
         known = torch.tensor([self._numbers[key] for key in keys])
         return known[owner].to(positive.device)
+
+    def read(self, positive: Bool[Tensor, "batch classes"]) -> tuple[Tensor, Tensor]:
+        """Encoded texts (N, W) of each recording's set, and its number (N,)."""
+        number = self.numbers(positive)
+        if self.aligned.text.frozen:
+            return self.encoded.to(positive.device)[number], number
+        sets, owner = positive.unique(dim=0, return_inverse=True)
+        texts = [self.text(row.nonzero()[:, 0].tolist()) for row in sets.cpu()]
+        return self.aligned.read_texts(texts)[owner], number
+
+    def none(self) -> Float[Tensor, "1 width"]:
+        """What the text of the empty set is encoded to, without gradient."""
+        frozen = self.aligned.text.frozen
+        return self.encoded[:1] if frozen else self.aligned.encode_texts([self.text(())])
 
 
 class AlignedClassifier(nn.Module):
@@ -53,8 +67,10 @@ class AlignedClassifier(nn.Module):
     gradient but NaN.
 
     prompts: of each class, as many as templates, or one's own; a class vector is the normalised
-    mean of its normalised prompts. label_sets: of multi-label data, what its recordings go with.
-    ``exposed`` (C,) bool is part of the state.
+    mean of its normalised prompts. A frozen text encoder reads them once; one that is trained reads
+    them whenever class vectors are asked for, since what it said a step ago is out of date.
+    label_sets: of multi-label data, what its recordings go with. ``exposed`` (C,) bool is part of
+    the state.
     """
 
     exposed: Tensor
@@ -71,7 +87,9 @@ class AlignedClassifier(nn.Module):
         super().__init__()
         self.aligned, self.label_sets = aligned, label_sets
         numbers = torch.tensor([len(texts) for texts in prompts])
-        encoded = aligned.encode_texts([text for texts in prompts for text in texts])
+        self.prompts = tuple(text for texts in prompts for text in texts)
+        frozen = aligned.text.frozen
+        encoded = aligned.encode_texts(self.prompts) if frozen else torch.empty(0)
         self.register_buffer("exposed", torch.zeros(len(prompts), dtype=torch.bool))
         self.register_buffer("prompts_PW", encoded, persistent=False)
         self.register_buffer("first_C", numbers.cumsum(0) - numbers, persistent=False)
@@ -125,15 +143,20 @@ class AlignedClassifier(nn.Module):
         A prompt of the class, its templates in turn by row; of targets (N, C) the text of the
         exposed classes that are positive.
         """
-        if self.label_sets is None:
-            number = self.first_C[labels] + rows % self.number_C[labels]
+        if self.label_sets is not None:
+            return self.label_sets.read((labels == 1) & self.exposed)
+        number = self.first_C[labels] + rows % self.number_C[labels]
+        if self.aligned.text.frozen:
             return self.prompts_PW[number], number
-        number = self.label_sets.numbers((labels == 1) & self.exposed)
-        return self.label_sets.encoded.to(labels.device)[number], number
+        distinct, owner = number.unique(return_inverse=True)
+        texts = [self.prompts[i] for i in distinct.tolist()]
+        return self.aligned.read_texts(texts)[owner], number
 
     def class_vectors(self) -> Float[Tensor, "classes dim"]:
         """(C, D) of length 1."""
-        unit_PD = normalize(self.aligned.text.projection(self.prompts_PW), dim=1)
+        frozen = self.aligned.text.frozen
+        prompts_PW = self.prompts_PW if frozen else self.aligned.encode_texts(self.prompts)
+        unit_PD = normalize(self.aligned.text.projection(prompts_PW), dim=1)
         owner = torch.repeat_interleave(self.number_C)
         sums = unit_PD.new_zeros(len(self.number_C), unit_PD.shape[1])
         return normalize(sums.index_add_(0, owner, unit_PD), dim=1)
@@ -152,5 +175,5 @@ class AlignedClassifier(nn.Module):
     def no_label(self) -> Float[Tensor, " dim"]:
         """(D,) of length 1: what a recording without any label goes with (multi-label data)."""
         assert self.label_sets is not None
-        none = self.label_sets.encoded[:1].to(self.prompts_PW)
+        none = self.label_sets.none().to(self.exposed.device)
         return normalize(self.aligned.text.projection(none), dim=1)[0]

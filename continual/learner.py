@@ -33,7 +33,7 @@ class LearnerContext:
     model: the encoder with its classification head, freshly initialised. seed: of the run.
     class_names: C names. modality: registered name. texts: of every manifest row, or None.
     cache_folder: for embeddings of texts; None: in memory. trains: False if it shall only predict,
-    so that ``texts`` are not needed.
+    so that ``texts`` are not needed. groups: of every manifest row, "" where unknown, or None.
     """
 
     model: Classifier
@@ -43,6 +43,7 @@ class LearnerContext:
     texts: tuple[str, ...] | None = None
     cache_folder: Path | None = None
     trains: bool = True
+    groups: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ class Learner:
     trains: False if there is nothing to optimise. reads: False if it never looks at a signal.
     kind: "offline" for learners that must come back to a recording; "joint" for the upper bound,
     that trains on a whole stream at once, also on an online one. uses_borders: it is told where the
-    tasks of an online stream end. memory_epochs: epochs over its memory after each task of an
+    tasks of an online stream end. needs_borders: what it cannot do where it is not told, in words.
+    memory_epochs: epochs over its memory after each task of an
     online stream, at ``review_rate``. rate: factor of the learning rate of the next step.
     """
 
@@ -142,6 +144,7 @@ class Learner:
     reads: ClassVar[bool] = True
     kind: ClassVar[Kind] = "online"
     uses_borders: ClassVar[bool] = False
+    needs_borders: str = ""
     memory_epochs: int = 0
     rate: float = 1.0
 
@@ -240,6 +243,17 @@ class Learner:
         state, kept = self.model.state_dict(), without_bases(self.model)
         built = {name: tensor for name, tensor in state.items() if name not in kept}
         self.model.load_state_dict({**built, **weights})
+
+    def parameters(self) -> dict[str, int]:
+        """Numbers of parameters: of the whole model, those that are trained, and what its file
+        keeps (``weights``, buffers and counters included).
+        """
+        every = list(self.model.parameters()) if self.reads else []
+        return {
+            "total": sum(p.numel() for p in every),
+            "trained": sum(p.numel() for p in every if p.requires_grad and self.trains),
+            "stored": sum(t.numel() for t in self.weights().values()),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes: tensors and plain values only."""

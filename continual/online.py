@@ -30,6 +30,8 @@ def refuse_unfit(learner: Learner, name: str | None = None) -> None:
             f"{who} trains several times on the same recordings; an online stream shows each of "
             "them once."
         )
+    if learner.needs_borders:
+        raise UserError(f"{who}: {learner.needs_borders}; an online stream has no experiences.")
     if learner.memory is not None and learner.memory.needs_features:
         raise UserError(
             f"{who}: policy=herding orders recordings by features at an experience's end, which "

@@ -38,17 +38,18 @@ HEADINGS = {"xray": "findings", "ecg": "findings", "audio": "sounds"}
 
 
 class TextAlignedConfig(WhitenedConfig):
-    """Of learners that align signals with a frozen text encoder.
+    """Of learners that align signals with a text encoder.
 
-    text: the frozen text encoder. width: of the joint space; None: the text encoder's own.
-    captions: recordings go with prompts of their class ("labels", the templates in turn; of
-    multi-label data all classes that are positive, "findings: A, B") or with their own texts, which
-    may tell of classes still to come. templates, phrases: files of the prompts; None: those of the
-    modality, class names. memory_size: recordings; 0: no rehearsal. head: of the projection of
-    signals, see ``HeadConfig``; there is no other.
+    text: the text encoder, frozen but for methods with ``trains_text``. width: of the joint space;
+    None: the text encoder's own. captions: recordings go with prompts of their class ("labels", the
+    templates in turn; of multi-label data all classes that are positive, "findings: A, B") or with
+    their own texts, which may tell of classes still to come. templates, phrases: files of the
+    prompts; None: those of the modality, class names. memory_size: recordings; 0: no rehearsal.
+    head: of the projection of signals, see ``HeadConfig``; there is no other.
     """
 
     kind: ClassVar[Kind] = "online"
+    trains_text: ClassVar[bool] = False
 
     text: TextTowerConfig = TextTowerConfig()
     width: Annotated[int, Field(ge=2)] | None = None
@@ -69,10 +70,10 @@ class TextAlignedConfig(WhitenedConfig):
         UserError: a text encoder that is trained, prompts that do not fit, whitening where the
         encoder is trained.
         """
-        if self.text.train != "none":
+        if not (self.text.frozen or self.trains_text):
             raise UserError(
                 f"learner {self.registered_name!r} needs a frozen text encoder; set "
-                "text.train=none."
+                "text.train=none, without text.lora."
             )
         readers = {context.modality: context.model}
         aligned = build_aligned(readers, self.text, width=self.width, **scale)
@@ -167,7 +168,12 @@ class TextAlignedLearner(Learner):
             ids=ids,
             scale=aligned.scale,
             bias=aligned.bias,
+            groups=self.groups_of(batch),
         )
+
+    def groups_of(self, batch: Batch) -> Int[Tensor, " batch"] | None:
+        """(N,) equal where patients, speakers or sources are, for methods that look at that."""
+        return None
 
     @torch.no_grad()
     def outputs(self, views: Views, count: int) -> Float[Tensor, "{count} classes"]:
@@ -179,11 +185,9 @@ class TextAlignedLearner(Learner):
         """Encoded texts (N, W) and their numbers (N,)."""
         if self.captions is None:
             return self.model.texts_of(batch.labels, batch.indices)
-        rows = batch.indices.cpu().numpy()
-        found = self.captions.gather(rows).embeddings
-        assert found is not None
-        ids = torch.from_numpy(self.captions.of_row[rows])
-        return found.to(batch.labels.device), ids.to(batch.labels.device)
+        rows, device = batch.indices.cpu().numpy(), batch.labels.device
+        found = self.model.aligned.text.encode(self.captions.gather(rows).to(device))
+        return found, torch.from_numpy(self.captions.of_row[rows]).to(device)
 
     def end_experience(self, info: ExperienceInfo) -> None:
         if self.memory is not None:
@@ -219,5 +223,5 @@ class TextAlignedLearner(Learner):
 
     @torch.no_grad()
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        for name, tensor in self.weights().items():
+        for name, tensor in trained_weights(self.model).items():
             tensor.copy_(weights[name])

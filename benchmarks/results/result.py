@@ -30,7 +30,8 @@ class Result:
     experience. Multi-label streams have ``auroc_matrix``, ``per_class_auroc``, ``macro_auroc``,
     ``mean_average_precision`` and ``num_scored_classes`` instead, and ``forgetting`` and the
     transfers are of AUROCs. evaluation: of alignment and zero-shot runs, all that their scores
-    depend on (texts, recordings, crops, numerics) and what a page shows of them. stream: of online
+    depend on (texts, recordings, crops, numerics) and what a page shows of them; of streams
+    ``parameters`` of the model: total, trained, stored in its file. stream: of online
     ones, what was drawn (``scenarios.si_blurry.realised``). inputs: setting -> digest of the files
     that the run read (None: of an earlier version, which did not note it). seconds: training
     and evaluation of this run, over all resumptions.

@@ -99,7 +99,7 @@ def refuse_objective(objective: ViewsConfig, model: Aligned) -> None:
     if objective.needs_frozen_text and not model.text.frozen:
         raise UserError(
             f"objective {objective.registered_name!r} takes its weights from a frozen text "
-            "encoder; set text.train=none, or choose clip or siglip."
+            "encoder; set text.train=none, without text.lora, or choose clip, siglip or more."
         )
 
 

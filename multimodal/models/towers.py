@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from multimodal.batch import Batch
-from multimodal.encoders import Encoder
+from multimodal.encoders import Encoder, EncoderConfig
+from multimodal.encoders.lora import LoraConfig
 from multimodal.encoders.pretrained import PretrainedConfig
 from multimodal.errors import UserError
 from multimodal.hub import PACKAGED
@@ -28,25 +29,50 @@ from multimodal.registry import Config
 TEXTS_AT_ONCE = 64
 
 
+class TextLoraConfig(Config):
+    """Settings of encoder ``lora``, see there, without its base."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=8.0, gt=0, allow_inf_nan=False)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+
 class TextTowerConfig(Config):
     """Where the text encoder comes from, and what of it is trained.
 
     checkpoint: packaged-minilm (all-MiniLM-L6-v2 from the extra "offline"), a folder, or a name on
     the hub such as sentence-transformers/all-MiniLM-L6-v2, with revision, its commit's 40
     hexadecimal digits. max_length: tokens of a text that are read. train: none (its embeddings are
-    then computed once and cached), all, or the last so many blocks.
+    then computed once and cached), all, or the last so many blocks. lora: low-rank updates are
+    trained, and of the encoder itself nothing; not in the record where there are none.
     """
 
     checkpoint: str = PACKAGED
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     max_length: int = Field(default=128, ge=8, le=8192)
     train: Literal["none", "all"] | Annotated[int, Field(ge=1)] = "none"
+    lora: TextLoraConfig | None = Field(default=None, exclude_if=lambda lora: lora is None)
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if self.lora is not None and self.train != "none":
+            raise ValueError(f"train={self.train}: with lora only its updates are trained")
+        return self
 
     @property
-    def encoder(self) -> PretrainedConfig:
-        return PretrainedConfig(
+    def encoder(self) -> EncoderConfig:
+        base = PretrainedConfig(
             checkpoint=self.checkpoint, revision=self.revision, train=self.train
         )
+        if self.lora is None:
+            return base
+        return LoraConfig(base=base, **self.lora.model_dump())
+
+    @property
+    def frozen(self) -> bool:
+        """Nothing of the encoder is trained."""
+        return self.train == "none" and self.lora is None
 
     def adapter(self) -> TextAdapter:
         """The tokenizer of the checkpoint."""
@@ -184,6 +210,10 @@ class Aligned(nn.Module):
             known.update(zip(part, self.text.encode(self._tokens(part)), strict=True))
         self.train(training)
         return torch.stack([known[t] for t in texts])
+
+    def read_texts(self, texts: Sequence[str]) -> Tensor:
+        """n >= 1 texts -> (n, W) as ``encode_texts``, with gradient and in the mode of training."""
+        return self.text.encode(self._tokens(list(texts)))
 
     def share_encoded(self, known: dict[str, Tensor]) -> None:
         """known: text -> (W,), by a text encoder with the same weights; is added to from now on.

@@ -89,9 +89,7 @@ class MoreConfig(ViewsConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        low, high = TEMPERATURES
-        if self.learn_temperature and not low <= self.temperature <= high:
-            raise ValueError(f"temperature={self.temperature} is learned; begin in [{low}, {high}]")
+        check_temperature(self.temperature, learned=self.learn_temperature)
         if self.pairs is not None and self.anchor != TEXT:
             raise ValueError("anchor is of all pairs with it; give either anchor or pairs")
         for a, b, _ in self.pairs or ():
@@ -122,6 +120,13 @@ class MoreConfig(ViewsConfig):
             gather=gather,
             tile=self.tile,
         )
+
+
+def check_temperature(temperature: float, *, learned: bool) -> None:
+    """ValueError for one that is learned and begins where it may not go."""
+    low, high = TEMPERATURES
+    if learned and not low <= temperature <= high:
+        raise ValueError(f"temperature={temperature} is learned; begin in [{low}, {high}]")
 
 
 def anchor_contrastive(

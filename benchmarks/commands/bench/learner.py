@@ -35,6 +35,7 @@ def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learne
         modality=config.modality.registered_name,
         texts=manifest.texts,
         cache_folder=cache_folder(config),
+        groups=tuple(manifest.groups),
     )
     return learner_of(config, context, device)
 

@@ -150,6 +150,7 @@ class StreamRun:
             self.train()
             told = stream_facts(self.stream)
             metrics = self.metrics()
+            told["evaluation"] = {"parameters": self.learner.parameters()}
             result = session.result(self.device, dataset=facts, metrics=metrics, **told)
             session.finish(result)
         session.stop_if_interrupted()
