@@ -36,6 +36,13 @@ def named(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
+def small(encoder: dict[str, Any]) -> dict[str, Any]:
+    """One that is frozen, or adapted by LoRA, where the given one is."""
+    if encoder.get("name") == "lora":
+        return {"name": "lora", "base": SMALL, "rank": 2}
+    return SMALL | ({"train": "none"} if encoder.get("train") == "none" else {})
+
+
 @pytest.mark.parametrize("path", STREAMS, ids=named)
 def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
     data = read_yaml(path)
@@ -56,8 +63,7 @@ def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
         "quick": True,
         "output_dir": str(tmp_path),
         "tracking": {"store": "none"},
-        "encoder": SMALL
-        | ({"train": "none"} if data.get("encoder", {}).get("train") == "none" else {}),
+        "encoder": small(data.get("encoder", {})),
     }
     if config.warm_up is not None:
         changes["warm_up"] = {"dataset": toy.dump(), "epochs": 1}
@@ -87,7 +93,7 @@ def align(path: Path, folder: Path, **changes: Any) -> None:
     data["prompts"] = {k: v for k, v in data.get("prompts", {}).items() if k != "phrases"}
     if "classes" in data:
         data["classes"] = NAMES[:2]
-    encoder = SMALL | ({"train": "none"} if data["encoder"].get("train") == "none" else {})
+    encoder = small(data["encoder"])
     toy = {"dataset": ToyConfig().dump(), "modality": "speech", "encoder": encoder}
     # Tones have no texts of their own.
     run = {"captions": "labels", "seeds": [1], "quick": True}
