@@ -38,6 +38,7 @@ speed: install
 	$(BIN)/python -m benchmarks.speed.manifest_memory
 	$(BIN)/python -m benchmarks.speed.objectives
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.online_step
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.dropkey
 
 # Pins for every platform and Python that we support; run after changing dependencies.
 constraints: install

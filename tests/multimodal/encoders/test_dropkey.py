@@ -159,5 +159,9 @@ def test_the_global_seed_decides_as_for_dropout() -> None:
 
 def test_additive_masks() -> None:
     keep = torch.tensor([True, False, True])
-    assert additive(keep, torch.bfloat16).tolist() == [0.0, -math.inf, 0.0]
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        added = additive(keep, dtype) + torch.tensor([-7.0, 90.0, 4.0], dtype=dtype)
+        assert added.softmax(0)[1] == 0
+        assert added.softmax(0).isfinite().all()
+    assert additive(keep, torch.float32)[::2].tolist() == [0.0, 0.0]
     assert keep.tolist() == [True, False, True]
