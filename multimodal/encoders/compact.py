@@ -98,6 +98,11 @@ class CompactEncoder(nn.Module):
         ]
         self.blocks, self.norm = nn.ModuleList(blocks), nn.LayerNorm(width)
 
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Tokens along each axis, for features of this shape."""
+        patch = 2 ** len(self.stem)
+        return tuple(-(-size // patch) for size in shape[2:])
+
     def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
         """features: (N, channels, *axes) float; lengths: (N,) along the first axis."""
         assert features.dim() == 2 + self.axes, f"{self.axes} axes, not {tuple(features.shape)}"

@@ -61,8 +61,11 @@ class EcgTransformer(Tower):
     """(N, leads, T) features, zero beyond lengths (N,) -> Encoded of 1 + T // 5 - 4 tokens.
 
     An embedding does not depend on how far its batch was padded. ``norm`` batch: in training its
-    statistics count the padding of shorter recordings as zeros.
+    statistics count the padding of shorter recordings as zeros. reads: samples of a token, and from
+    one to the next.
     """
+
+    reads = (SHORTEST, STRIDE)
 
     def __init__(
         self,
