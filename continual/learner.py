@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -218,6 +217,15 @@ class Learner:
         """(N, C) scores of all classes, also those not exposed, or None if it cannot name those."""
         return None
 
+    def tower(self) -> FrozenTower | None:
+        """Front end and encoder, frozen or not, whose embeddings alone make the scores: ``predict``
+        reads a batch that brings them in the place of its signals. None: there is no such.
+        """
+        front_end = getattr(self.model, "front_end", None)
+        if front_end is None or not self.reads:
+            return None
+        return FrozenTower(front_end, self.model.encoder)  # pyright: ignore[reportArgumentType]
+
     def frozen_tower(self) -> FrozenTower | None:
         """What of the model may be computed once a recording, if it is frozen."""
         return None
@@ -276,24 +284,3 @@ def without_bases(model: nn.Module) -> dict[str, Tensor]:
         if not parameter.requires_grad
     }
     return {name: t for name, t in model.state_dict().items() if name not in frozen}
-
-
-@torch.no_grad()
-def embed(model: Any, info: ExperienceInfo) -> Float[Tensor, "recordings dim"]:
-    """(N, D) pooled embeddings of an experience's training recordings, in evaluation mode."""
-    training = model.training
-    model.eval()
-    pooled = [model.embed(batch).cpu() for batch in info.batches()]
-    model.train(training)
-    return torch.cat(pooled)
-
-
-def remember(memory: Memory, model: Any, info: ExperienceInfo, seed: int) -> None:
-    """Offer an experience's recordings to a memory of past experiences, in a random order.
-
-    The order depends on (seed, experience): a manifest is sorted, so in its own order a
-    class-balanced memory would keep the last speaker of each class. model: as of ``embed``.
-    """
-    order = np.random.default_rng([seed, info.index]).permutation(len(info.rows))
-    features = embed(model, info)[torch.as_tensor(order)] if memory.needs_features else None
-    memory.update(info.rows[order], info.labels[order], features)

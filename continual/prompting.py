@@ -138,6 +138,10 @@ class PromptLearner(ClassifierLearner):
     def features(self, batch: Batch) -> Float[Tensor, "batch dim"]:
         return self.model.prompted(batch)[0]
 
+    def tower(self) -> FrozenTower | None:
+        """None: prompts enter the encoder, so its embeddings alone do not make the scores."""
+        return None
+
     def frozen_tower(self) -> FrozenTower | None:
         """The queries: prompts change what the encoder makes of a signal, not what chooses them."""
         return FrozenTower(self.classifier.front_end, self.model.query_encoder, beside=True)

@@ -22,8 +22,8 @@ from continual.learner import (
     Learner,
     LearnerContext,
     Prediction,
-    remember,
 )
+from continual.recall import remember
 from continual.rehearsal import make_memory
 from multimodal.batch import Batch
 from multimodal.errors import UserError

@@ -30,7 +30,7 @@ LAYERS = {
     "continual": (
         "learners online anytime",
         "strategy evaluation text_aligned prompting",
-        "classifier_learner plugins",
+        "classifier_learner plugins recall",
         "learner",
         "scenarios classifier aligned_classifier rehearsal analytic metrics online_metrics "
         "stream_loaders rates",
@@ -63,7 +63,7 @@ ONLY = {
 # Commands that build on another one.
 COMMANDS = {
     "zeroshot": {"align"},
-    "explain": {"align"},
+    "explain": {"predict"},
     "predict": {"align", "bench", "finetune"},
     "merge": {"finetune"},
     "grid": {"bench"},

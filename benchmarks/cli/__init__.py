@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.cli.groups import ConfigArgument, Overrides, groups
+from benchmarks.cli.models import add_models
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +25,7 @@ OF_THE_DISK = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
 )
 
+add_models(app)
 for name, group in groups():
     app.add_typer(group, name=name)
 
@@ -107,78 +109,6 @@ def zeroshot(
     except KeyboardInterrupt:
         print("interrupted; finished models are kept", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="A run's folder, runs/<experiment>/<hash>.")],
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Files, folders (all files of the model's modality in them), or tables with a "
-            "column path (and perhaps start and duration, in seconds)."
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="A table: .csv, .jsonl or .parquet; default: CSV on standard output."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace --out if it exists, and begin anew.")
-    ] = False,
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Of a model of `medley align`: the classes to choose among, a,b,c."),
-    ] = None,
-    view: Annotated[
-        str | None,
-        typer.Option(help="Of a model of several modalities: that of the files, such as xray."),
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes in the column top.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings at once.")] = 32,
-    window: Annotated[
-        float | None, typer.Option(help="Cut each file into windows of so many seconds.")
-    ] = None,
-    hop: Annotated[
-        float | None, typer.Option(help="Seconds between windows; default: the window.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Name recordings with a trained model: class, probability of every class, the best ones.
-
-    MODEL is a finished run of `medley bench` (the learner after its last experience) or of
-    `medley align` (zero-shot, with class prompts). Files that cannot be read get a row with the
-    error, and the exit code is 2; with --out, the same command resumes a run that was stopped.
-
-    Examples:
-
-    `medley predict runs/fsdd_class_incremental/0a1b2c3d4e5f recordings/ --out predictions.csv`
-
-    `medley predict runs/requests/0a1b2c3d4e5f call.wav --classes "turn on the light,play music"`
-
-    `medley predict runs/mitbih/0a1b2c3d4e5f records/ --window 0.65 --out beats.parquet`
-    """
-    from benchmarks.commands.predict.command import run_predict
-
-    try:
-        all_read = run_predict(
-            model,
-            files,
-            out=out,
-            overwrite=overwrite,
-            classes=classes,
-            view=view,
-            top=top,
-            batch_size=batch_size,
-            window=window,
-            hop=hop,
-            device=device,
-        )
-    except KeyboardInterrupt:
-        words = "the same command goes on" if out else "give --out to be able to go on"
-        print(f"interrupted; {words}", file=sys.stderr)
-        raise typer.Exit(130) from None
-    raise typer.Exit(0 if all_read else 2)
 
 
 @app.command()

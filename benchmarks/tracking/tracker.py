@@ -193,6 +193,21 @@ def make_tracker(
     return MLflowTracker(run, log_models=config.log_models, system_metrics=config.system_metrics)
 
 
+def send_files(folder: Path, files: Sequence[Path], place: str) -> str:
+    """Add files to the artifacts of a run that was tracked; says where that is, "" if it was not.
+
+    UserError if the store fails.
+    """
+    state = State.known(folder)
+    if state is None or not state.run_id:
+        return ""
+    output_dir = folder.resolve().parent.parent
+    recorded = "" if "***" in state.uri else state.uri
+    run = MLflowRun(folder, state, uri=recorded or default_uri(output_dir), output_dir=output_dir)
+    run.send_files(files, place)
+    return f"{shown(run.uri)} (run {state.run_id}, {place}/)"
+
+
 def resend(folder: Path, *, uri: str | None = None) -> str:
     """Send what the store lacks of one run folder; says what that was. May be repeated.
 

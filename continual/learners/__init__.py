@@ -19,8 +19,8 @@ from continual.learner import (
     LearnerConfig,
     LearnerContext,
     Prediction,
-    embed,
 )
+from continual.recall import embed
 from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
 
 __all__ = [

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from continual.classifier import Classifier
 from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
-from continual.learner import LEARNERS, ExperienceInfo, Kind, LearnerContext, remember
+from continual.learner import LEARNERS, ExperienceInfo, Kind, LearnerContext
+from continual.recall import remember
 from continual.rehearsal import Memory, make_memory
 
 

@@ -104,9 +104,9 @@ class Model:
 
     def _refuse_others(self, parts: Sequence[Part]) -> None:
         """UserError if no file can be of the model's modality."""
-        wrong = [part for part in parts if _other_modality(part.path, self.modality)]
+        wrong = [part for part in parts if other_modality(part.path, self.modality)]
         if parts and len(wrong) == len(parts):
-            raise UserError(_wrong(wrong[0].path, self.modality))
+            raise UserError(wrong_modality(wrong[0].path, self.modality))
 
     def _name(
         self, parts: Sequence[Part], cut: Cutter, batch_size: int, advance: Callable[[], None]
@@ -116,8 +116,8 @@ class Model:
         problems: dict[Part, str] = {}
         for part in parts:
             try:
-                if _other_modality(part.path, self.modality):
-                    raise UserError(_wrong(part.path, self.modality))
+                if other_modality(part.path, self.modality):
+                    raise UserError(wrong_modality(part.path, self.modality))
                 pieces[part] = cut(part)
             except UserError as error:
                 pieces[part], problems[part] = [part], str(error)
@@ -134,7 +134,7 @@ class Model:
     ) -> dict[Part, Predicted]:
         """begin: when the work on them began."""
         opened, rows = self._opened, dict[Part, Predicted]()
-        signals = SignalCache(_manifest(opened, pieces), opened.adapter, skip_damaged=True)
+        signals = SignalCache(manifest_of(opened, pieces), opened.adapter, skip_damaged=True)
         usable = signals.usable(np.arange(len(pieces)))
         problems = dict(signals.damaged)
         if opened.longest:
@@ -196,7 +196,7 @@ class Cutter:
             return [part]
         assert self.hop is not None
         assert self.rate is not None
-        length = self.adapter.load(_recording(part, 0)).shape[-1] / self.rate
+        length = self.adapter.load(recording_of(part, 0)).shape[-1] / self.rate
         count = int((length - self.window) / self.hop + 1e-6) + 1 if length > self.window else 0
         if count < 1:
             return [part]
@@ -226,7 +226,7 @@ def load_model(
     return Model(open_model(Path(path), found, Asked(classes, view)), found)
 
 
-def _recording(part: Part, number: int) -> Recording:
+def recording_of(part: Part, number: int) -> Recording:
     return Recording(
         uid=f"{number:06d}",
         labels=(0,),
@@ -237,17 +237,17 @@ def _recording(part: Part, number: int) -> Recording:
     )
 
 
-def _manifest(opened: Opened, pieces: Sequence[Part]) -> Manifest:
+def manifest_of(opened: Opened, pieces: Sequence[Part]) -> Manifest:
     return Manifest(
         name="predicted",
         modality=opened.modality.registered_name,
         class_names=opened.class_names,
-        recordings=tuple(_recording(part, i) for i, part in enumerate(pieces)),
+        recordings=tuple(recording_of(part, i) for i, part in enumerate(pieces)),
         version="1",
     )
 
 
-def _other_modality(path: Path, modality: str) -> str | None:
+def other_modality(path: Path, modality: str) -> str | None:
     """The modality that a file's name speaks of, if the model's is another."""
     ending = path.suffix.lower()
     if ending in extensions_of(modality):
@@ -255,8 +255,8 @@ def _other_modality(path: Path, modality: str) -> str | None:
     return next((name for name, ends in EXTENSIONS.items() if ending in ends), None)
 
 
-def _wrong(path: Path, modality: str) -> str:
-    other = _other_modality(path, modality)
+def wrong_modality(path: Path, modality: str) -> str:
+    other = other_modality(path, modality)
     return f"{path}: a file of modality {other}; the model reads {modality}."
 
 

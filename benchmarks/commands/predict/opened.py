@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from benchmarks.commands.align.parts import MODEL_FILE
+from benchmarks.commands.align.parts import MODEL_FILE, tower_of
 from benchmarks.commands.align.reopen import reopen
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.learner import classifier, learner_of
@@ -24,6 +24,7 @@ from multimodal.batch import Batch
 from multimodal.digests import read_tensors
 from multimodal.errors import UserError
 from multimodal.evaluation.class_vectors import class_vectors
+from multimodal.evaluation.embeddings import unit_texts
 from multimodal.modalities import Adapter
 from multimodal.registry import Config
 from multimodal.weights import frozen_digest
@@ -40,6 +41,9 @@ class Answer(NamedTuple):
 class Opened:
     """A trained model. modality: its config. answer: called in evaluation mode, on its device.
 
+    tower: the front end and the encoder that make its embeddings, or None. score: a batch and what
+    ``tower`` makes of it (N, D) -> (N, C) scores, with gradients; rank as probabilities do.
+    texts: texts -> (n, D) unit vectors in the space of ``projected`` embeddings, of aligned models.
     digest: of the file of its weights, and of the classes that were asked for. longest: steps of
     the longest signal that it was trained on, or None where that is not known.
     """
@@ -50,8 +54,12 @@ class Opened:
     multi_label: bool
     module: nn.Module
     answer: Callable[[Batch], Answer]
+    tower: tuple[nn.Module, nn.Module] | None
+    score: Callable[[Batch, Tensor], Tensor]
     digest: str
     longest: int | None
+    texts: Callable[[Sequence[str]], Tensor] | None = None
+    projected: Callable[[Batch, Tensor], Tensor] | None = None
 
 
 class Asked(NamedTuple):
@@ -69,7 +77,7 @@ def open_model(path: Path, device: torch.device, asked: Asked) -> Opened:
     UserError: no finished run there, several of them, one without a model, damaged files, and
     ``asked`` for a model that can name its own classes of its own modality only.
     """
-    folder = _single_run(path)
+    folder = run_folder(path)
     result = load_result(folder / RESULT_FILE)
     opener = OPENERS.get(result.command)
     if opener is None:
@@ -85,7 +93,8 @@ def open_model(path: Path, device: torch.device, asked: Asked) -> Opened:
     return opener(folder, result, device, asked)
 
 
-def _single_run(path: Path) -> Path:
+def run_folder(path: Path) -> Path:
+    """A run's folder: this one, or the only one in an experiment's; UserError if there is none."""
     if (path / RESULT_FILE).is_file():
         return path
     found = sorted(p.parent for p in path.glob(f"*/{RESULT_FILE}")) if path.is_dir() else []
@@ -141,6 +150,11 @@ def _open_bench(folder: Path, result: Result, device: torch.device, asked: Asked
         prediction = learner.predict(batch)
         return Answer(prediction.labels, learner.probabilities(batch, prediction))
 
+    def score(batch: Batch, embeddings: Tensor) -> Tensor:
+        scores = learner.predict(replace(batch, embeddings=embeddings)).scores
+        return embeddings.new_zeros(len(batch), len(names)) if scores is None else scores
+
+    tower = learner.tower()
     return Opened(
         modality=config.modality,
         adapter=adapter,
@@ -148,6 +162,8 @@ def _open_bench(folder: Path, result: Result, device: torch.device, asked: Asked
         multi_label=multi_label,
         module=learner.model,
         answer=answer,
+        tower=None if tower is None else (tower.front_end, tower.encoder),
+        score=score,
         digest=_digest(files[-1]),
         longest=_longest(words),
     )
@@ -178,11 +194,17 @@ def _open_align(folder: Path, result: Result, device: torch.device, asked: Asked
         prompts if asked.classes is None else prompts.mechanical()
     )  # their words are the user's
     prompts = prompts.headline(ensemble=config.prompts.ensemble)
+    tower = tower_of(model, view)
     vectors = class_vectors(names, prompts, model.embed_texts).vectors.to(device)
 
+    def projected(batch: Batch, embeddings: Tensor) -> Tensor:
+        signals = model.embed_signals(replace(batch, embeddings=embeddings), view)
+        return nn.functional.normalize(signals.double(), dim=1)
+
     def answer(batch: Batch) -> Answer:
-        signals = nn.functional.normalize(model.embed_signals(batch, view).double(), dim=1)
-        cosines = signals @ vectors.T
+        cosines = (
+            nn.functional.normalize(model.embed_signals(batch, view).double(), dim=1) @ vectors.T
+        )
         return Answer(cosines.argmax(1), (model.scale.double() * cosines).softmax(1).float())
 
     return Opened(
@@ -192,6 +214,10 @@ def _open_align(folder: Path, result: Result, device: torch.device, asked: Asked
         multi_label=False,
         module=model,
         answer=answer,
+        tower=(tower.front_end, tower.encoder),
+        score=lambda batch, embeddings: projected(batch, embeddings) @ vectors.T,
+        texts=lambda texts: unit_texts(texts, model.embed_texts).to(device),
+        projected=projected,
         digest=_digest(folder / MODEL_FILE, *(asked.classes or ()), view),
         longest=_longest(words, f"longest.{view}"),
     )

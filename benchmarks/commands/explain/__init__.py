@@ -1,0 +1,1 @@
+"""``medley explain``: where in a recording a score came from."""
