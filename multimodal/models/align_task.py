@@ -123,6 +123,8 @@ class AlignTask:
     out what is absent.
     """
 
+    smallest_batch = 2  # one pair has no negatives
+
     def __init__(
         self,
         module: Aligned,

@@ -20,15 +20,21 @@ BUCKET_BATCHES = 8  # recordings of so many batches are sorted by length togethe
 
 
 def epoch_batches(
-    lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, multiple: int = 1
+    lengths: np.ndarray,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    multiple: int = 1,
+    smallest: int = 2,
 ) -> list[np.ndarray]:
     """Positions (0 to N - 1) of each batch; a pure function of its arguments.
 
     lengths: (N,). Recordings are shuffled, sorted by length within pools of BUCKET_BATCHES batches
     (padding then costs little, and batches stay random), cut, and the batches shuffled. With equal
     lengths the sort changes nothing. The shorter batch at the end is cut to a multiple of
-    ``multiple`` (processes), and left out below two recordings a process: a contrastive batch of
-    one has no negatives. So an epoch has every position once, but for those.
+    ``multiple`` (processes), and left out below ``smallest`` recordings a process (a contrastive
+    batch of one has no negatives). So an epoch has every position once, but for those.
     """
     rng = np.random.default_rng([seed, epoch])
     order, pool = rng.permutation(len(lengths)), batch_size * BUCKET_BATCHES
@@ -38,14 +44,14 @@ def epoch_batches(
         part = part[np.argsort(lengths[part], kind="stable")]
         batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
     batches = [b[: len(b) // multiple * multiple] for b in batches]
-    batches = [b for b in batches if len(b) >= 2 * multiple]
+    batches = [b for b in batches if len(b) >= smallest * multiple]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def count_batches(count: int, batch_size: int, *, multiple: int = 1) -> int:
+def count_batches(count: int, batch_size: int, *, multiple: int = 1, smallest: int = 2) -> int:
     """How many ``epoch_batches`` makes of so many recordings."""
     last = count % batch_size
-    return count // batch_size + (last // multiple * multiple >= 2 * multiple)
+    return count // batch_size + (last // multiple >= smallest)
 
 
 class Batches(Protocol):
@@ -67,14 +73,21 @@ class LengthBatches:
     batch_size: int
     seed: int
     multiple: int
+    smallest: int = 2
 
     @property
     def count(self) -> int:
-        return count_batches(len(self.lengths), self.batch_size, multiple=self.multiple)
+        sizes = {"multiple": self.multiple, "smallest": self.smallest}
+        return count_batches(len(self.lengths), self.batch_size, **sizes)
 
     def of_epoch(self, epoch: int) -> list[np.ndarray]:
         return epoch_batches(
-            self.lengths, self.batch_size, seed=self.seed, epoch=epoch, multiple=self.multiple
+            self.lengths,
+            self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            multiple=self.multiple,
+            smallest=self.smallest,
         )
 
 
@@ -85,13 +98,16 @@ def make_batches(
     *,
     seed: int,
     processes: int,
+    smallest: int = 2,
 ) -> Batches:
     """Those of the config; meaning_of: the class of each recording, for ``config.batch``.
+
+    smallest: recordings that a process needs at least.
 
     UserError: meanings that do not fit the recordings, or processes that would cut their batches.
     """
     if config.batch is None:
-        return LengthBatches(lengths, config.batch_size, seed, processes)
+        return LengthBatches(lengths, config.batch_size, seed, processes, smallest)
     assert meaning_of is not None
     size, meanings = config.batch_size, config.batch.meanings
     if size % processes or size < 2 * processes:

@@ -24,17 +24,18 @@ class BatchConfig(Config):
 class FitConfig(Config):
     """AdamW with linear warm-up and a cosine to 0.
 
-    batch_size: pairs whose negatives are each other, of all processes together. batch: what each is
-    made of; None: recordings of similar length, drawn blindly. micro_batch: pairs embedded at once
-    (exact, see ``grad_cache.py``); None: the whole batch. warmup: share of all steps. clip_norm: of
-    all gradients together. precision: autocast of the encoders; losses are in float32. ema: decay
-    of the moving average that is evaluated and kept. patience: evaluations without improvement
-    before training stops; needs validation recordings. gradient_checkpointing: encoders are
-    computed again in the backward pass instead of kept. checkpoint_every, log_every: steps.
+    batch_size: recordings of a step, of all processes together (of contrastive tasks the pairs
+    whose negatives are each other, two or more a process). batch: what each is made of; None:
+    recordings of similar length, drawn blindly. micro_batch: recordings embedded at once (exact,
+    see ``grad_cache.py``); None: the whole batch. warmup: share of all steps. clip_norm: of all
+    gradients together. precision: autocast of the encoders; losses are in float32. ema: decay of
+    the moving average that is evaluated and kept. patience: evaluations without improvement before
+    training stops; needs validation recordings. gradient_checkpointing: encoders are computed again
+    in the backward pass instead of kept. checkpoint_every, log_every: steps.
     """
 
     epochs: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=256, ge=2)
+    batch_size: int = Field(default=256, ge=1)
     batch: BatchConfig | None = Field(default=None, exclude_if=lambda batch: batch is None)
     micro_batch: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)

@@ -1,11 +1,13 @@
-"""The one fit loop: contrastive training of embeddings, on one process or several.
+"""The one fit loop: training of whatever a task embeds, on one process or several.
 
 The loop knows no modality, no file and no tracking store. Its caller makes the ``Task``, listens
 after every step, and keeps its ``state_dict``. Under ``torchrun`` or ``accelerate launch`` every
 process holds its part of each batch; gradients are averaged over the processes after the backward
-pass, in one transfer. That is exact because objectives average over own rows and compare them with
-everybody's (``objectives/tools/gather.py``). (DistributedDataParallel would need every parameter to
-take part in one forward call, which cached negatives and the scale of the cosines do not.)
+pass, in one transfer. That is exact because a task's loss is such that its mean over the processes
+is that of the whole batch: objectives average over own rows and compare them with everybody's
+(``objectives/tools/gather.py``); a batch has as many rows in each. (DistributedDataParallel would
+need every parameter to take part in one forward call, which cached negatives and the scale of the
+cosines do not.)
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,6 @@ from torch.utils.checkpoint import checkpoint
 
 from multimodal.errors import UserError
 from multimodal.loader import Loader
-from multimodal.objectives import Loss
 from multimodal.objectives.tools.gather import rank, world_size
 from multimodal.training.batching import make_batches
 from multimodal.training.config import FitConfig
@@ -34,31 +35,10 @@ from multimodal.training.optim import (
     parameter_groups,
 )
 from multimodal.training.processes import average_gradients, share_weights, start_processes
+from multimodal.training.task import Task
 from multimodal.weights import trained_weights
 
 SHOWN = 5
-
-
-class Task(Protocol):
-    """What is trained. module: everything with parameters."""
-
-    module: Any
-
-    def load(self, rows: np.ndarray) -> Any:
-        """A batch on the CPU, with ``to(device, non_blocking=...)`` and ``pin_memory()``."""
-        ...
-
-    def embed(self, batch: Any) -> tuple[Tensor, ...]:
-        """(n, D) each; those that are not trained have no gradient."""
-        ...
-
-    def loss(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Loss:
-        """Of the batch of all processes, averaged over this process's ``rows``."""
-        ...
-
-    def after_step(self) -> None:
-        """After every update, e.g. to clamp a scale."""
-        ...
 
 
 class Fit:
@@ -67,9 +47,9 @@ class Fit:
     rows: (N,) what may be loaded; lengths: (N,) of them, for batches of similar length. meaning_of:
     (N,) the class of each, which ``training.batch`` needs. validate: after each epoch, a score that
     shall rise. after_step: called with this object when the position already names the next step.
-    name_of: row -> its name, for errors. UserError: precision that the device lacks, fewer than two
-    recordings a process, batches that cannot be made, patience without validation, a loss that is
-    no number (with the recordings whose embeddings are none).
+    name_of: row -> its name, for errors. UserError: precision that the device lacks, fewer
+    recordings a process than the task needs, batches that cannot be made, patience without
+    validation, a loss that is no number (with the recordings whose embeddings are none).
     """
 
     def __init__(
@@ -99,13 +79,12 @@ class Fit:
         self.loader = Loader(task.load, self.device)
         self.module: nn.Module = task.module.to(self.device)
         share_weights(self.module)
-        self.batches = make_batches(config, lengths, meaning_of, seed=seed, processes=world_size())
+        smallest = task.smallest_batch
+        _refuse_few(config, len(rows), smallest)
+        self.batches = make_batches(
+            config, lengths, meaning_of, seed=seed, processes=world_size(), smallest=smallest
+        )
         self.steps_per_epoch = self.batches.count
-        if not self.steps_per_epoch:
-            raise UserError(
-                f"{len(rows)} training recordings for {world_size()} process(es): a contrastive "
-                "batch needs at least two recordings in each; give more."
-            )
         self.total = self.steps_per_epoch * config.epochs
         groups = parameter_groups(self.module, config.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
@@ -281,6 +260,21 @@ class Fit:
         self.epoch, self.step, self.total_steps, self.without_improvement = state["position"]
         self.best_score, self.best = state["best"]
         self.loss, self.terms = state["last"]
+
+
+def _refuse_few(config: FitConfig, count: int, smallest: int) -> None:
+    """UserError if no batch has ``smallest`` recordings for each process."""
+    least = smallest * world_size()
+    if config.batch_size < least:
+        raise UserError(
+            f"training.batch_size={config.batch_size} for {world_size()} process(es): this task "
+            f"needs at least {smallest} recording(s) in each; set {least} or more."
+        )
+    if count < least:
+        raise UserError(
+            f"{count} training recordings for {world_size()} process(es): this task needs at least "
+            f"{smallest} recording(s) in each; give more."
+        )
 
 
 def _check_precision(config: FitConfig, device: torch.device) -> None:

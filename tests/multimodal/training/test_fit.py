@@ -149,10 +149,22 @@ def test_bad_settings() -> None:
         fit_of(patience=2)
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         fit_of(precision="fp16")
-    with pytest.raises(UserError, match="at least two recordings"):
-        Fit(Toy(), config_of(), rows=np.arange(1), lengths=np.ones(1), seed=1)
     with pytest.raises(ValidationError):
-        FitConfig(batch_size=1)
+        FitConfig(batch_size=0)
+
+
+def test_how_few_recordings_a_step_may_have_is_the_tasks() -> None:
+    one = {"rows": np.arange(1), "lengths": np.ones(1), "seed": 1}
+    with pytest.raises(UserError, match=r"1 training recordings .* at least 2 recording\(s\)"):
+        Fit(Toy(), config_of(), **one)
+    with pytest.raises(UserError, match=r"batch_size=1 .* at least 2 .*; set 2 or more"):
+        fit_of(batch_size=1)
+    toy = Toy()
+    toy.smallest_batch = 1
+    assert Fit(toy, config_of(), **one).steps_per_epoch == 1
+    assert fit_of(toy, batch_size=7).steps_per_epoch == 4  # 22 recordings, the last alone
+    toy.smallest_batch = 2
+    assert fit_of(toy, batch_size=7).steps_per_epoch == 3
 
 
 def _process(rank: int, count: int, folder: str, changes: dict) -> None:

@@ -31,6 +31,8 @@ class Pair:
 class Toy:
     """Two small towers over random vectors."""
 
+    smallest_batch = 2
+
     def __init__(self, dropout: float = 0.0) -> None:
         torch.manual_seed(0)
         self.module = nn.ModuleDict(

@@ -105,7 +105,7 @@ def test_two_processes_share_a_run(tones) -> None:
         ("objectives=[cwlc]", ["unknown objective 'cwlc'; did you mean 'cwcl'?"]),
         ("objectives=[]", ["objectives: list at least one"]),
         ("objectives=[{name: cwcl, kernel: exp}]", ["need a sharpness"]),
-        ("training.batch_size=1", ["training.batch_size", "greater than or equal to 2"]),
+        ("training.batch_size=1", ["training.batch_size=1", "at least 2", "set 2 or more"]),
         ("training.precision=fp16", ["fp16 needs a GPU"]),
         ("training.patience=2", ["patience=2 needs validation recordings"]),
         ("text.train=all", ["'cwcl' takes its weights", "text.train=none"]),
