@@ -62,6 +62,7 @@ ONLY = {
 }
 # Commands that build on another one.
 COMMANDS = {
+    "finetune": {"align"},
     "zeroshot": {"align"},
     "explain": {"predict"},
     "predict": {"align", "bench", "finetune"},

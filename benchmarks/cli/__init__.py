@@ -86,6 +86,55 @@ def align(
 
 
 @app.command()
+def finetune(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option(help="Delete earlier runs of this config first.")] = False,
+    from_adapter: Annotated[
+        Path | None,
+        typer.Option(help="Go on from a fine-tuned model's adapter and head, of its folder."),
+    ] = None,
+) -> None:
+    """Fine-tune an encoder on a dataset: LoRA, whole, or its head; the same command resumes it.
+
+    Each run leaves `<run>/model/`: the adapter as plain PEFT loads it, the head, and a model card.
+
+    Under `torchrun` or `accelerate launch` all processes share one batch.
+
+    Examples:
+
+    `medley finetune configs/finetune/mitbih_lora.yaml data_root=DATA`
+
+    `medley finetune my.yaml methods=[head,lora,full] seeds=[1,2,3] training.epochs=5`
+
+    `medley finetune my.yaml init=runs/spoken_commands/0123456789ab method={name: dora, rank: 8}`
+
+    `medley finetune my.yaml methods=[lora] --from-adapter runs/fsdd/0123456789ab/model`
+    """
+    from benchmarks.commands.finetune.command import run_finetune
+
+    try:
+        run_finetune(config, overrides or [], fresh=fresh, from_adapter=from_adapter)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def merge(
+    model: Annotated[Path, typer.Argument(help="A fine-tuned model's folder, or its run's.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+) -> None:
+    """Write a fine-tuned model as a plain transformers folder (safetensors) that needs no PEFT.
+
+    Example: `medley merge runs/fsdd/0123456789ab --out merged`
+    """
+    from benchmarks.commands.merge import run_merge
+
+    run_merge(model, out)
+
+
+@app.command()
 def zeroshot(
     config: ConfigArgument,
     overrides: Overrides = None,

@@ -45,7 +45,7 @@ class CommandConfig(Config):
     """What the config of every command has.
 
     command: of ``medley``. marker: the key by which files for this command are known; what is
-    listed under it are the rows of a table.
+    listed under it are the rows of a table. alias: another such key, of a single row.
 
     data_root: folder of the datasets, one folder each; None: environment MEDLEY_DATA.
     output_dir: runs go to ``<output_dir>/<experiment>/<config hash>``. cache: decoded signals in
@@ -55,6 +55,7 @@ class CommandConfig(Config):
 
     command: ClassVar[str] = ""
     marker: ClassVar[str] = ""
+    alias: ClassVar[str] = ""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     dataset: Annotated[Config, DATASETS.choice]

@@ -37,7 +37,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyCon
     Raises UserError with one line a problem, or naming the command that the file is for.
     """
     data = read_written(find_config(path))
-    if model.marker not in data and (others := commands_of(data)):
+    if model.command not in commands_of(data) and (others := commands_of(data)):
         raise UserError(
             f"{path}: this is a config of `medley {others[0]}`, not of `medley {model.command}`."
         )
@@ -72,7 +72,8 @@ def _named(value: Any) -> dict[str, Any] | None:
 
 def commands_of(data: Mapping[str, Any]) -> list[str]:
     """The commands whose marker plain config data has."""
-    return [name for name, config in command_configs().items() if config.marker in data]
+    configs = command_configs()
+    return [name for name, c in configs.items() if c.marker in data or c.alias in data]
 
 
 def command_configs() -> dict[str, type[CommandConfig]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.reports.numbers import Interval, interval, interval_text
 from benchmarks.reports.tables import by_learner
-from benchmarks.results.metric_names import FACTS, MAIN_METRICS
+from benchmarks.results.metric_names import COUNTS, FACTS, MAIN_METRICS
 from benchmarks.results.result import Result
 
 COMPARED = ("align", "zeroshot")  # commands whose tables show differences without being asked
@@ -65,7 +65,7 @@ def differences(
     reference = _reference(rows, against)
     if reference is None:
         return None
-    keys = [key for key in MAIN_METRICS if key not in FACTS]
+    keys = [key for key in MAIN_METRICS if key not in (*FACTS, *COUNTS)]
     found = [_difference(row, runs, rows[reference], keys) for row, runs in rows.items()]
     found = [each for each in found if each.row != reference]
     keys = [key for key in keys if any(each.values[key] is not None for each in found)]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from benchmarks.results.metric_names import FACTS, RANKS
+from benchmarks.results.metric_names import COUNTS, FACTS, RANKS
 from continual.metrics import confidence_interval
+
+FORMATS: dict[str, Callable[[float], str]] = {
+    **dict.fromkeys(RANKS, "{:.1f}".format),
+    **dict.fromkeys(COUNTS, "{:,.0f}".format),
+}
 
 
 class Interval(NamedTuple):
@@ -35,12 +40,12 @@ def percent(fraction: float) -> str:
 def interval_text(value: Interval | None, seeds: int, *, key: str = "") -> str:
     """Percent with one decimal, e.g. "61.3 ± 2.1"; "–" for None; says if seeds are missing.
 
-    Ranks are no percent.
+    Ranks and counts are no percent.
     """
     if value is None:
         return "–"
-    shown = (lambda x: f"{x:.1f}") if key in RANKS else percent
-    exact = value.half_width is None or key in FACTS
+    shown = FORMATS.get(key, percent)
+    exact = value.half_width is None or key in (*FACTS, *COUNTS)
     width = "" if exact else f" ± {shown(value.half_width or 0.0)}"
     missing = "" if value.seeds == seeds else f" ({value.seeds} of {seeds} seeds)"
     return shown(value.mean) + width + missing

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 # Metric key -> column heading. Optional ones have a column only where some row has a value.
 METRICS = {
+    "accuracy": "accuracy",
+    "majority_accuracy": "majority class",
+    "mean_per_class_recall": "mean recall of classes",
     "average_accuracy": "average accuracy",
     "last_accuracy": "last accuracy",
     "a_auc": "A_AUC",
@@ -47,12 +50,20 @@ METRICS = {
     "signal_to_text_recall_at_10": "signal to text R@10",
     "word_error_rate": "word error rate",
     "empty_transcripts": "empty transcripts",
+    "other_accuracy_before": "other data before",
+    "other_accuracy_after": "other data after",
+    "trained_parameters": "trained parameters",
+    "peak_memory_mib": "peak MiB",
 }
 # Columns that a table of accuracy matrices always has; all others only where some row has a value.
 STREAM_METRICS = ("forgetting", "backward_transfer", "forward_transfer")
 RANKS = ("median_rank",)  # no fractions
-FACTS = ("zero_shot_chance", "zero_shot_majority")  # of the data: without an interval
+COUNTS = ("trained_parameters", "peak_memory_mib")  # whole numbers, without an interval
+# Of the data: without an interval.
+FACTS = ("zero_shot_chance", "zero_shot_majority", "majority_accuracy")
 MAIN_METRICS = (
+    "accuracy",
+    "majority_accuracy",
     "average_accuracy",
     "last_accuracy",
     "a_auc",
@@ -69,4 +80,7 @@ MAIN_METRICS = (
     "recall_at_1",
     "recall_at_10",
     "word_error_rate",
+    "other_accuracy_before",
+    "other_accuracy_after",
+    *COUNTS,
 )

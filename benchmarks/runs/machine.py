@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -85,10 +87,22 @@ def git_commit() -> str | None:
         return None
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """From now on ``peak_memory`` is of what comes, as far as the system can begin anew (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory(device: torch.device) -> dict[str, int]:
     """Bytes: highest resident size of this process so far and, on a GPU, highest allocation."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    with contextlib.suppress(OSError):  # the same, but for what ``reset_peak_memory`` forgot
+        status = Path("/proc/self/status").read_text()
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+        peak["process"] = int(found[1]) * 1024 if found else peak["process"]
     if device.type == "cuda":
         peak["device"] = torch.cuda.max_memory_allocated(device)
     return peak

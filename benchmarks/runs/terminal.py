@@ -20,6 +20,13 @@ from benchmarks.config.base import CommandConfig
 from benchmarks.results.result import Result
 
 REFRESH_SECONDS = 0.2
+# What the line of a finished run tells of it, as far as it has it.
+DONE = {
+    "accuracy": "accuracy",
+    "macro_auroc": "macro AUROC",
+    "zero_shot_top1": "zero-shot",
+    "recall_at_10": "R@10",
+}
 
 
 class _Observer:
@@ -58,7 +65,7 @@ class _Observer:
 
 
 class FitObserver(_Observer):
-    """Of alignment: a line when a run is done."""
+    """Of alignment and fine-tuning: a line when a run is done."""
 
     def step(self, fit: Any) -> None:
         """fit: the ``Fit`` that has taken a step."""
@@ -74,7 +81,7 @@ class FitObserver(_Observer):
         metrics = result.metrics
         shown = [
             f"{name} {100 * metrics[key]:.1f} %"
-            for key, name in (("zero_shot_top1", "zero-shot"), ("recall_at_10", "R@10"))
+            for key, name in DONE.items()
             if metrics.get(key) is not None
         ]
         speed = (

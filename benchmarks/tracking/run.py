@@ -116,12 +116,13 @@ class MLflowRun:
         where, tags, run_id, total = self.experiment_id, self.state.tags, self.state.run_id, 0
         for name, model in list(self.state.models.items()):
             path = self.folder / model["path"]
-            if model["id"] or not path.is_file():
+            if model["id"] or not path.exists():
                 continue
             query = f"name = '{name}' AND source_run_id = '{run_id}'"
             known = self.client.search_logged_models([where], query)
             made = known[0] if known else self.client.create_logged_model(where, name, run_id, tags)
-            self.client.log_model_artifact(made.model_id, str(path))
+            send = self.client.log_model_artifacts if path.is_dir() else None
+            (send or self.client.log_model_artifact)(made.model_id, str(path))
             step = model["step"]
             points = [Point(k, v, step, model["time"]) for k, v in model["metrics"].items()]
             send_points(self.client, run_id, points, model_id=made.model_id)

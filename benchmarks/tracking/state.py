@@ -70,7 +70,9 @@ class State:
 
     @classmethod
     def of(cls, result: Result, folder: Path) -> State:
-        """Of a run that was not tracked; its models are the safetensors files in ``models/``."""
+        """Of a run that was not tracked; its models are the safetensors files in ``models/``, or
+        the folder ``model/``.
+        """
         keys = ("config_hash", "learner", "scenario", "modality", "seed")
         tags = {f"medley.{key}": str(getattr(result, key)) for key in keys}
         tags["medley.dataset"] = str(result.dataset.get("name", ""))
@@ -81,6 +83,8 @@ class State:
         state = cls("", result.experiment, result.config, tags, result.dataset)
         for path in sorted((folder / "models").glob("*.safetensors")):
             state.add_model(path.stem, folder, path, None)
+        if (folder / "model").is_dir():
+            state.add_model("fine_tuned", folder, folder / "model", None)
         return state
 
     @property

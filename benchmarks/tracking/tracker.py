@@ -35,7 +35,7 @@ class Tracker(Protocol):
         ...
 
     def log_model(self, name: str, path: Path, metrics: dict[str, float] | None = None) -> None:
-        """One model for each experience: a safetensors file that stays where it is.
+        """One model for each experience: a safetensors file, or a folder, that stays where it is.
 
         Its metrics also stand in the run, at step = number of earlier models.
         """

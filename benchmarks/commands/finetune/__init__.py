@@ -1,0 +1,1 @@
+"""``medley finetune``: an encoder learns classes, or texts: whole, its head, or LoRA."""

@@ -1,0 +1,181 @@
+"""``medley finetune``: one run a method and seed, resumable at any step.
+
+A run folder holds ``config.yaml``, ``metrics.jsonl``, ``checkpoint/``, ``model/`` (the fine-tuned
+model, see ``results/model_folder.py``) and, when the run is done, ``result.json``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from benchmarks.commands.finetune.also import Other, Probed, cost, probe
+from benchmarks.commands.finetune.classify import Classify, tensor_bytes
+from benchmarks.commands.finetune.config import FinetuneConfig
+from benchmarks.commands.finetune.encoder import build_parts
+from benchmarks.commands.finetune.folder import write_model
+from benchmarks.commands.finetune.start import Start
+from benchmarks.results.result import Result
+from benchmarks.runs import machine
+from benchmarks.runs.data import Data, seed_everything
+from benchmarks.runs.facts import dataset_facts, row_pins
+from benchmarks.runs.session import Session
+from multimodal.datasets.splits import hold_out_validation
+from multimodal.training.fit import Fit
+from multimodal.training.processes import is_first, start_processes
+
+SPLITS = ("train", "validation", "test")
+MODEL = "fine_tuned"  # in the store
+MIB = 2**20
+
+
+class FinetuneRun:
+    """One cell in progress. data: of the dataset; others: those of ``evaluate_also``."""
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        data: Data,
+        start: Start | None,
+        others: list[Other],
+        *,
+        observer: Any = None,
+    ) -> None:
+        assert len(config.methods) == len(config.seeds) == 1
+        self.config, self.data, self.others, self.observer = config, data, others, observer
+        self.seed = config.seeds[0]
+        self.device = start_processes(cpu=machine.pick_device(config.training.device).type == "cpu")
+        machine.reset_peak_memory(self.device)
+        if config.training.threads is not None:
+            torch.set_num_threads(config.training.threads)
+        seed_everything(self.seed)
+        self.manifest = hold_out_validation(
+            data.manifest, config.validation_fraction, seed=self.seed
+        )
+        self.rows = {s: data.signals.usable(self.manifest.indices(s)) for s in SPLITS}
+        self.parts = build_parts(config, data.adapter, start)
+        self.kind = Classify(config, data, self.parts, start, self.manifest, self.rows, self.device)
+        self.session = Session(
+            config,
+            data.manifest,
+            learner=config.methods[0].registered_name,
+            scenario=self.kind.scenario,
+            seed=self.seed,
+            writes=is_first(),
+            more=data.inputs,
+        )
+        self.fit = self._fit()
+        self.before: Probed = {}
+
+    def _fit(self) -> Fit:
+        training = self.config.training
+        if self.config.quick:
+            training = training.model_copy(update={"epochs": 1})
+        train, recordings = self.rows["train"], self.manifest.recordings
+        return Fit(
+            self.kind.task,
+            training,
+            rows=train,
+            lengths=self.data.signals.lengths(train),
+            seed=self.seed,
+            meaning_of=[self.manifest.class_names[c] for c in self.manifest.labels[train]],
+            validate=self._validate if len(self.rows["validation"]) else None,
+            after_step=self._after_step,
+            name_of=lambda row: recordings[row].uid,
+        )
+
+    # ---- the run ------------------------------------------------------------------------
+
+    def execute(self) -> Result:
+        """Train, evaluate and save; UserError if the folder belongs to other data."""
+        session, data = self.session, self.data
+        facts = dataset_facts(data.manifest, self.manifest, len(data.signals.damaged))
+        with session.open() as state:
+            if state is None:
+                self.before = self._probe()
+            else:
+                with session.restoring():
+                    self.fit.load_state_dict(state["fit"])
+                    self.before = {k: tuple(v) for k, v in state["before"].items()}
+            session.track(facts)
+            self._train()
+            result = self._result(facts)
+            self._keep_model(result)
+            session.finish(result)
+        session.stop_if_interrupted()
+        return result
+
+    def _train(self) -> None:
+        self.kind.prepare()
+        if self.observer is not None:
+            self.observer.begin(self.fit.total, self.fit.total_steps)
+        self.fit.run()
+        self.session.stop_if_interrupted()
+        if self.fit.total_steps % self.config.training.log_every:
+            self._log()
+
+    def _result(self, facts: dict[str, Any]) -> Result:
+        split = "test" if len(self.rows["test"]) else "train"
+        scores = self.kind.scores(split)
+        paid, details = cost(self.before, self._probe())
+        memory = machine.peak_memory(self.device)
+        measured = {
+            **tensor_bytes(self.kind.module),
+            "peak_memory_mib": memory.get("device", memory["process"]) / MIB,
+            "recordings_per_second": self.fit.throughput,
+            "data_wait_share": self.fit.data_wait,
+        }
+        evaluation = {
+            "num_train": len(self.rows["train"]),
+            "num_validation": len(self.rows["validation"]),
+            "target_modules": list(self.parts.target_modules),
+            **row_pins(self.manifest, self.rows[split], split),
+            **scores.details,
+            **details,
+            "intervals": scores.intervals,
+        }
+        return self.session.result(
+            self.fit.device,
+            dataset=facts,
+            experiences=[],
+            metrics={**scores.metrics, **paid, **measured},
+            evaluation=evaluation,
+        )
+
+    def _keep_model(self, result: Result) -> None:
+        if not is_first():
+            return
+        folder = write_model(self.config, self.parts, self.kind.head(), self.kind.facts(), result)
+        shown = ("accuracy", "macro_auroc", "zero_shot_top1")
+        values = {k: result.metrics[k] for k in shown if result.metrics.get(k) is not None}
+        self.session.tracker.log_model(MODEL, folder, values)
+
+    def _probe(self) -> Probed:
+        size = self.config.training.eval_batch_size
+        return probe(self.kind.reader, self.others, size=size, device=self.device)
+
+    def notes(self) -> list[str]:
+        """What a user should know of the run, each once."""
+        layers = self.parts.target_modules
+        told = [f"adapted layers: {', '.join(layers)}"] if layers else []
+        return told + self.kind.notes()
+
+    def _validate(self) -> float:
+        value = self.kind.validation_score()
+        self.session.journal.write({"validation_score": value}, self.fit.total_steps)
+        return value
+
+    def _after_step(self, fit: Fit) -> None:
+        steps, training = fit.total_steps, self.config.training
+        if steps % training.log_every == 0:
+            self._log()
+        if self.observer is not None:
+            self.observer.step(fit)
+        if self.session.interrupted or steps % training.checkpoint_every == 0:
+            before = {name: list(values) for name, values in self.before.items()}
+            self.session.save_checkpoint({"fit": self.fit.state_dict(), "before": before})
+        self.session.stop_if_interrupted()
+
+    def _log(self) -> None:
+        self.session.log(self.fit.log(), self.fit.total_steps)

@@ -1,0 +1,97 @@
+"""What a fine-tuned classifier is worth on a set of recordings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from multimodal.evaluation import multi_label
+from multimodal.evaluation.intervals import REPLICATES, accuracy_estimates, estimates
+from multimodal.evaluation.scores import Scores
+
+MULTI_LABEL_REPLICATES = 1_000  # each one ranks all recordings of every class
+HALF = 0.5
+
+
+def single_label_scores(
+    scores: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], *, seed: int
+) -> Scores:
+    """scores: (N, C) probabilities; labels: (N,). ``accuracy``, ``mean_per_class_recall`` with 95 %
+    intervals (bootstrap over recordings), and ``majority_accuracy``, of always the class that has
+    most recordings here.
+    """
+    count = len(class_names)
+    own = scores[np.arange(len(labels)), labels]
+    ranks = (scores >= own[:, None]).sum(axis=1)  # a tie counts against us
+    keys = {"top1": "accuracy", "recall": "mean_per_class_recall"}
+    metrics, intervals = accuracy_estimates(
+        labels, ranks, count, keys, replicates=REPLICATES, seed=seed
+    )
+    numbers, hits = (
+        np.bincount(labels, minlength=count),
+        np.bincount(labels[ranks == 1], minlength=count),
+    )
+    metrics["majority_accuracy"] = float(numbers.max() / len(labels))
+    found = Scores(dict(metrics), intervals)
+    found.metrics["per_class_accuracy"] = {  # pyright: ignore
+        name: float(hit / number) if number else None
+        for name, hit, number in zip(class_names, hits, numbers, strict=True)
+    }
+    return found
+
+
+def multi_label_scores(
+    scores: np.ndarray, targets: np.ndarray, class_names: tuple[str, ...], *, seed: int
+) -> Scores:
+    """scores: (N, C) probabilities; targets: (N, C), NaN unknown. ``macro_auroc`` and
+    ``mean_average_precision`` (the latter with an interval), over the classes that have positives
+    and negatives here.
+    """
+    areas = multi_label.auroc(scores, targets)
+    precisions = multi_label.average_precision(scores, targets)
+    found = Scores(
+        {
+            "macro_auroc": multi_label.macro(areas),
+            "mean_average_precision": multi_label.macro(precisions),
+            "num_scored_classes": int((~np.isnan(areas)).sum()),
+        }
+    )
+    found.metrics["per_class_auroc"] = {  # pyright: ignore
+        name: None if np.isnan(area) else float(area)
+        for name, area in zip(class_names, areas, strict=True)
+    }
+    if np.isnan(areas).all():
+        return found
+
+    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
+        values = multi_label.resampled_average_precision(scores, targets, counts)
+        defined = ~np.isnan(values)
+        total, number = np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1)
+        mean = np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
+        return {"mean_average_precision": mean}
+
+    each = np.arange(len(scores))
+    _, found.intervals = estimates(
+        each, len(each), statistic, replicates=MULTI_LABEL_REPLICATES, seed=seed
+    )
+    return found
+
+
+def best_thresholds(scores: np.ndarray, targets: np.ndarray) -> tuple[float, ...]:
+    """One a class: that of the highest F1 on these recordings, half-way to the next lower score; of
+    equals the highest. 0.5 for a class without positives or negatives here.
+    """
+    found = []
+    for score, target in zip(scores.T.astype(np.float64), targets.T, strict=True):
+        known = ~np.isnan(target)
+        score, target = score[known], target[known] == 1
+        if not target.any() or target.all():
+            found.append(HALF)
+            continue
+        steps = np.unique(score)[::-1]
+        chosen = score[None] >= steps[:, None]
+        hits = (chosen & target).sum(axis=1)
+        f1 = 2 * hits / (chosen.sum(axis=1) + target.sum())
+        best = int(np.argmax(f1))
+        below = steps[best + 1] if best + 1 < len(steps) else 0.0
+        found.append(float((steps[best] + below) / 2))
+    return tuple(found)

@@ -1,0 +1,43 @@
+"""MLflow's model registry: a run's model as a version of a registered name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.tracking.state import State, default_uri
+from benchmarks.tracking.store import blaming, connect
+from multimodal.errors import UserError
+
+
+def register(folder: Path, name: str) -> str:
+    """The version under which the last model of the run in ``folder`` stands; made once.
+
+    UserError: the run was not tracked, the store has no model of it, or it cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    state = State.known(folder)
+    sent = [] if state is None else [m["id"] for m in state.models.values() if m["id"]]
+    if state is None or not sent:
+        raise UserError(
+            f"{folder}: the store has no model of this run, so nothing can be registered as "
+            f"{name!r}; send it with `medley report --resend {folder}`, then repeat the command."
+        )
+    uri = state.uri or default_uri(folder.parent.parent)
+    with blaming(uri, "try again later"):
+        client = connect(uri)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        known = client.search_model_versions(f"name = '{name}' AND run_id = '{state.run_id}'")
+        if known:
+            return str(known[0].version)
+        tags = {
+            key: state.tags[key] for key in ("medley.learner", "medley.seed") if key in state.tags
+        }
+        made = client.create_model_version(
+            name, f"models:/{sent[-1]}", state.run_id, tags=tags, model_id=sent[-1]
+        )
+        return str(made.version)
