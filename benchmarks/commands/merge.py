@@ -45,7 +45,7 @@ def run_merge(model: Path, out: Path) -> None:
         encoder, config = encoder.merge(), config.base
     made = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        changes: dict[str, Any] = {"target_modules": ()}
+        changes: dict[str, Any] = {"target_modules": (), "adapter_digest": ""}
         if isinstance(encoder, PretrainedEncoder):
             assert isinstance(config, PretrainedConfig)
             save_plain(encoder, local_folder(config.checkpoint, config.revision), made)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from benchmarks.results.result import write_atomically
 from multimodal.batch import Batch
-from multimodal.digests import DamagedFile, read_sealed, read_tensors, sealed, write_tensors
+from multimodal.digests import DamagedFile, crc32, read_sealed, read_tensors, sealed, write_tensors
 from multimodal.encoders import ENCODERS, EncoderConfig
 from multimodal.encoders.lora import LoraConfig
 from multimodal.encoders.pretrained import weights_digest
@@ -62,7 +62,9 @@ class ModelFacts(Config):
     sigmoid of each. thresholds: of multi-label probabilities, from the validation recordings (0.5
     without any). encoder: with its checkpoint and resolved target modules. front_end: as it prints
     itself, for people. base: None where the weights are all here. texts: of alignment, the prompts
-    of each class. dataset, metrics, intervals, training: of the run that made it.
+    of each class. adapter_digest: CRC-32 of adapter_model.safetensors, whose form is PEFT's and has
+    none; "": there is no adapter, or it was changed on purpose. dataset, metrics, intervals,
+    training: of the run that made it.
     """
 
     format: Literal[1] = 1
@@ -75,6 +77,7 @@ class ModelFacts(Config):
     front_end: str = ""
     method: dict[str, Any] = Field(default_factory=dict)
     target_modules: tuple[str, ...] = ()
+    adapter_digest: str = ""
     base: Base | None = None
     texts: dict[str, list[str]] = Field(default_factory=dict)
     dataset: dict[str, Any] = Field(default_factory=dict)
@@ -183,6 +186,7 @@ def build_model(facts: ModelFacts, adapter: Adapter, folder: Path) -> LinearClas
     if isinstance(config, LoraConfig):
         encoder = config.wrap(base)
         encoder.load_adapter(folder)
+        refuse_changed_adapter(folder, facts.adapter_digest)
     head = read_head(folder / HEAD_FILE)
     return LinearClassifier(front_end, encoder, head, multi_label=facts.multi_label)
 
@@ -209,6 +213,22 @@ def refuse_other_base(folder: Path, base: Base) -> None:
         raise UserError(
             f"{folder}: belongs to another base: the weights of checkpoint {base.checkpoint!r} "
             f"have digest {found} now, {base.digest} when it was fine-tuned; restore them."
+        )
+
+
+def adapter_digest(folder: Path) -> str:
+    """Of the adapter's weights; "" without any."""
+    path = folder / ADAPTER_FILES[1]
+    return crc32(path.read_bytes()) if path.exists() else ""
+
+
+def refuse_changed_adapter(folder: Path, digest: str) -> None:
+    """DamagedFile unless the adapter's weights are as they were written."""
+    if digest and adapter_digest(folder) != digest:
+        raise DamagedFile(
+            f"{folder / ADAPTER_FILES[1]}: is not as it was written; {REMEDY}. If you have trained "
+            f'it further, set "adapter_digest" to "" in {FACTS_FILE} and take its line "digest" '
+            "out."
         )
 
 

@@ -20,6 +20,7 @@ from benchmarks.results.model_folder import (
     MODEL_FOLDER,
     Base,
     ModelFacts,
+    adapter_digest,
     write_facts,
     write_head,
 )
@@ -58,6 +59,7 @@ def write_model(
         if not parts.from_checkpoint:
             write_tensors(made / ENCODER_FILE, plain_weights(parts))
         write_head(made / HEAD_FILE, head)
+        facts = facts.model_copy(update={"adapter_digest": adapter_digest(made)})
         write_facts(made, facts)
         (made / "README.md").write_text(
             card(facts, sorted(p.name for p in made.iterdir())), "utf-8"

@@ -14,11 +14,14 @@ METHODS = Registry("method")
 
 
 class MethodConfig(Config):
-    """Base of every method's config. redraws: the encoder's weights are drawn anew by the seed,
-    whatever it was trained on before.
+    """Base of every method's config. learning_rate: None is training.learning_rate; few parameters
+    take a higher one than all. redraws: the encoder's weights are drawn anew by the seed, whatever
+    it was trained on before.
     """
 
     redraws: ClassVar[bool] = False
+
+    learning_rate: float | None = Field(default=None, gt=0)
 
     def encoder(self, base: EncoderConfig) -> EncoderConfig:
         """The encoder as this method trains it."""

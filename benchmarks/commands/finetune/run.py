@@ -72,6 +72,9 @@ class FinetuneRun:
         training = self.config.training
         if self.config.quick:
             training = training.model_copy(update={"epochs": 1})
+        rate = getattr(self.config.methods[0], "learning_rate", None)
+        if rate is not None:
+            training = training.model_copy(update={"learning_rate": rate})
         train, recordings = self.rows["train"], self.manifest.recordings
         return Fit(
             self.kind.task,

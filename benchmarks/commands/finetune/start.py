@@ -24,18 +24,22 @@ from benchmarks.results.model_folder import (
     located,
     read_facts,
     read_part,
+    refuse_changed_adapter,
     refuse_other_base,
 )
 from benchmarks.results.result import RESULT_FILE
 from multimodal.digests import memory_of, read_tensors
 from multimodal.encoders import ENCODERS, EncoderConfig
 from multimodal.encoders.lora import LoraConfig, LoraEncoder
+from multimodal.encoders.pretrained import PretrainedConfig, weights_digest
 from multimodal.errors import UserError
+from multimodal.hub import local_folder
 from multimodal.modalities import MODALITIES, Adapter
 from multimodal.registry import Config
 
 ALIGNED_FILE = "model.safetensors"
 FREE = ("train", "dropout")  # settings of an encoder that may differ from the start's
+NAMES = ("checkpoint", "revision")
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def _open_adapter(folder: Path) -> Start:
         )
     if facts.base is not None:
         refuse_other_base(folder, facts.base)
+    refuse_changed_adapter(folder, facts.adapter_digest)
     encoder = located(facts.encoder.base, folder)
     weights = read_part(folder / ENCODER_FILE) if (folder / ENCODER_FILE).exists() else {}
     files = [folder / "adapter_model.safetensors", folder / HEAD_FILE]
@@ -241,10 +246,19 @@ def _load(module: nn.Module, tensors: Mapping[str, Tensor], start: str, folder: 
 def _difference(one: Config, other: Config) -> str | None:
     """In words, how two encoders differ beside what may; None: they do not."""
     first, second = ({k: v for k, v in c.dump().items() if k not in FREE} for c in (one, other))
-    if first == second:
-        return None
     keys = [k for k in {**first, **second} if first.get(k) != second.get(k)]
+    if set(keys) & set(NAMES) and _weights(one) == _weights(other) is not None:
+        keys = [k for k in keys if k not in NAMES]  # the same checkpoint under another name
+    if not keys:
+        return None
     return ", ".join(f"{k} {second.get(k)} there, {first.get(k)} here" for k in keys)
+
+
+def _weights(config: Config) -> str | None:
+    """The digest of the checkpoint that an encoder's config names; None: it names none."""
+    if not isinstance(config, PretrainedConfig):
+        return None
+    return weights_digest(local_folder(config.checkpoint, config.revision))
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

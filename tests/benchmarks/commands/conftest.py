@@ -1,4 +1,4 @@
-"""A small experiment of ``medley align``, ready to run."""
+"""Small experiments of ``medley align`` and ``medley finetune``, ready to run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.commands.align_text import ALIGN
+from tests.benchmarks.commands.finetune_text import FINETUNE
 
 
 @pytest.fixture
@@ -14,3 +15,10 @@ def tones(tiny) -> Path:
     """The folder of ``tiny`` with ``align.yaml`` too."""
     (tiny / "align.yaml").write_text(ALIGN)
     return tiny
+
+
+@pytest.fixture
+def tuned(tones) -> Path:
+    """The folder of ``tones`` with ``tune.yaml`` too."""
+    (tones / "tune.yaml").write_text(FINETUNE)
+    return tones

@@ -16,21 +16,9 @@ import torch
 from benchmarks.results.model_folder import open_model
 from benchmarks.results.result import Result
 from tests.benchmarks.commands.align_text import interrupt_once
-from tests.benchmarks.commands.finetune_text import FINETUNE
+from tests.benchmarks.commands.finetune_text import FINETUNE, results
 
 METHODS = "methods=[random,head,lora,rslora,dora,full,scratch]"
-
-
-@pytest.fixture
-def tuned(tones) -> Path:
-    """The folder of ``tones`` with ``tune.yaml`` too."""
-    (tones / "tune.yaml").write_text(FINETUNE)
-    return tones
-
-
-def results(place: Path, out: str = "runs") -> dict[str, Result]:
-    found = [Result.load(f.parent) for f in sorted(place.glob(f"{out}/tuned/*/result.json"))]
-    return {result.learner: result for result in found}
 
 
 def test_methods_make_a_table_and_leave_models(medley, tuned) -> None:
@@ -141,7 +129,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(medley, tuned, mo
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(medley, tuned) -> None:
     """kill -9 in the middle of an epoch, then the same command."""
-    words = [*WORDS, "training.epochs=300", "training.checkpoint_every=1", "training.batch_size=2"]
+    words = [*WORDS, "training.epochs=100", "training.checkpoint_every=1", "training.batch_size=2"]
     paths = [str(Path(__file__).parents[4]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "benchmarks.cli", *words]
