@@ -6,7 +6,8 @@ Beside ``medley.json`` lie, as far as the model has them::
     encoder.safetensors   front end and encoder, where no checkpoint gives these weights: names
                           ``front_end.*`` and ``encoder.*``, of a LoRA encoder those of its base
     head.safetensors      linear: ``weight`` (C, D), ``bias`` (C,); aligned with text:
-                          ``projection`` (J, D), ``classes`` (C, J) of length 1, ``scale`` ()
+                          ``projection`` (J, D), ``shift`` (J,), ``classes`` (C, J) of length 1,
+                          ``scale`` ()
     README.md             the model card
 """
 
@@ -243,8 +244,8 @@ def read_head(path: Path) -> nn.Module:
     if tensors.keys() == {"weight", "bias"}:
         classes, width = tensors["weight"].shape
         head: nn.Module = nn.Linear(width, classes)
-    elif tensors.keys() == {"projection", "classes", "scale"}:
-        head = CosineHead(tensors["projection"], tensors["classes"], tensors["scale"])
+    elif tensors.keys() == {"projection", "shift", "classes", "scale"}:
+        head = CosineHead(**tensors)
     else:
         raise DamagedFile(f"{path}: is no head ({', '.join(sorted(tensors))}); {REMEDY}.")
     head.load_state_dict(tensors)

@@ -34,10 +34,7 @@ def register(folder: Path, name: str) -> str:
         known = client.search_model_versions(f"name = '{name}' AND run_id = '{state.run_id}'")
         if known:
             return str(known[0].version)
-        tags = {
-            key: state.tags[key] for key in ("medley.learner", "medley.seed") if key in state.tags
-        }
-        made = client.create_model_version(
-            name, f"models:/{sent[-1]}", state.run_id, tags=tags, model_id=sent[-1]
-        )
+        tags = {k: v for k, v in state.tags.items() if k in ("medley.learner", "medley.seed")}
+        source = client.get_logged_model(sent[-1]).artifact_location
+        made = client.create_model_version(name, source, state.run_id, tags=tags)
         return str(made.version)

@@ -9,20 +9,23 @@ from torch.nn.functional import normalize
 
 
 class CosineHead(nn.Module):
-    """(N, D) embeddings of an encoder -> (N, C): ``scale`` cos(P e, class vector). Not trained.
+    """(N, D) embeddings of an encoder -> (N, C): ``scale`` cos(P e + shift, class vector). Not
+    trained.
 
-    projection P: (J, D); classes: (C, J), of length 1; scale: ().
+    projection P: (J, D); shift: (J,); classes: (C, J), of length 1; scale: ().
     """
 
     projection: Tensor
+    shift: Tensor
     classes: Tensor
     scale: Tensor
 
-    def __init__(self, projection: Tensor, classes: Tensor, scale: Tensor) -> None:
+    def __init__(self, projection: Tensor, shift: Tensor, classes: Tensor, scale: Tensor) -> None:
         super().__init__()
-        for name, tensor in (("projection", projection), ("classes", classes), ("scale", scale)):
+        tensors = {"projection": projection, "shift": shift, "classes": classes, "scale": scale}
+        for name, tensor in tensors.items():
             self.register_buffer(name, torch.as_tensor(tensor).detach().clone())
 
     def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch classes"]:
-        joint = features.to(self.projection) @ self.projection.T
+        joint = features.to(self.projection) @ self.projection.T + self.shift
         return self.scale * normalize(joint, dim=1) @ self.classes.T

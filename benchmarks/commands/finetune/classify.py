@@ -113,6 +113,19 @@ class Classify:
         found = multi_label_scores(scores, self.manifest.targets[rows], names, seed=0)
         return float(found.metrics["macro_auroc"] or 0.0)
 
+    def meanings(self) -> list[str] | None:
+        """The class of each training recording, if batches are made by it."""
+        if self.config.training.batch is None:
+            return None
+        if self.manifest.multi_label:
+            raise UserError(
+                f"training.batch.meanings={self.config.training.batch.meanings}: recordings of "
+                f"dataset {self.manifest.name!r} have several labels, and a batch is made by one "
+                "class each; leave training.batch out."
+            )
+        labels = self.manifest.labels[self.rows["train"]]
+        return [self.manifest.class_names[label] for label in labels]
+
     def scores(self, split: str) -> Scores:
         rows, names, seed = self.rows[split], self.manifest.class_names, self.config.seeds[0]
         scores = self.probabilities(rows)
@@ -170,6 +183,13 @@ def refuse_labels(config: FinetuneConfig, manifest: Manifest, start: Start | Non
     rows, name = manifest.indices("train"), manifest.name
     if not len(rows):
         raise UserError(f"dataset {name!r} has no training recordings; choose another split of it.")
+    if config.task == "align":
+        if start is not None and start.adapter is not None:
+            raise UserError(
+                "from_adapter goes on with a classifier (task=classify); for task=align give the "
+                "folder as init, which takes its encoder."
+            )
+        return
     if manifest.multi_label:
         targets = manifest.targets[rows]
         if not ((targets == 1).any(0) & (targets == 0).any(0)).any():

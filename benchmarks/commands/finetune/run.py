@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.commands.finetune.align_texts import AlignTexts
 from benchmarks.commands.finetune.also import Other, Probed, cost, probe
 from benchmarks.commands.finetune.classify import Classify, tensor_bytes
 from benchmarks.commands.finetune.config import FinetuneConfig
@@ -55,7 +56,12 @@ class FinetuneRun:
         )
         self.rows = {s: data.signals.usable(self.manifest.indices(s)) for s in SPLITS}
         self.parts = build_parts(config, data.adapter, start)
-        self.kind = Classify(config, data, self.parts, start, self.manifest, self.rows, self.device)
+        what = (self.manifest, self.rows, self.device)
+        self.kind: Classify | AlignTexts = (
+            AlignTexts(config, data, self.parts, *what)
+            if config.task == "align"
+            else Classify(config, data, self.parts, start, *what)
+        )
         self.session = Session(
             config,
             data.manifest,
@@ -82,7 +88,7 @@ class FinetuneRun:
             rows=train,
             lengths=self.data.signals.lengths(train),
             seed=self.seed,
-            meaning_of=[self.manifest.class_names[c] for c in self.manifest.labels[train]],
+            meaning_of=self.kind.meanings(),
             validate=self._validate if len(self.rows["validation"]) else None,
             after_step=self._after_step,
             name_of=lambda row: recordings[row].uid,
