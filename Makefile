@@ -33,6 +33,7 @@ speed: install
 	$(BIN)/python -m benchmarks.speed.stream_memory
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.front_end
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.towers
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.finetune
 	$(BIN)/python -m benchmarks.speed.loader
 	$(BIN)/python -m benchmarks.speed.embedding_cache
 	$(BIN)/python -m benchmarks.speed.manifest_memory

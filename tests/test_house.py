@@ -62,7 +62,7 @@ ONLY = {
 }
 # Commands that build on another one.
 COMMANDS = {
-    "finetune": {"align"},
+    "finetune": {"align", "bench"},
     "zeroshot": {"align"},
     "explain": {"predict"},
     "predict": {"align", "bench", "finetune"},

@@ -46,6 +46,7 @@ def places() -> list[str]:
 
 
 COMMANDS = commands(cli.app)
+READING = ("bench", "align", "finetune", "zeroshot", "config show")  # of config files
 HEAVY = {"torch", "mlflow", "pydantic", "numpy", "avalanche", "transformers", "soundfile"}
 ASK_FOR_HELP = """
 import sys
@@ -90,7 +91,7 @@ def test_every_command_shows_examples_that_work(medley, monkeypatch, command: st
         assert words[: 1 + len(command.split())] == ["medley", *command.split()]
         assert medley(*words[1:]).code == 0, example
     assert len(called) == len(found)
-    for path in [a[0] for a in called if command in ("bench", "align", "zeroshot", "config show")]:
+    for path in [a[0] for a in called if command in READING]:
         assert path.name == "my.yaml" or find_config(path).exists()
 
 

@@ -11,6 +11,8 @@ from benchmarks.commands.align.command import run_align
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.bench.cells import Cells
 from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.finetune.command import run_finetune
+from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.commands.zeroshot.command import run_zeroshot
 from benchmarks.commands.zeroshot.config import ZeroShotConfig
 from benchmarks.commands.zeroshot.models import MODELS
@@ -23,13 +25,14 @@ FOLDER = Path(__file__).parents[2] / "configs"
 STREAMS = sorted([*FOLDER.glob("bench/*.yaml"), *FOLDER.glob("demo/*.yaml")])
 ALIGNED = sorted(FOLDER.glob("align/*.yaml"))
 ZERO_SHOT = sorted(FOLDER.glob("zeroshot/*.yaml"))
+TUNED = sorted(FOLDER.glob("finetune/*.yaml"))
 SMALL = {"name": "compact", "width": 16, "depth": 1, "heads": 2}
 PATIENTS = {"name": "synthetic_patients", "train_patients": 12, "test_patients": 12}
 NAMES = ["tone_0", "tone_1", "tone_2", "tone_3"]
 
 
 def test_there_is_no_other_config() -> None:
-    assert {*STREAMS, *ALIGNED, *ZERO_SHOT} == set(FOLDER.rglob("*.yaml"))
+    assert {*STREAMS, *ALIGNED, *ZERO_SHOT, *TUNED} == set(FOLDER.rglob("*.yaml"))
 
 
 def named(path: Path) -> str:
@@ -113,6 +116,25 @@ def test_alignments_train(path: Path, tmp_path) -> None:
     score = "macro_auroc" if config.views else "zero_shot_top1"
     assert all(0 <= r.metrics[score] <= 1 for r in results)
     assert all(r.quick and r.command == "align" for r in results)
+
+
+@pytest.mark.parametrize("path", TUNED, ids=named)
+def test_fine_tuning_runs(path: Path, tmp_path) -> None:
+    data = read_yaml(path)
+    config = validate(FinetuneConfig, data, source=str(path))
+    assert config.experiment == path.stem
+    toy = {"dataset": ToyConfig(train=4).dump(), "modality": "speech", "encoder": SMALL}
+    run = {"seeds": [1], "quick": True, "evaluate_also": [ToyConfig(train=4).dump()]}
+    places = {"output_dir": str(tmp_path), "tracking": {"store": "none"}}
+    if config.warm_up is not None:
+        run["warm_up"] = {"dataset": ToyConfig(train=4).dump(), "epochs": 1}
+    file = tmp_path / path.name
+    file.write_text(FinetuneConfig.parse({**data, **toy, **places, **run}).to_yaml())
+    run_finetune(file, [])
+    results = find_results(tmp_path / config.experiment)
+    assert len(results) == len(config.methods)
+    assert all(0 <= r.metrics["accuracy"] <= 1 for r in results)
+    assert all(r.quick and r.command == "finetune" for r in results)
 
 
 @pytest.mark.parametrize("path", ZERO_SHOT, ids=named)

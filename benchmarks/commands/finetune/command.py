@@ -15,6 +15,7 @@ from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.commands.finetune.encoder import build_parts
 from benchmarks.commands.finetune.run import FinetuneRun
 from benchmarks.commands.finetune.start import Start, open_start, resolved
+from benchmarks.commands.finetune.warm_up import warm_up_cells, warmed_start
 from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table
 from benchmarks.results.model_folder import MODEL_FOLDER
@@ -52,6 +53,8 @@ def run_finetune(
         start = open_start(config)
         config = resolved(config, start)
         data, others, done = _checked(config, start, fresh=fresh)
+        if config.warm_up is not None and None in done:
+            warm_up_cells(config)
         cells = config.cells()
         for cell in cells if fresh and is_first() else ():
             clear(cell.folder)
@@ -60,6 +63,12 @@ def run_finetune(
         for number, (cell, result) in enumerate(zip(cells, done, strict=True)):
             observer.title = f"[{number + 1}/{len(cells)}] {cell.title}"
             if result is None:
+                if config.warm_up is not None and start is None:
+                    console.print(
+                        f"{observer.title}: the encoder is warmed up first, if it was not"
+                    )
+                    with PartialState().main_process_first():
+                        start = warmed_start(config)
                 run = FinetuneRun(cell, data, start, others, observer=observer)
                 for note in [n for n in run.notes() if n not in told]:
                     console.print(f"{observer.title}: {note}", markup=False, soft_wrap=True)
@@ -89,7 +98,10 @@ def _checked(
     manifest = read_manifest(config)
     data = open_data(config, manifest)
     if start is not None:
-        data.inputs["init" if config.from_adapter is None else "from_adapter"] = start.digest
+        data.inputs["start"] = start.digest
+    if config.warm_up is not None:
+        other = read_manifest(config.model_copy(update={"dataset": config.warm_up.dataset}))
+        data.inputs["warm_up.dataset"] = manifest_input(other)
     read = read_others(config)
     data.inputs.update({f"evaluate_also.{m.name}": manifest_input(m) for m in read})
     for cell in config.cells():

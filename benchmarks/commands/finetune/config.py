@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from benchmarks.commands.align.config import PromptsConfig
+from benchmarks.commands.bench.config import WarmUpConfig
 from benchmarks.commands.finetune.methods import METHODS
 from benchmarks.config.base import SignalConfig, refuse_repeats
 from multimodal.datasets import DATASETS
@@ -37,13 +38,15 @@ class FinetuneConfig(SignalConfig):
     methods: what is trained (lora, rslora, dora, full, head, scratch, random); method: the same for
     one. task: classify, by the dataset's labels, one a recording or several; or align, with texts.
     init: folder of a finished run of align, bench or finetune whose encoder is the start (its
-    settings are then the run's). from_adapter: folder of a fine-tuned model whose adapter and head
-    are trained further. whiten: the head reads embeddings whitened by mean and covariance of the
-    training recordings as the encoder made them at first, which is folded into it at the end.
-    pos_weight: of several labels, a positive counts as much as its class has negatives for each.
-    validation_fraction: of the training recordings, held out by group, for early stopping and
-    thresholds. register_as: of MLflow's model registry. evaluate_also: other datasets on which a
-    linear probe tells what fine-tuning cost the encoder. texts: of alignment. quick: one epoch.
+    settings are then the run's). warm_up: the same, of a run that trains the encoder on another
+    dataset first, as ``medley bench`` does; runs of equal settings share it. from_adapter: folder
+    of a fine-tuned model whose adapter and head are trained further. whiten: the head reads
+    embeddings whitened by mean and covariance of the training recordings as the encoder made them
+    at first, which is folded into it at the end. pos_weight: of several labels, a positive counts
+    as much as its class has negatives for each. validation_fraction: of the training recordings,
+    held out by group, for early stopping and thresholds. register_as: of MLflow's model registry.
+    evaluate_also: other datasets on which a linear probe tells what fine-tuning cost the encoder.
+    texts: of alignment. quick: one epoch.
     """
 
     command: ClassVar[str] = "finetune"
@@ -56,6 +59,7 @@ class FinetuneConfig(SignalConfig):
     )
     task: Literal["classify", "align"] = "classify"
     init: str | None = None
+    warm_up: WarmUpConfig | None = None
     from_adapter: str | None = None
     whiten: bool = True
     pos_weight: bool = False
@@ -82,8 +86,9 @@ class FinetuneConfig(SignalConfig):
     def _one_start(self) -> Self:
         if self.method is not None:
             raise ValueError("give methods or method, not both")
-        if self.init is not None and self.from_adapter is not None:
-            raise ValueError("give init or from_adapter, not both")
+        starts = {"init": self.init, "warm_up": self.warm_up, "from_adapter": self.from_adapter}
+        if len(given := [name for name, value in starts.items() if value is not None]) > 1:
+            raise ValueError(f"give {' or '.join(given)}, not both")
         if self.register_as is not None and self.tracking.store != "mlflow":
             raise ValueError("register_as needs tracking.store=mlflow, whose registry it is")
         return self

@@ -63,7 +63,10 @@ class Start:
 
 
 def open_start(config: FinetuneConfig) -> Start | None:
-    """That of a config; UserError: no such run, damaged, or nothing in it was trained."""
+    """That of a config, but for one that is warmed up.
+
+    UserError: no such run, damaged, or nothing in it was trained.
+    """
     if config.from_adapter is not None:
         return _open_adapter(Path(config.from_adapter).expanduser())
     if config.init is None:
@@ -71,7 +74,7 @@ def open_start(config: FinetuneConfig) -> Start | None:
     folder = _the_run(Path(config.init).expanduser())
     if is_model_folder(folder):
         return _open_finetuned(folder)
-    return _open_run(folder)
+    return open_run(folder)
 
 
 def resolved(config: FinetuneConfig, start: Start | None) -> FinetuneConfig:
@@ -172,7 +175,7 @@ def _open_finetuned(folder: Path) -> Start:
     return _start(folder, located(facts.encoder, folder), facts.modality, model)
 
 
-def _open_run(folder: Path) -> Start:
+def open_run(folder: Path) -> Start:
     """Of ``medley align`` or ``medley bench``."""
     try:
         data = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))

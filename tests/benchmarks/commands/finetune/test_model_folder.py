@@ -171,7 +171,7 @@ def test_runs_of_other_commands_are_starts(medley, tuned) -> None:
     torch.testing.assert_close(open_model(model_of(tuned)).embed(batch), expected)
     (found,) = results(tuned).values()
     assert found.config["encoder"]["width"] == 16
-    assert "init" in (found.inputs or {})
+    assert "start" in (found.inputs or {})
     tune(medley, f"init={stream.parent}", "methods=[head]", "experiment=of_stream")
     from safetensors.torch import load_file
 
@@ -179,3 +179,16 @@ def test_runs_of_other_commands_are_starts(medley, tuned) -> None:
     (file,) = tuned.glob("runs/of_stream/*/result.json")
     own = load_file(file.parent / "model/encoder.safetensors")
     assert all(torch.equal(own[k], weights[k]) for k in own if k.startswith("encoder."))
+
+
+def test_an_encoder_is_warmed_up_on_other_data_first(medley, tuned) -> None:
+    warm = "warm_up={dataset: {name: toy, train: 4}, epochs: 1}"
+    words = ["finetune", "tune.yaml", warm, "methods=[head]"]
+    assert medley(*words).code == 0
+    (warmed,) = tuned.glob("runs/warm_up/*/models/*.safetensors")
+    from safetensors.torch import load_file
+
+    weights = load_file(warmed)
+    own = load_file(model_of(tuned) / "encoder.safetensors")
+    assert all(torch.equal(own[k], weights[k]) for k in own if k.startswith("encoder."))
+    assert medley(*words).err.count("done before") == 1
