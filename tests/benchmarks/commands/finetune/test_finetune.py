@@ -146,3 +146,22 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(medley, tuned) -> None:
     assert "resumed at step" in resumed.err
     assert medley(*words, "output_dir=whole").code == 0
     same(folder_of(tuned, "whole"), folder_of(tuned, "runs"))
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(tuned) -> None:
+    """As ``torchrun`` starts them; only the first one writes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    command += ["--master-port=29547", "-m", "benchmarks.cli", "finetune", "tune.yaml"]
+    command += ["methods=[lora,head]", "validation_fraction=0.25"]
+    command += ["warm_up={dataset: {name: folder, root: clips, modality: speech}, epochs: 1}"]
+    paths = [str(Path(__file__).parents[4]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=tuned, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("Report:") == 1
+    for result in results(tuned).values():
+        assert (tuned / "runs/tuned" / result.config_hash / "model/medley.json").exists()
+    assert len(results(tuned)) == 2

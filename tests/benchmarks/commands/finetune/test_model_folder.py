@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,21 @@ def test_an_encoder_is_warmed_up_on_other_data_first(medley, tuned) -> None:
     own = load_file(model_of(tuned) / "encoder.safetensors")
     assert all(torch.equal(own[k], weights[k]) for k in own if k.startswith("encoder."))
     assert medley(*words).err.count("done before") == 1
+
+
+def test_the_page_shows_how_plain_peft_loads_it(medley, tuned, kind: str) -> None:
+    """The five lines of docs/finetune.md, word for word but for the two names."""
+    tune(medley, "methods=[lora]")
+    folder = model_of(tuned)
+    opened, batch = open_model(folder), some()
+    page = (Path(__file__).parents[4] / "docs/finetune.md").read_text("utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len([line for line in script.splitlines() if line]) == 5
+    script = script.replace("BASE", str(tuned / "base")).replace("FOLDER", str(folder))
+    if not WITHIN[kind]:
+        script = script.replace(".encoder  #", "  #")
+    values = opened.model.front_end(batch).values
+    names = {"features": values[:, 0] if values.shape[1] == 1 else values}
+    exec(script, names)
+    expected = opened.embed(batch)
+    torch.testing.assert_close(names["tokens"].mean(1).detach(), expected, atol=1e-5, rtol=1e-5)
