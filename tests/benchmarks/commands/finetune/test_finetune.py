@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.results.model_folder import open_model
 from benchmarks.results.result import Result
@@ -165,3 +166,28 @@ def test_two_processes_share_a_run(tuned) -> None:
     for result in results(tuned).values():
         assert (tuned / "runs/tuned" / result.config_hash / "model/medley.json").exists()
     assert len(results(tuned)) == 2
+
+
+def test_rows_of_one_method_are_told_apart(medley, tuned) -> None:
+    words = "methods=[{name: lora, rank: 2}, {name: lora, rank: 4, learning_rate: 0.01}, head]"
+    outcome = medley("finetune", "tune.yaml", words, "training.epochs=1")
+    assert outcome.code == 0, outcome.err
+    for told in ("rank=2", "rank=4", "learning_rate=0.01"):
+        assert told in "".join(outcome.out.split())
+
+
+def test_the_adapter_of_a_compact_encoder_is_trained_further(medley, tuned) -> None:
+    """Its base comes from the folder too."""
+    assert medley("finetune", "tune.yaml").code == 0
+    folder_of(tuned, "runs").rename(tuned / "first")
+    words = ["--from-adapter", "first", "training.learning_rate=1e-12", "seeds=[5]"]
+    outcome = medley("finetune", "tune.yaml", *words)
+    assert outcome.code == 0, outcome.err
+    again = folder_of(tuned, "runs")
+    first, second = (
+        load_file(place / "model/encoder.safetensors") for place in (tuned / "first", again)
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    accuracy = [Result.load(place).metrics["accuracy"] for place in (tuned / "first", again)]
+    assert accuracy[0] == accuracy[1]
