@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from benchmarks.commands.finetune.folder import readable
 from benchmarks.results.model_folder import (
     ENCODER_FILE,
     HEAD_FILE,
@@ -61,7 +62,7 @@ def run_merge(model: Path, out: Path) -> None:
         write_facts(made, facts.model_copy(update=changes))
         card = (opened.folder / "README.md").read_text("utf-8")
         (made / "README.md").write_text(merged_card(card), "utf-8")
-        made.chmod(0o755)
+        readable(made)
         if out.exists():
             out.rmdir()
         os.replace(made, out)

@@ -143,19 +143,29 @@ def _files(facts: ModelFacts, files: list[str]) -> str:
 
 
 def _base(facts: ModelFacts) -> str:
-    base, init = facts.base, facts.training.get("init")
+    """What the encoder was before."""
+    base, before = facts.base, facts.training.get("before")
     if base is None:
-        kind = getattr(facts.encoder, "base", facts.encoder).registered_name
-        return f"a {kind} encoder" + (f" that {init} trained" if init else " of random weights")
-    name = "the checkpoint in this folder" if base.checkpoint == HERE else f"`{base.checkpoint}`"
-    pinned = f" at {base.revision}" if base.revision else ""
-    return f"{name}{pinned} (weights' digest {base.digest})"
+        what = f"a {getattr(facts.encoder, 'base', facts.encoder).registered_name} encoder"
+    else:
+        here = base.checkpoint == HERE
+        name = "the checkpoint in this folder" if here else f"`{base.checkpoint}`"
+        pinned = f" at {base.revision}" if base.revision else ""
+        what = f"{name}{pinned} (weights' digest {base.digest})"
+    if facts.training.get("redrawn"):
+        return f"{what} with random weights in place of its own" if base else f"{what}, random"
+    if before:
+        return f"{what} after {before}"
+    return what if base is not None else f"{what} of random weights"
 
 
 def _base_licence(facts: ModelFacts) -> str:
-    if facts.base is None:
-        return "none (trained from random weights, or see its own run)"
-    return LICENCES.get(facts.base.checkpoint, "see the checkpoint's page")
+    if facts.training.get("redrawn"):
+        return "none (random weights)"
+    if facts.base is not None:
+        return LICENCES.get(facts.base.checkpoint, "see the checkpoint's page")
+    before = facts.training.get("before")
+    return f"none of its own; see the data of {before}" if before else "none (random weights)"
 
 
 def _listed(names: tuple[str, ...], most: int = 20) -> str:

@@ -64,13 +64,20 @@ def write_model(
         (made / "README.md").write_text(
             card(facts, sorted(p.name for p in made.iterdir())), "utf-8"
         )
-        made.chmod(0o755)
+        readable(made)
         target = run / MODEL_FOLDER
         shutil.rmtree(target, ignore_errors=True)
         os.replace(made, target)
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return target
+
+
+def readable(folder: Path) -> None:
+    """For others too: libraries make their files this user's only."""
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
 
 
 def plain_weights(parts: Parts) -> dict[str, Tensor]:
@@ -111,12 +118,21 @@ def model_facts(
             "num_train": result.evaluation.get("num_train"),
             "split": result.evaluation.get("split"),
             "num_recordings": result.evaluation.get("num_recordings"),
-            "init": config.init or config.from_adapter,
+            "before": _before(config),
+            "redrawn": getattr(config.methods[0], "redraws", False),
             "packages": result.packages,
             "command": f"medley finetune {config.folder}/config.yaml",
         },
     }
     return ModelFacts(**data)
+
+
+def _before(config: FinetuneConfig) -> str | None:
+    """In words, where the encoder's first weights come from beside its checkpoint."""
+    if config.warm_up is not None:
+        return f"a warm-up on {config.warm_up.dataset.registered_name}"
+    folder = config.init or config.from_adapter
+    return None if folder is None else f"the run {folder}"
 
 
 def lasting(checkpoint: str) -> str:

@@ -47,6 +47,8 @@ def test_methods_make_a_table_and_leave_models(medley, tuned) -> None:
         card = (folder / "model/README.md").read_text()
         assert "high, low" in card
         assert f"seed {result.seed}" in card
+        assert "a compact encoder of random weights" in card or "encoder, random" in card
+        assert all(p.stat().st_mode & 0o044 for p in (folder / "model").iterdir())
     again = medley("finetune", "tune.yaml", METHODS, "validation_fraction=0.25")
     assert again.err.count("done before") == 7
 

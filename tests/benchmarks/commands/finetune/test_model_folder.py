@@ -192,7 +192,17 @@ def test_an_encoder_is_warmed_up_on_other_data_first(medley, tuned) -> None:
     weights = load_file(warmed)
     own = load_file(model_of(tuned) / "encoder.safetensors")
     assert all(torch.equal(own[k], weights[k]) for k in own if k.startswith("encoder."))
+    card = (model_of(tuned) / "README.md").read_text()
+    assert "a compact encoder after a warm-up on toy" in card
     assert medley(*words).err.count("done before") == 1
+
+
+def test_a_card_says_when_the_checkpoint_was_not_used(medley, tuned, kind: str) -> None:
+    tune(medley, "methods=[random]")
+    card = (model_of(tuned) / "README.md").read_text()
+    assert "with random weights in place of its own" in card
+    assert "Base: none (random weights)" in card
+    assert (model_of(tuned) / "encoder.safetensors").exists()
 
 
 def test_the_page_shows_how_plain_peft_loads_it(medley, tuned, kind: str) -> None:
