@@ -27,6 +27,7 @@ HASHES = {
     "bench/fsdd_class_incremental": "c30796116650",
     "bench/fsdd_si_blurry": "92bdbf448765",
     "demo/speech": "222c9ae476fb",
+    "finetune/mitbih_lora": "99194af41185",
     "zeroshot/esc50_clap": "f5100d3add13",
     "zeroshot/spoken_commands": "e8ac843f67d8",
 }
