@@ -186,8 +186,8 @@ def build_model(facts: ModelFacts, adapter: Adapter, folder: Path) -> LinearClas
     encoder = base
     if isinstance(config, LoraConfig):
         encoder = config.wrap(base)
-        encoder.load_adapter(folder)
         refuse_changed_adapter(folder, facts.adapter_digest)
+        encoder.load_adapter(folder)
     head = read_head(folder / HEAD_FILE)
     return LinearClassifier(front_end, encoder, head, multi_label=facts.multi_label)
 
