@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.align.data import AlignData, View
 from benchmarks.commands.align.parts import (
     caption_texts,
     count_recordings,
     meanings_of,
     signal_source,
-    signal_tower,
     text_notes,
+    tower_of,
 )
 from benchmarks.commands.align.scoring import Scorer
 from benchmarks.commands.finetune.classify import WHITE_EPS
@@ -29,12 +30,12 @@ from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.prompts import Prompts
 from multimodal.evaluation.scores import Scores
 from multimodal.loader import Loader
-from multimodal.models.align_task import AlignTask, refuse_trained_text
+from multimodal.models.align_task import AlignTask, numbered, refuse_objective
 from multimodal.models.captions import Captions
 from multimodal.models.cosine_head import CosineHead
 from multimodal.models.towers import Reader, build_aligned
 from multimodal.models.whitening import Whitening
-from multimodal.objectives.pairs import AlignmentConfig
+from multimodal.objectives.views import ViewsConfig
 from multimodal.recordings import Manifest
 
 ALIGNMENT = "alignment"
@@ -59,14 +60,14 @@ class AlignTexts:
         self.config, self.manifest, self.rows, self.device = config, manifest, rows, device
         self.as_align = align_config(config)
         texts, objective = config.texts, config.texts.objective
-        assert isinstance(objective, AlignmentConfig)
+        assert isinstance(objective, ViewsConfig)
         reader = Reader(parts.front_end, parts.encoder)  # pyright: ignore[reportArgumentType]
         modality = config.modality.registered_name
         self.module = build_aligned(
             {modality: reader}, texts.text, width=texts.width, **objective.start
         )
-        refuse_trained_text(objective, self.module)
-        self.reader = signal_tower(self.module)
+        refuse_objective(objective, self.module)
+        self.reader = tower_of(self.module, modality)
         if config.whiten:
             self.reader.whitening = Whitening(parts.encoder.width, eps=WHITE_EPS)  # pyright: ignore
         self.module.to(device)
@@ -83,19 +84,21 @@ class AlignTexts:
             rows["train"] = rows["train"][self.captions.has_text(rows["train"])]
         self.captions.refuse_missing(rows["train"], manifest)
         every = np.concatenate(list(rows.values()))
-        self.source = signal_source(self.as_align, data, self.module, every, device=device)
-        augment = data.adapter.augment()
+        read = AlignData(manifest, {modality: View(data)}, embeddings=data.embeddings)
+        source = signal_source(self.as_align, read, self.module, modality, every, device=device)
+        self.source, sources = source.signals, {modality: source}
         self.task = AlignTask(
-            self.module, modality, self.source, self.captions, objective, augment=augment
+            self.module, sources, self.captions, objective, groups=numbered(manifest.groups)
         )
         self.scorer = Scorer(
             self.as_align,
             self.module,
+            read,
             manifest,
             rows,
             tuple(range(manifest.num_classes)),
             self.prompts,
-            self.source,
+            sources,
             device,
         )
 
@@ -104,7 +107,7 @@ class AlignTexts:
         train = self.rows["train"]
         self.captions.ensure(train)
         self.source.ensure(train)
-        count_recordings(self.module, self.source, train, device=self.device)
+        count_recordings(self.reader, self.source, train, device=self.device)
 
     def validation_score(self) -> float:
         return self.scorer.validation_score()
@@ -151,16 +154,13 @@ class AlignTexts:
 
     def notes(self) -> list[str]:
         objective, train = self.config.texts.objective, self.rows["train"]
-        assert isinstance(objective, AlignmentConfig)
+        assert isinstance(objective, ViewsConfig)
         distinct = len(np.unique(self.captions.of_row[train]))
         return text_notes(self.module.tokenizer, len(train), distinct, objective)
 
     def _headline(self) -> Prompts:
         """The prompts by which zero-shot accuracy is told."""
-        prompts = self.prompts
-        if self.config.texts.prompts.ensemble or prompts.class_prompts:
-            return prompts
-        return prompts.single(prompts.templates[0])
+        return self.prompts.headline(ensemble=self.config.texts.prompts.ensemble)
 
 
 def align_config(config: FinetuneConfig) -> AlignConfig:

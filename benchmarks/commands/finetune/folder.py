@@ -116,6 +116,7 @@ def model_facts(
             "config_hash": result.config_hash,
             "seed": result.seed,
             "num_train": result.evaluation.get("num_train"),
+            "longest": result.evaluation.get("longest"),
             "split": result.evaluation.get("split"),
             "num_recordings": result.evaluation.get("num_recordings"),
             "before": _before(config),

@@ -137,6 +137,7 @@ class FinetuneRun:
         }
         evaluation = {
             "num_train": len(self.rows["train"]),
+            "longest": int(self.data.signals.lengths(self.rows["train"]).max()),
             "num_validation": len(self.rows["validation"]),
             "target_modules": list(self.parts.target_modules),
             **row_pins(self.manifest, self.rows[split], split),

@@ -17,7 +17,9 @@ from benchmarks.commands.align.reopen import reopen
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.learner import classifier, learner_of
 from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
+from benchmarks.results import model_folder
 from benchmarks.results.files import load_result
+from benchmarks.results.model_folder import is_model_folder
 from benchmarks.results.result import RESULT_FILE, Result
 from continual.learner import LearnerContext
 from multimodal.batch import Batch
@@ -72,11 +74,15 @@ class Asked(NamedTuple):
 
 
 def open_model(path: Path, device: torch.device, asked: Asked) -> Opened:
-    """The model of a run folder, or of an experiment's folder that holds one run.
+    """The model of a run folder, of an experiment's folder with one run, or of a folder that
+    ``medley finetune`` and ``medley merge`` write.
 
     UserError: no finished run there, several of them, one without a model, damaged files, and
     ``asked`` for a model that can name its own classes of its own modality only.
     """
+    if is_model_folder(path):
+        _refuse_asked(path, "finetune", asked)
+        return _open_finetuned(path, device)
     folder = run_folder(path)
     result = load_result(folder / RESULT_FILE)
     opener = OPENERS.get(result.command)
@@ -85,12 +91,17 @@ def open_model(path: Path, device: torch.device, asked: Asked) -> Opened:
             f"{folder}: a run of `medley {result.command}` has no model of its own; give one of "
             f"{', '.join(f'`medley {name}`' for name in OPENERS)}."
         )
-    if asked != Asked() and opener is not _open_align:
+    if opener is not _open_align:
+        _refuse_asked(folder, result.command, asked)
+    return opener(folder, result, device, asked)
+
+
+def _refuse_asked(folder: Path, command: str, asked: Asked) -> None:
+    if asked != Asked():
         raise UserError(
             f"{folder}: --classes and --view are for models of `medley align`; this one of `medley "
-            f"{result.command}` reads one modality, and names the classes that it was trained on."
+            f"{command}` reads one modality, and names the classes that it was trained on."
         )
-    return opener(folder, result, device, asked)
 
 
 def run_folder(path: Path) -> Path:
@@ -223,8 +234,42 @@ def _open_align(folder: Path, result: Result, device: torch.device, asked: Asked
     )
 
 
+# ---- finetune ---------------------------------------------------------------------------
+
+
+def _open_finetuned(folder: Path, device: torch.device) -> Opened:
+    found = model_folder.open_model(folder, device)
+    model, thresholds = found.model, torch.tensor(found.thresholds or (), device=device)
+
+    def answer(batch: Batch) -> Answer:
+        shares = model.probabilities(batch)
+        labels = shares >= thresholds if found.multi_label else shares.argmax(1)
+        return Answer(labels, shares)
+
+    longest = found.facts.training.get("longest")
+    return Opened(
+        modality=found.facts.modality,
+        adapter=found.adapter,
+        class_names=found.class_names,
+        multi_label=found.multi_label,
+        module=model,
+        answer=answer,
+        tower=(model.front_end, model.encoder),
+        score=lambda batch, embeddings: model(replace(batch, embeddings=embeddings)),
+        digest=_digest(
+            found.folder / model_folder.FACTS_FILE,
+            *(_digest(file) for file in sorted(found.folder.glob("*.safetensors"))),
+        ),
+        longest=longest if isinstance(longest, int) else None,
+    )
+
+
 Opener = Callable[[Path, Result, torch.device, Asked], Opened]
-OPENERS: Mapping[str, Opener] = {"bench": _open_bench, "align": _open_align}
+OPENERS: Mapping[str, Opener] = {
+    "bench": _open_bench,
+    "align": _open_align,
+    "finetune": lambda folder, result, device, asked: _open_finetuned(folder, device),
+}
 
 
 def _config(kind: type[Any], folder: Path) -> Any:
