@@ -63,12 +63,13 @@ class MoreLearnerConfig(TextAlignedConfig):
 
     @property
     def row_name(self) -> str:
-        base, own = super().row_name, self.objective.row_name
-        return f"{base}{own.removeprefix(self.registered_name)}"
+        told = {key: getattr(self, key) for key in ("temperature", "learn_temperature")}
+        own = MoreConfig(**told).row_name
+        return f"{super().row_name}{own.removeprefix(self.registered_name)}"
 
     @property
     def named(self) -> tuple[str, ...]:
-        return (*super().named, *self.objective.named)
+        return (*super().named, "temperature", "learn_temperature")
 
     def build(self, context: LearnerContext) -> MoreLearner:
         """UserError: adapter=merged where no encoder has LoRA."""

@@ -145,13 +145,13 @@ def test_the_projection_reads_what_numpy_whitens(name, data, text) -> None:
     x = whitened(*(embeddings(learner, data, r).astype(np.float64) for r in (new, rows)))
     weight = learner.model.tower.projection.weight.detach().double().numpy()
     expected = x @ weight.T
-    pairs = learner.pairs(batch)
-    np.testing.assert_allclose(pairs.signals.detach(), expected, atol=2e-3)
+    views = learner.views(batch)
+    np.testing.assert_allclose(views.embeddings["speech"].detach(), expected, atol=2e-3)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     with torch.no_grad():
         cosines = expected @ learner.model.class_vectors().double().numpy().T
         np.testing.assert_allclose(learner.score_all(batch), cosines, atol=1e-3)
-        np.testing.assert_allclose(learner.outputs(pairs, len(batch)), cosines, atol=1e-3)
+        np.testing.assert_allclose(learner.outputs(views, len(batch)), cosines, atol=1e-3)
         np.testing.assert_allclose(learner.predict(batch).scores, cosines, atol=1e-3)
 
 
