@@ -16,6 +16,7 @@ from continual.learner import LEARNERS, LearnerContext
 from continual.learners.more import MoreLearner
 from continual.online import refuse_unfit
 from continual.scenarios import Stream
+from multimodal.encoders.adapters import lora_layers
 from multimodal.encoders.compact import CompactEncoder
 from multimodal.encoders.lora import LoraEncoder
 from multimodal.errors import UserError
@@ -254,3 +255,12 @@ def test_merging_takes_an_adapter_and_the_end_of_an_experience(make) -> None:
 def test_other_learners_still_refuse_a_text_encoder_that_is_trained(make) -> None:
     with pytest.raises(UserError, match=r"'cwcl' needs a frozen text encoder"):
         make(name="cwcl", text=TEXT_LORA)
+
+
+def test_only_plain_adapters_are_merged() -> None:
+    base: Any = CompactEncoder(4, width=16, depth=1, heads=2)
+    layers = lora_layers(LoraEncoder(base, rank=2))
+    assert layers
+    other: Any = CompactEncoder(4, width=16, depth=1, heads=2)
+    with pytest.raises(UserError, match=r"Dora.* is no plain LoRA"):
+        lora_layers(LoraEncoder(other, rank=2, method="dora"))
