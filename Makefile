@@ -34,6 +34,7 @@ speed: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.front_end
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.towers
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.finetune
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.predict
 	$(BIN)/python -m benchmarks.speed.loader
 	$(BIN)/python -m benchmarks.speed.embedding_cache
 	$(BIN)/python -m benchmarks.speed.manifest_memory

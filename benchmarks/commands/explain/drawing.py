@@ -27,7 +27,7 @@ def draw(found: Map, path: Path, *, modality: str, signal: bool = True) -> None:
         _leads(figure.add_subplot(), found, signal)
     else:
         _spectrogram(figure, found, signal)
-    name = found.part.name if signal else "recording"
+    name = Path(found.part.name).name if signal else "recording"
     figure.suptitle(f"{name}: {found.target} ({found.score:.3g})", fontsize=9)
     figure.savefig(path, dpi=120)
 
