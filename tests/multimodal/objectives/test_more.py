@@ -198,7 +198,7 @@ def shares(rank: int, world: int) -> list[dict[str, Tensor]]:
     return found
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_mean_over_processes_equals_one_process(tmp_path, world: int) -> None:
     ranks = in_processes(world, tmp_path, shares)
     for number, expected in enumerate(shares(0, 1)):

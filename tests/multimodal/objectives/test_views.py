@@ -114,7 +114,7 @@ def shares(rank: int, world: int) -> list[list[Tensor]]:
     return found
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_may_hold_different_numbers_of_rows(tmp_path, world: int) -> None:
     ranks = in_processes(world, tmp_path, shares)
     for number, expected in enumerate(shares(0, 1)):

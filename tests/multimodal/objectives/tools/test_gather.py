@@ -75,7 +75,7 @@ def all_cases(rank: int, world: int) -> list[dict[str, Tensor]]:
     return [{key: x.detach() for key, x in share.items()} for share in shares]
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_mean_over_processes_equals_one_process(tmp_path, world: int) -> None:
     ranks = in_processes(world, tmp_path, all_cases)
     for case, shares in zip(CASES, zip(*ranks, strict=True), strict=True):
