@@ -34,7 +34,7 @@ def process(rank: int, world: int, folder: str, work: Work) -> None:
 def in_processes(world: int, folder: Path, work: Work) -> list[Any]:
     """The results of ``work(rank, world)`` in ``world`` processes that form a gloo group.
 
-    While one waits for another, gloo keeps a core busy: more processes than cores are for slow tests.
+    While one waits for another, gloo keeps a core busy: more processes than cores are slow.
     """
     context = multiprocessing.get_context("forkserver")
     # Its processes start from one that has imported torch and done nothing else.
