@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -81,10 +81,24 @@ def write_tensors(
     try:
         save_file(own, temporary, {**words, KEY: _digest(own, words, besides)})
         with temporary.open("r+b") as file:
+            _sort_words(file)
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sort_words(file: BinaryIO) -> None:
+    """Words in the order of their names: safetensors writes them in any, so that equal files would
+    differ in their bytes.
+    """
+    size = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(size))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(text) <= size:  # spaces may follow
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def open_tensors(path: Path) -> Tensors:

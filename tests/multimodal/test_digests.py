@@ -100,3 +100,16 @@ def test_what_is_no_object_of_json_is_damaged(tmp_path, content: bytes) -> None:
     (tmp_path / "x").mkdir()
     with pytest.raises(DamagedFile, match="x is damaged"):
         read_sealed(tmp_path / "x")
+
+
+def test_equal_files_have_equal_bytes(tmp_path) -> None:
+    """Whatever order the words are given in, and whatever letters they have."""
+    words = {f'word {i} \u00e9 "': f"value {i}\n" for i in range(12)}
+    paths = [tmp_path / f"{i}.safetensors" for i in range(6)]
+    for i, path in enumerate(paths):
+        shuffled = dict(sorted(words.items(), key=lambda item: hash((i, item))))
+        write_tensors(path, {"x": torch.arange(5), "y": torch.ones(2, 3)}, shuffled)
+    assert len({path.read_bytes() for path in paths}) == 1
+    tensors, found, _ = read_tensors(paths[0])
+    assert found == words
+    assert tensors["x"].tolist() == [0, 1, 2, 3, 4]
