@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import yaml
 from pydantic import ValidationError
 
 from benchmarks.config.base import CommandConfig
@@ -100,6 +101,16 @@ def validate(model: type[AnyConfig], data: object, *, source: str) -> AnyConfig:
         raise UserError("\n".join(_lines(error, model, data, source))) from error
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{source}: not plain settings ({error}).") from error
+
+
+def read_back(model: type[AnyConfig], folder: Path, remedy: str) -> AnyConfig:
+    """The config of a run, from its folder; UserError with ``remedy`` if it cannot be read."""
+    path = folder / "config.yaml"
+    try:
+        return model.parse(yaml.safe_load(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: cannot be read ({words}); {remedy}.") from error
 
 
 def _lines(error: ValidationError, model: type[Config], data: object, source: str) -> list[str]:

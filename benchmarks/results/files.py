@@ -32,6 +32,25 @@ def find_results(path: Path) -> list[Result]:
     )
 
 
+def only_run(path: Path) -> Path:
+    """A finished run's folder: this one, or the only one in an experiment's folder.
+
+    UserError: none there, or several, which are named.
+    """
+    if (path / RESULT_FILE).is_file():
+        return path
+    found = sorted(p.parent for p in path.glob(f"*/{RESULT_FILE}")) if path.is_dir() else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        runs = [(folder, load_result(folder / RESULT_FILE)) for folder in found[:8]]
+        names = ", ".join(f"{p.name} ({r.learner}, seed {r.seed})" for p, r in runs)
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+        raise UserError(f"{path} holds several runs; name one: {names}{more}.")
+    state = "holds no finished run" if path.is_dir() else "is not a folder"
+    raise UserError(f"{path} {state}; give a run's folder, such as runs/<experiment>/<hash>.")
+
+
 def load_result(file: Path) -> Result:
     """A ``result.json``; DamagedFile naming it if it is damaged."""
     try:

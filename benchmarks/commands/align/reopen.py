@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import yaml
 
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.parts import MODEL_FILE, build_model
+from benchmarks.config.loading import read_back
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE
 from multimodal.errors import UserError
@@ -51,7 +51,7 @@ def reopen(folder: Path, device: torch.device) -> Reopened:
 
     It begins as the run's own began: a frozen encoder without a checkpoint is what the seed made.
     """
-    config = _read_config(folder / "config.yaml")
+    config = read_back(AlignConfig, folder, "train the model again")
     adapters: dict[str, Adapter] = {
         name: view.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
         for name, view in config.towers.items()
@@ -65,11 +65,3 @@ def reopen(folder: Path, device: torch.device) -> Reopened:
 
 def _has_model(folder: Path) -> bool:
     return (folder / MODEL_FILE).is_file()
-
-
-def _read_config(path: Path) -> AlignConfig:
-    try:
-        return AlignConfig.parse(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        words = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be read ({words}); train the model again.") from error

@@ -30,6 +30,7 @@ from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.data import cache_folder, chosen_classes, seed_everything
 from benchmarks.runs.facts import dataset_facts, row_pins, text_pins
+from benchmarks.runs.fitted import FittedRun
 from benchmarks.runs.session import Session
 from multimodal.datasets.splits import hold_out_validation
 from multimodal.models.align_task import AlignTask, numbered
@@ -42,7 +43,7 @@ from multimodal.weights import save_weights
 ALIGNMENT = "alignment"
 
 
-class AlignRun:
+class AlignRun(FittedRun):
     """One cell in progress. data: of the dataset; its ``manifest`` is also the evaluation's."""
 
     def __init__(self, config: AlignConfig, data: AlignData, *, observer: Any = None) -> None:
@@ -129,8 +130,8 @@ class AlignRun:
             lengths=self.data.lengths(train),
             seed=self.seed,
             meaning_of=meanings_of(config, self.manifest, train),
-            validate=self._validate if len(self.rows["validation"]) else None,
-            after_step=self._after_step,
+            validate=self.validate if len(self.rows["validation"]) else None,
+            after_step=self.after_step,
             name_of=lambda row: recordings[row].uid,
         )
 
@@ -161,12 +162,7 @@ class AlignRun:
             source.signals.ensure(own)
             tower = tower_of(self.model, name)
             count_recordings(tower, source.signals, own, device=self.device)
-        if self.observer is not None:
-            self.observer.begin(self.fit.total, self.fit.total_steps)
-        self.fit.run()
-        self.session.stop_if_interrupted()
-        if self.fit.total_steps % self.config.training.log_every:
-            self._log()
+        self.follow()
 
     def _result(self, facts: dict[str, Any]) -> Result:
         split = "test" if len(self.rows["test"]) else "train"
@@ -198,20 +194,5 @@ class AlignRun:
         count = len(self.rows["train"])
         return text_notes(self.model.tokenizer, count, self._distinct_texts(), objective)
 
-    def _validate(self) -> float:
-        value = self.scorer.validation_score()
-        self.session.journal.write({"validation_score": value}, self.fit.total_steps)
-        return value
-
-    def _after_step(self, fit: Fit) -> None:
-        steps, training = fit.total_steps, self.config.training
-        if steps % training.log_every == 0:
-            self._log()
-        if self.observer is not None:
-            self.observer.step(fit)
-        if self.session.interrupted or steps % training.checkpoint_every == 0:
-            self.session.save_checkpoint({"fit": self.fit.state_dict()})
-        self.session.stop_if_interrupted()
-
-    def _log(self) -> None:
-        self.session.log(self.fit.log(), self.fit.total_steps)
+    def validation_score(self) -> float:
+        return self.scorer.validation_score()

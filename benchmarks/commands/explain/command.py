@@ -11,8 +11,9 @@ from pathlib import Path
 from benchmarks.commands.explain.drawing import draw
 from benchmarks.commands.explain.maps import Map, Query, explain, name_of
 from benchmarks.commands.predict.inputs import parts_of
-from benchmarks.commands.predict.opened import Asked, open_model, run_folder
+from benchmarks.commands.predict.opened import Asked, open_model
 from benchmarks.reports.page import MEDICAL, POLICY, RESEARCH_ONLY, STYLE
+from benchmarks.results.files import only_run
 from benchmarks.results.model_folder import is_model_folder
 from benchmarks.results.result import write_atomically
 from benchmarks.runs.machine import pick_device
@@ -47,7 +48,7 @@ def run_explain(
     parts = parts_of(given, modality)
     if len(parts) > MOST:
         raise UserError(f"{len(parts)} files: a map is to be looked at; name at most {MOST}.")
-    run = model if is_model_folder(model) else run_folder(model)
+    run = model if is_model_folder(model) else only_run(model)
     folder = out or run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     pictures, alone = [], []

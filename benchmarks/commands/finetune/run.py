@@ -21,6 +21,7 @@ from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.data import Data, seed_everything
 from benchmarks.runs.facts import dataset_facts, row_pins
+from benchmarks.runs.fitted import FittedRun
 from benchmarks.runs.session import Session
 from multimodal.datasets.splits import hold_out_validation
 from multimodal.training.fit import Fit
@@ -31,7 +32,7 @@ MODEL = "fine_tuned"  # in the store
 MIB = 2**20
 
 
-class FinetuneRun:
+class FinetuneRun(FittedRun):
     """One cell in progress. data: of the dataset; others: those of ``evaluate_also``."""
 
     def __init__(
@@ -89,8 +90,8 @@ class FinetuneRun:
             lengths=self.data.signals.lengths(train),
             seed=self.seed,
             meaning_of=self.kind.meanings(),
-            validate=self._validate if len(self.rows["validation"]) else None,
-            after_step=self._after_step,
+            validate=self.validate if len(self.rows["validation"]) else None,
+            after_step=self.after_step,
             name_of=lambda row: recordings[row].uid,
         )
 
@@ -117,12 +118,7 @@ class FinetuneRun:
 
     def _train(self) -> None:
         self.kind.prepare()
-        if self.observer is not None:
-            self.observer.begin(self.fit.total, self.fit.total_steps)
-        self.fit.run()
-        self.session.stop_if_interrupted()
-        if self.fit.total_steps % self.config.training.log_every:
-            self._log()
+        self.follow()
 
     def _result(self, facts: dict[str, Any]) -> Result:
         split = "test" if len(self.rows["test"]) else "train"
@@ -171,21 +167,9 @@ class FinetuneRun:
         told = [f"adapted layers: {', '.join(layers)}"] if layers else []
         return told + self.kind.notes()
 
-    def _validate(self) -> float:
-        value = self.kind.validation_score()
-        self.session.journal.write({"validation_score": value}, self.fit.total_steps)
-        return value
+    def validation_score(self) -> float:
+        return self.kind.validation_score()
 
-    def _after_step(self, fit: Fit) -> None:
-        steps, training = fit.total_steps, self.config.training
-        if steps % training.log_every == 0:
-            self._log()
-        if self.observer is not None:
-            self.observer.step(fit)
-        if self.session.interrupted or steps % training.checkpoint_every == 0:
-            before = {name: list(values) for name, values in self.before.items()}
-            self.session.save_checkpoint({"fit": self.fit.state_dict(), "before": before})
-        self.session.stop_if_interrupted()
-
-    def _log(self) -> None:
-        self.session.log(self.fit.log(), self.fit.total_steps)
+    def state(self) -> dict[str, Any]:
+        before = {name: list(values) for name, values in self.before.items()}
+        return {**super().state(), "before": before}

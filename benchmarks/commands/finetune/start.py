@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.commands.finetune.methods import AdapterConfig
+from benchmarks.results.files import only_run
 from benchmarks.results.model_folder import (
     ENCODER_FILE,
     HEAD_FILE,
@@ -131,18 +132,10 @@ def _the_run(folder: Path) -> Path:
     """The folder itself, or the only finished run of an experiment's folder."""
     if (folder / "config.yaml").exists() or is_model_folder(folder):
         return folder
-    runs = sorted(file.parent for file in folder.glob(f"*/{RESULT_FILE}"))
-    if len(runs) == 1:
-        return runs[0]
-    if runs:
-        raise UserError(
-            f"init={folder}: holds {len(runs)} finished runs ({', '.join(r.name for r in runs[:5])}"
-            f"{', ...' * (len(runs) > 5)}); name one of them."
-        )
-    raise UserError(
-        f"init={folder}: no finished run in it; give the folder of a run of `medley align`, "
-        "`medley bench` or `medley finetune`."
-    )
+    try:
+        return only_run(folder)
+    except UserError as error:
+        raise UserError(f"init={error}") from error
 
 
 def _open_adapter(folder: Path) -> Start:

@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from benchmarks.commands.align.parts import MODEL_FILE, tower_of
@@ -17,8 +16,9 @@ from benchmarks.commands.align.reopen import reopen
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.learner import classifier, learner_of
 from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
+from benchmarks.config.loading import read_back
 from benchmarks.results import model_folder
-from benchmarks.results.files import load_result
+from benchmarks.results.files import load_result, only_run
 from benchmarks.results.model_folder import is_model_folder
 from benchmarks.results.result import RESULT_FILE, Result
 from continual.learner import LearnerContext
@@ -83,7 +83,7 @@ def open_model(path: Path, device: torch.device, asked: Asked) -> Opened:
     if is_model_folder(path):
         _refuse_asked(path, "finetune", asked)
         return _open_finetuned(path, device)
-    folder = run_folder(path)
+    folder = only_run(path)
     result = load_result(folder / RESULT_FILE)
     opener = OPENERS.get(result.command)
     if opener is None:
@@ -104,31 +104,12 @@ def _refuse_asked(folder: Path, command: str, asked: Asked) -> None:
         )
 
 
-def run_folder(path: Path) -> Path:
-    """A run's folder: this one, or the only one in an experiment's; UserError if there is none."""
-    if (path / RESULT_FILE).is_file():
-        return path
-    found = sorted(p.parent for p in path.glob(f"*/{RESULT_FILE}")) if path.is_dir() else []
-    if len(found) == 1:
-        return found[0]
-    if found:
-        titles = [f"{p.name} ({r.learner}, seed {r.seed})" for p, r in _results(found[:8])]
-        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-        raise UserError(f"{path} holds several runs; name one: {', '.join(titles)}{more}.")
-    state = "holds no finished run" if path.is_dir() else "is not a folder"
-    raise UserError(f"{path} {state}; give a run's folder, such as runs/<experiment>/<hash>.")
-
-
-def _results(folders: Sequence[Path]) -> list[tuple[Path, Result]]:
-    return [(folder, load_result(folder / RESULT_FILE)) for folder in folders]
-
-
 # ---- bench ------------------------------------------------------------------------------
 
 
 def _open_bench(folder: Path, result: Result, device: torch.device, asked: Asked) -> Opened:
     """The learner after its last experience."""
-    config = _config(RunConfig, folder)
+    config = read_back(RunConfig, folder, "run it again")
     files = sorted((folder / "models").glob("experience_*.safetensors"))
     if not files:
         raise UserError(
@@ -270,15 +251,6 @@ OPENERS: Mapping[str, Opener] = {
     "align": _open_align,
     "finetune": lambda folder, result, device, asked: _open_finetuned(folder, device),
 }
-
-
-def _config(kind: type[Any], folder: Path) -> Any:
-    path = folder / "config.yaml"
-    try:
-        return kind.parse(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        words = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be read ({words}); run it again.") from error
 
 
 def _longest(words: Mapping[str, str], key: str = "longest") -> int | None:

@@ -14,7 +14,6 @@ from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import decode, open_align
 from benchmarks.results.result import Result
 from multimodal.errors import UserError
-from multimodal.modalities.xray import XrayConfig
 from multimodal.recordings import Recording
 from tests.benchmarks.commands.align_text import interrupt_once
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
@@ -164,4 +163,3 @@ def test_bad_settings_have_one_line(medley, patients) -> None:
     assert "name two of them or more" in line("views={xray: {modality: xray}}")
     assert "sample_rate=250" in line("views.ecg.modality={name: ecg}")
     assert "no words for" in line("prompts.sets.words={cardiomegaly: [[heart]]}")
-    assert XrayConfig().size == 64  # the default that the config above does not use
