@@ -75,7 +75,7 @@ def open_start(config: FinetuneConfig) -> Start | None:
     folder = _the_run(Path(config.init).expanduser())
     if is_model_folder(folder):
         return _open_finetuned(folder)
-    return open_run(folder)
+    return open_run(folder, config.modality.registered_name)
 
 
 def resolved(config: FinetuneConfig, start: Start | None) -> FinetuneConfig:
@@ -168,15 +168,11 @@ def _open_finetuned(folder: Path) -> Start:
     return _start(folder, located(facts.encoder, folder), facts.modality, model)
 
 
-def open_run(folder: Path) -> Start:
-    """Of ``medley align`` or ``medley bench``."""
-    try:
-        data = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
-        encoder, modality = ENCODERS.parse(data["encoder"]), MODALITIES.parse(data["modality"])
-    except (OSError, KeyError, ValueError, TypeError, yaml.YAMLError) as error:
-        words = " ".join(str(error).split())[:200]
-        raise UserError(f"init={folder}: config.yaml cannot be read ({words}).") from error
-    assert isinstance(encoder, EncoderConfig)
+def open_run(folder: Path, wanted: str) -> Start:
+    """Of ``medley align`` or ``medley bench``. wanted: of a run over cases, the modality whose
+    encoder is taken.
+    """
+    encoder, modality = _settings(folder, wanted)
     aligned, stages = folder / ALIGNED_FILE, sorted((folder / "models").glob("*.safetensors"))
     if not (folder / RESULT_FILE).exists() or not (aligned.exists() or stages):
         raise UserError(
@@ -195,6 +191,26 @@ def open_run(folder: Path) -> Start:
     for part in ("front_end.", "encoder."):
         _load_trained(model.get_submodule(part[:-1]), own, part, folder, encoder)
     return _start(folder, encoder, modality, model)
+
+
+def _settings(folder: Path, wanted: str) -> tuple[EncoderConfig, Config]:
+    """Encoder and modality of a run's config; of one over cases, those of the wanted modality."""
+    try:
+        data = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+        views = data.get("views") or {wanted: data}
+        own = views.get(wanted)
+        parsed = own and (ENCODERS.parse(own["encoder"]), MODALITIES.parse(own["modality"]))
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise UserError(f"init={folder}: config.yaml cannot be read ({words}).") from error
+    if not parsed:
+        raise UserError(
+            f"init={folder}: it has no {wanted} encoder but of {', '.join(views)}; set modality "
+            "and dataset of one of these."
+        )
+    encoder, modality = parsed
+    assert isinstance(encoder, EncoderConfig)
+    return encoder, modality
 
 
 def _start(folder: Path, encoder: EncoderConfig, modality: Config, model: nn.Module) -> Start:

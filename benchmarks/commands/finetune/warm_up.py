@@ -36,4 +36,4 @@ def warmed_start(config: FinetuneConfig) -> Start:
     """The run is made now, if that was not done before."""
     cells = warm_up_cells(config)
     cells.run_cell(0)
-    return open_run(cells.cells[0].folder)
+    return open_run(cells.cells[0].folder, config.modality.registered_name)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from benchmarks import load_model
 from benchmarks.commands.align.config import AlignConfig
@@ -163,3 +164,21 @@ def test_bad_settings_have_one_line(medley, patients) -> None:
     assert "name two of them or more" in line("views={xray: {modality: xray}}")
     assert "sample_rate=250" in line("views.ecg.modality={name: ecg}")
     assert "no words for" in line("prompts.sets.words={cardiomegaly: [[heart]]}")
+
+
+def test_fine_tuning_starts_from_the_encoder_of_one_modality(medley, patients) -> None:
+    assert medley("align", "cases.yaml", "training.epochs=1").code == 0
+    (patients / "tune.yaml").write_text(
+        "experiment: tuned\ndataset: {name: synthetic_ecg, train_per_class: 4, test_per_class: 2}\n"
+        "modality: ecg\nmethods: [head]\ninit: runs/patients\n"
+        "training: {epochs: 1, batch_size: 8, device: cpu}\ntracking: {store: none}\n"
+    )
+    outcome = medley("finetune", "tune.yaml")
+    assert outcome.code == 0, outcome.err
+    (file,) = patients.glob("runs/tuned/*/model/encoder.safetensors")
+    trained = load_file(next(patients.glob("runs/patients/*/model.safetensors")))
+    for name, tensor in load_file(file).items():
+        assert torch.equal(tensor, trained[f"signals.ecg.{name}"]), name
+    other = medley("finetune", "tune.yaml", "modality=speech", "dataset=synthetic_speech")
+    assert other.code == 2
+    assert "has no speech encoder but of xray, ecg" in other.err
