@@ -13,8 +13,9 @@ from benchmarks.commands.finetune.also import Other, open_others, read_others
 from benchmarks.commands.finetune.classify import refuse_labels
 from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.commands.finetune.encoder import build_parts
+from benchmarks.commands.finetune.opening import open_start
 from benchmarks.commands.finetune.run import FinetuneRun
-from benchmarks.commands.finetune.start import Start, open_start, resolved
+from benchmarks.commands.finetune.start import Start, resolved
 from benchmarks.commands.finetune.warm_up import warm_up_cells, warmed_start
 from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table

@@ -8,7 +8,8 @@ from benchmarks.commands.bench.cells import Cells
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.warm_up import warm_up_config
 from benchmarks.commands.finetune.config import FinetuneConfig
-from benchmarks.commands.finetune.start import Start, open_run
+from benchmarks.commands.finetune.opening import open_run
+from benchmarks.commands.finetune.start import Start
 
 SHARED = (
     *("experiment", "modality", "encoder", "dataset"),

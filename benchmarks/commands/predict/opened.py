@@ -13,23 +13,17 @@ from torch import Tensor, nn
 
 from benchmarks.commands.align.parts import MODEL_FILE, tower_of
 from benchmarks.commands.align.reopen import reopen
-from benchmarks.commands.bench.config import RunConfig
-from benchmarks.commands.bench.learner import classifier, learner_of
-from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
-from benchmarks.config.loading import read_back
+from benchmarks.commands.bench import reopen as bench
 from benchmarks.results import model_folder
 from benchmarks.results.files import load_result, only_run
 from benchmarks.results.model_folder import is_model_folder
 from benchmarks.results.result import RESULT_FILE, Result
-from continual.learner import LearnerContext
 from multimodal.batch import Batch
-from multimodal.digests import read_tensors
 from multimodal.errors import UserError
 from multimodal.evaluation.class_vectors import class_vectors
 from multimodal.evaluation.embeddings import unit_texts
 from multimodal.modalities import Adapter
 from multimodal.registry import Config
-from multimodal.weights import frozen_digest
 
 
 class Answer(NamedTuple):
@@ -109,34 +103,8 @@ def _refuse_asked(folder: Path, command: str, asked: Asked) -> None:
 
 def _open_bench(folder: Path, result: Result, device: torch.device, asked: Asked) -> Opened:
     """The learner after its last experience."""
-    config = read_back(RunConfig, folder, "run it again")
-    files = sorted((folder / "models").glob("experience_*.safetensors"))
-    if not files:
-        raise UserError(
-            f"{folder}: the run kept no model; run it again with tracking.log_models=true and "
-            "--fresh."
-        )
-    weights, words, _ = read_tensors(files[-1])
-    adapter: Adapter = config.modality.build()  # pyright: ignore[reportAttributeAccessIssue]
-    names, multi_label = tuple(result.class_names), "per_class_auroc" in result.metrics
-    with torch.random.fork_rng():  # what was never trained is as the seed of the run made it
-        torch.manual_seed(config.seeds[0])
-        warmed = _warmed(config, folder)
-        model = classifier(config, adapter, len(names), multi_label, warmed, device)
-        context = LearnerContext(
-            model=model,
-            seed=config.seeds[0],
-            class_names=names,
-            modality=config.modality.registered_name,
-            trains=False,
-        )
-        learner = learner_of(config, context, device)
-    if words.get("frozen", "") not in ("", frozen_digest(learner.model)):
-        raise UserError(
-            f"{files[-1]}: was trained beside other frozen weights than those that its config "
-            "leads to now; restore the frozen checkpoint, or run it again with --fresh."
-        )
-    learner.load_weights(weights)
+    found = bench.reopen(folder, device)
+    learner, names = found.learner, found.class_names
 
     def answer(batch: Batch) -> Answer:
         prediction = learner.predict(batch)
@@ -148,25 +116,17 @@ def _open_bench(folder: Path, result: Result, device: torch.device, asked: Asked
 
     tower = learner.tower()
     return Opened(
-        modality=config.modality,
-        adapter=adapter,
+        modality=found.config.modality,
+        adapter=found.adapter,
         class_names=names,
-        multi_label=multi_label,
+        multi_label=found.multi_label,
         module=learner.model,
         answer=answer,
         tower=None if tower is None else (tower.front_end, tower.encoder),
         score=score,
-        digest=_digest(files[-1]),
-        longest=_longest(words),
+        digest=_digest(found.weights),
+        longest=_longest(found.words),
     )
-
-
-def _warmed(config: RunConfig, folder: Path) -> dict[str, Tensor]:
-    """Of the warm-up run that lies in the same output folder, if the config has one."""
-    if config.warm_up is None:
-        return {}
-    own = warm_up_config(config)
-    return warmed_weights(folder.parent.parent / own.experiment / own.cells()[0].hash)
 
 
 # ---- align ------------------------------------------------------------------------------
