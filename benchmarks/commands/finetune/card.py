@@ -133,7 +133,8 @@ def _files(facts: ModelFacts, files: list[str]) -> str:
     elif ADAPTER_FILES[1] in files:
         lines.append(
             f"The adapter stands on the weights in `{ENCODER_FILE}`, which no checkpoint of "
-            "transformers has; Medley loads both. `medley merge` makes one of them."
+            f"transformers has, so `{ADAPTER_FILES[0]}` names no base; Medley loads both. `medley "
+            "merge` writes them as one folder, without an adapter."
         )
     elif ENCODER_FILE in files:
         lines.append(f"No PEFT adapter: the encoder's own weights are `{ENCODER_FILE}`.")

@@ -52,7 +52,8 @@ def write_model(
     made = Path(tempfile.mkdtemp(prefix=f".{MODEL_FOLDER}-", dir=run))
     try:
         if isinstance(parts.encoder, LoraEncoder):
-            base = facts.base
+            # An adapter on weights of our own stands on no checkpoint that could be named.
+            base = facts.base if parts.from_checkpoint else None
             name, revision = (base.checkpoint, base.revision) if base else (None, None)
             parts.encoder.save_adapter(made, base=name, revision=revision)
             (made / "README.md").unlink(missing_ok=True)

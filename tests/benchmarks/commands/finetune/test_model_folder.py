@@ -152,7 +152,25 @@ def test_what_was_tuned_is_a_start(medley, tuned, kind: str, method: str) -> Non
         assert (file.parent / "model/encoder.safetensors").exists()
         if again.facts.method["name"] == "head":
             torch.testing.assert_close(again.embed(batch), first.embed(batch), atol=1e-5, rtol=1e-4)
+        else:
+            _names_no_base(medley, tuned, kind, file.parent / "model")
     assert len(list(tuned.glob("runs/next/*/result.json"))) == 2
+
+
+def _names_no_base(medley, tuned, kind: str, folder: Path) -> None:
+    """The adapter names no base; on the one that it stands on, made plain, PEFT loads it."""
+    import peft
+
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] is None
+    assert "names no base" in (folder / "README.md").read_text()
+    assert medley("merge", "first", "--out", "plain").code == 0
+    opened, batch = open_model(folder), some()
+    whole = transformers.AutoModel.from_pretrained(tuned / "plain").eval()
+    plain = whole.get_submodule(WITHIN[kind]) if WITHIN[kind] else whole
+    theirs = peft.PeftModel.from_pretrained(plain, str(folder)).eval()
+    found = plain_pooled(theirs, opened, batch)
+    torch.testing.assert_close(found, opened.embed(batch), atol=1e-5, rtol=1e-5)
 
 
 def test_runs_of_other_commands_are_starts(medley, tuned) -> None:
