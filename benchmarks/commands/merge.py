@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmarks.commands.finetune.folder import readable
 from benchmarks.results.model_folder import (
+    CARD_FILE,
     ENCODER_FILE,
     HEAD_FILE,
     HERE,
@@ -60,8 +61,9 @@ def run_merge(model: Path, out: Path) -> None:
             )
         write_head(made / HEAD_FILE, opened.model.head)
         write_facts(made, facts.model_copy(update=changes))
-        card = (opened.folder / "README.md").read_text("utf-8")
-        (made / "README.md").write_text(merged_card(card), "utf-8")
+        card = opened.folder / CARD_FILE
+        told = card.read_text("utf-8") if card.is_file() else ""
+        (made / CARD_FILE).write_text(merged_card(told), "utf-8")
         readable(made)
         if out.exists():
             out.rmdir()
@@ -84,7 +86,7 @@ def _at_home(facts: ModelFacts, config: PretrainedConfig, folder: Path) -> dict[
 
 
 def merged_card(card: str) -> str:
-    """The model's card without its part on files, which are others now."""
+    """The model's card (perhaps "") without its part on files, which are others now."""
     before, _, rest = card.partition("## Files")
     _, mark, after = rest.partition("## Licences")
     return f"{before}## Files\n\nThe weights are {ADAPTER_NOTE}.\n\n{mark}{after}"

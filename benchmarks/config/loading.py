@@ -125,6 +125,9 @@ def _lines(error: ValidationError, model: type[Config], data: object, source: st
             valid = _valid_keys(model, section, data)
             message = f"unknown key{did_you_mean(str(key), valid) if valid else ''}"
             lines.append(f"{source}: {path}: {message}")
+        elif problem["type"] == "too_short":
+            least = problem.get("ctx", {}).get("min_length", 1)
+            lines.append(f"{source}: {path}: lists nothing; list {least} or more, or leave it out")
         elif problem["type"] in ("choice", "missing") or isinstance(value, dict | list):
             lines.append(f"{source}: {path}: {message}")
         else:

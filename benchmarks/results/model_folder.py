@@ -23,7 +23,8 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from benchmarks.results.result import write_atomically
+from benchmarks.results.files import only_run
+from benchmarks.results.result import RESULT_FILE, write_atomically
 from multimodal.batch import Batch
 from multimodal.digests import DamagedFile, crc32, read_sealed, read_tensors, sealed, write_tensors
 from multimodal.encoders import ENCODERS, EncoderConfig
@@ -38,6 +39,7 @@ from multimodal.registry import Config
 
 MODEL_FOLDER = "model"  # within a run's folder
 FACTS_FILE, ENCODER_FILE, HEAD_FILE = "medley.json", "encoder.safetensors", "head.safetensors"
+CARD_FILE = "README.md"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 FORMAT = 1
 HERE = "."  # as a checkpoint: the model's folder itself
@@ -122,12 +124,16 @@ class OpenedModel:
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether ``find_model`` would find one."""
+    """Whether this folder, or that of a run, has a model of ``medley finetune``."""
     return any((place / FACTS_FILE).is_file() for place in (folder, folder / MODEL_FOLDER))
 
 
 def find_model(folder: Path) -> Path:
-    """The model's folder: this one, or the one in a run's folder; UserError if there is none."""
+    """The model's folder: this one, or the one in a run's folder, or in that of the only run of an
+    experiment's folder; UserError if there is none, or several, which are named.
+    """
+    if not is_model_folder(folder) and any(folder.glob(f"*/{RESULT_FILE}")):
+        folder = only_run(folder)
     for place in (folder, folder / MODEL_FOLDER):
         if (place / FACTS_FILE).is_file():
             return place

@@ -13,6 +13,7 @@ from benchmarks.commands.finetune.also import Other, open_others, read_others
 from benchmarks.commands.finetune.classify import refuse_labels
 from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.commands.finetune.encoder import build_parts
+from benchmarks.commands.finetune.folder import refuse_lost_model
 from benchmarks.commands.finetune.opening import open_start
 from benchmarks.commands.finetune.run import FinetuneRun
 from benchmarks.commands.finetune.start import Start, resolved
@@ -113,6 +114,9 @@ def _checked(
             build_parts(cell, data.adapter, start)
     check_store(config.tracking, Path(config.output_dir))
     done = [None if fresh else finished(cell, manifest, data.inputs) for cell in config.cells()]
+    for cell, result in zip(config.cells(), done, strict=True):
+        if result is not None:
+            refuse_lost_model(cell.folder)
     others: list[Other] = []
     if None in done:
         others = open_others(config, read)

@@ -31,6 +31,15 @@ class TextsConfig(Config):
     skip_uncaptioned: bool = False
     prompts: PromptsConfig = PromptsConfig()
 
+    @model_validator(mode="after")
+    def _no_sets(self) -> Self:
+        if self.prompts.sets is not None:
+            raise ValueError(
+                "prompts.sets are of a dataset of cases, which `medley align` takes; leave them "
+                "out, or write the wordings as prompts.phrases, with prompts.ensemble=true"
+            )
+        return self
+
 
 class FinetuneConfig(SignalConfig):
     """Everything ``medley finetune`` needs; one run a method and seed.
@@ -89,6 +98,10 @@ class FinetuneConfig(SignalConfig):
         starts = {"init": self.init, "warm_up": self.warm_up, "from_adapter": self.from_adapter}
         if len(given := [name for name, value in starts.items() if value is not None]) > 1:
             raise ValueError(f"give {' or '.join(given)}, not both")
+        if self.task != "align" and self.texts != TextsConfig():
+            raise ValueError("texts is of task=align; set that, or leave texts out")
+        if self.task == "align" and self.pos_weight:
+            raise ValueError("pos_weight is of task=classify; leave it out")
         if self.register_as is not None and self.tracking.store != "mlflow":
             raise ValueError("register_as needs tracking.store=mlflow, whose registry it is")
         return self

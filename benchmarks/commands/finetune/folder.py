@@ -15,12 +15,17 @@ from benchmarks.commands.finetune.card import card
 from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.commands.finetune.encoder import Parts
 from benchmarks.results.model_folder import (
+    ADAPTER_FILES,
+    CARD_FILE,
     ENCODER_FILE,
+    FACTS_FILE,
     HEAD_FILE,
     MODEL_FOLDER,
     Base,
     ModelFacts,
     adapter_digest,
+    read_facts,
+    refuse_changed_adapter,
     write_facts,
     write_head,
 )
@@ -29,6 +34,7 @@ from multimodal.digests import write_tensors
 from multimodal.encoders.lora import LoraConfig, LoraEncoder
 from multimodal.encoders.plain import place_within
 from multimodal.encoders.pretrained import PretrainedConfig, PretrainedEncoder, weights_digest
+from multimodal.errors import UserError
 from multimodal.hub import local_folder
 
 TOLD = (
@@ -56,15 +62,13 @@ def write_model(
             base = facts.base if parts.from_checkpoint else None
             name, revision = (base.checkpoint, base.revision) if base else (None, None)
             parts.encoder.save_adapter(made, base=name, revision=revision)
-            (made / "README.md").unlink(missing_ok=True)
+            (made / CARD_FILE).unlink(missing_ok=True)
         if not parts.from_checkpoint:
             write_tensors(made / ENCODER_FILE, plain_weights(parts))
         write_head(made / HEAD_FILE, head)
         facts = facts.model_copy(update={"adapter_digest": adapter_digest(made)})
         write_facts(made, facts)
-        (made / "README.md").write_text(
-            card(facts, sorted(p.name for p in made.iterdir())), "utf-8"
-        )
+        (made / CARD_FILE).write_text(card(facts, sorted(p.name for p in made.iterdir())), "utf-8")
         readable(made)
         target = run / MODEL_FOLDER
         shutil.rmtree(target, ignore_errors=True)
@@ -72,6 +76,24 @@ def write_model(
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return target
+
+
+def refuse_lost_model(run: Path) -> None:
+    """UserError unless a finished run's model is there, and whole as far as its facts tell."""
+    folder = run / MODEL_FOLDER
+    again = "restore it, or train it again with --fresh"
+    try:
+        facts = read_facts(folder)
+    except UserError as error:
+        if (folder / FACTS_FILE).exists():
+            raise
+        raise UserError(f"{folder}: this run is done, but its model is gone; {again}.") from error
+    needed = [HEAD_FILE, *ADAPTER_FILES] if isinstance(facts.encoder, LoraConfig) else [HEAD_FILE]
+    needed += [ENCODER_FILE] if facts.base is None else []
+    for name in needed:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: this run is done, but the file is gone; {again}.")
+    refuse_changed_adapter(folder, facts.adapter_digest)
 
 
 def readable(folder: Path) -> None:

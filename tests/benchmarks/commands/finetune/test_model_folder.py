@@ -123,6 +123,37 @@ def test_compact_encoders_stand_alone(medley, tuned) -> None:
     assert "No PEFT adapter" not in (model_of(tuned) / "README.md").read_text()
 
 
+def test_an_experiment_with_one_run_is_its_model(medley, tuned) -> None:
+    """As for ``predict`` and ``init``; and a card is no part of what a model needs."""
+    tune(medley, "methods=[{name: lora, rank: 4}]")
+    (model_of(tuned) / "README.md").unlink()
+    assert medley("merge", "runs/tuned", "--out", "merged").code == 0
+    assert "merged by" in (tuned / "merged/README.md").read_text()
+    further = ["methods=[{name: lora, rank: 4}]", "--from-adapter", "runs/tuned"]
+    tune(medley, *further, "experiment=more")
+    (other,) = tuned.glob("runs/more/*/result.json")
+    other.parent.rename(tuned / "runs/tuned/another")
+    for words in (["merge", "runs/tuned", "--out", "two"], ["finetune", "tune.yaml", *further]):
+        outcome = medley(*words)
+        assert outcome.code == 2
+        assert "runs/tuned holds several runs; name one" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "name", ["", "medley.json", "adapter_model.safetensors", "head.safetensors"]
+)
+def test_a_done_run_whose_model_is_gone(medley, tuned, name: str) -> None:
+    tune(medley)
+    gone = model_of(tuned) / name
+    gone.rename(tuned / "gone")
+    outcome = medley("finetune", "tune.yaml", "training.learning_rate=0.05")
+    assert outcome.code == 2
+    assert "model in" not in outcome.out
+    assert "gone; restore it, or train it again with --fresh" in outcome.err
+    tune(medley, "--fresh")
+    assert gone.exists()
+
+
 def test_an_adapter_is_trained_further(medley, tuned, kind: str) -> None:
     tune(medley, "methods=[{name: lora, rank: 4, target_modules: [v_proj]}]")
     folder = model_of(tuned).rename(tuned / "adapter")

@@ -45,6 +45,16 @@ ADAPTER = "methods=[{name: lora, rank: 4}] from_adapter=adapter"
             "methods=[{name: lora, target_modules: [query]}]",
             ["methods.target_modules: 'query'", "Valid: linear1, linear2"],
         ),
+        (
+            "methods=[{name: lora, target_modules: []}]",
+            ["methods.0.target_modules: lists nothing; list 1 or more, or leave it out"],
+        ),
+        (
+            "task=align texts.prompts.sets={words: {low: [[a]], high: [[b]]}}",
+            ["texts: prompts.sets", "of cases", "prompts.phrases"],
+        ),
+        ("texts.captions=labels", ["texts is of task=align"]),
+        ("task=align pos_weight=true", ["pos_weight is of task=classify"]),
         ("methods=[lorra]", ["unknown method 'lorra'; did you mean 'lora'?"]),
         ("methods=[{name: full, rank: 3}]", ["rank", "unknown key"]),
         ("methods=[]", ["methods: list at least one"]),
