@@ -7,7 +7,7 @@ Beside ``medley.json`` lie, as far as the model has them::
                           ``front_end.*`` and ``encoder.*``, of a LoRA encoder those of its base
     head.safetensors      linear: ``weight`` (C, D), ``bias`` (C,); aligned with text:
                           ``projection`` (J, D), ``shift`` (J,), ``classes`` (C, J) of length 1,
-                          ``scale`` ()
+                          ``scale`` (), of several labels ``offset`` (C,) (older ones have none)
     README.md             the model card
 """
 
@@ -62,11 +62,12 @@ class Base(Config):
 class ModelFacts(Config):
     """``medley.json``. task: "single_label": a softmax over classes, "multi_label": a sigmoid each,
     "align": a softmax over the cosines with class prompts times a scale, or, multi_label, the
-    sigmoid of each. thresholds: of multi-label probabilities, from the validation recordings (0.5
-    without any). encoder: with its checkpoint and resolved target modules. front_end: as it prints
-    itself, for people. base: None where the weights are all here. texts: of alignment, the prompts
-    of each class. adapter_digest: CRC-32 of adapter_model.safetensors, whose form is PEFT's and has
-    none; "": there is no adapter, or it was changed on purpose. dataset, metrics, intervals,
+    sigmoid of each, less the head's offset. thresholds: of multi-label probabilities, from the
+    validation recordings (0.5 without any, and where the head has an offset). encoder: with its
+    checkpoint and resolved target modules. front_end: as it prints itself, for people. base: None
+    where the weights are all here. texts: of alignment, the prompts of each class. adapter_digest:
+    CRC-32 of adapter_model.safetensors, whose form is PEFT's and has none; "": there is no adapter,
+    or it was changed on purpose. dataset, metrics, intervals,
     training: of the run that made it.
     """
 
@@ -250,7 +251,7 @@ def read_head(path: Path) -> nn.Module:
     if tensors.keys() == {"weight", "bias"}:
         classes, width = tensors["weight"].shape
         head: nn.Module = nn.Linear(width, classes)
-    elif tensors.keys() == {"projection", "shift", "classes", "scale"}:
+    elif tensors.keys() - {"offset"} == {"projection", "shift", "classes", "scale"}:
         head = CosineHead(**tensors)
     else:
         raise DamagedFile(f"{path}: is no head ({', '.join(sorted(tensors))}); {REMEDY}.")

@@ -42,8 +42,12 @@ class LinearClassifier(Reader):
 
     @torch.no_grad()
     def probabilities(self, batch: Batch) -> Float[Tensor, "batch classes"]:
-        """(N, C) in [0, 1]; of one label a recording a row sums to 1."""
-        logits = self(batch).float()
+        """(N, C) float64 in [0, 1]; of one label a recording a row sums to 1.
+
+        In float32 the sigmoid is exactly 1 from a logit of 17 on, and no threshold tells such
+        recordings apart.
+        """
+        logits = self(batch).double()
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
 

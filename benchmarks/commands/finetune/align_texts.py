@@ -20,7 +20,7 @@ from benchmarks.commands.align.parts import (
     tower_of,
 )
 from benchmarks.commands.align.scoring import Scorer
-from benchmarks.commands.finetune.classify import WHITE_EPS
+from benchmarks.commands.finetune.classify import WHITE_EPS, some_rows
 from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.commands.finetune.encoder import Parts
 from benchmarks.commands.finetune.scoring import HALF, best_thresholds
@@ -129,26 +129,38 @@ class AlignTexts:
         if white is not None:
             weight, shift = white.cpu().folded(weight, shift)
             white.to(self.device)
-        return CosineHead(weight, shift, vectors, self.module.scale.detach().cpu())
+        head = CosineHead(weight, shift, vectors, self.module.scale.detach().cpu())
+        if not self.manifest.multi_label:
+            return head
+        return CosineHead(**head.state_dict(), offset=self._offset(head))
+
+    @torch.no_grad()
+    def _offset(self, head: CosineHead) -> torch.Tensor:
+        """(C,) the cosine that separates a class best: of the validation recordings, or, without
+        any, of those it was trained on; the mean cosine for a class that they cannot tell of.
+        """
+        rows = self.rows["validation"]
+        rows = some_rows(rows if len(rows) else self.rows["train"])
+        self.module.eval()
+        self.source.ensure(rows)
+        loader, size = Loader(self.source.gather, self.device), self.config.training.eval_batch_size
+        embedded = embed_rows(self.reader.encode, loader, rows, batch_size=size)
+        cosines = head.cosines(embedded).numpy()
+        found = best_thresholds(
+            cosines, self.manifest.targets[rows], lowest=-1.0, otherwise=cosines.mean(axis=0)
+        )
+        return torch.tensor(found, dtype=torch.float64)
 
     def facts(self) -> dict[str, Any]:
         """Of ``ModelFacts``."""
         names, multi = self.manifest.class_names, self.manifest.multi_label
-        thresholds = (HALF,) * len(names) if multi else None
-        rows = self.rows["validation"]
-        if multi and len(rows):
-            self.module.eval()
-            loader = Loader(self.source.gather, self.device)
-            size = self.config.training.eval_batch_size
-            embedded = embed_rows(self.reader.encode, loader, rows, batch_size=size)
-            scores = self.head()(embedded).sigmoid().numpy()
-            thresholds = best_thresholds(scores, self.manifest.targets[rows])
         words = self._headline().texts(names)
         return {
             "task": "align",
             "multi_label": multi,
             "class_names": names,
-            "thresholds": thresholds,
+            # The head's offset is where a class begins.
+            "thresholds": (HALF,) * len(names) if multi else None,
             "texts": {name: list(each) for name, each in zip(names, words, strict=True)},
         }
 

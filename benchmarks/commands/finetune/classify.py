@@ -30,7 +30,7 @@ from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
 from multimodal.training.processes import is_first, share_weights
 
-MOST_COUNTED = 4096  # recordings that are whitened by
+MOST_COUNTED = 4096  # recordings that are whitened by, or from which an offset is chosen
 # Directions of less than a tenth of the mean variance are noise where recordings are few.
 WHITE_EPS = 0.1
 
@@ -92,9 +92,7 @@ class Classify:
             return
         if is_first():
             self.module.eval()
-            rows = self.rows["train"]
-            if len(rows) > MOST_COUNTED:
-                rows = rows[np.linspace(0, len(rows) - 1, MOST_COUNTED).round().astype(int)]
+            rows = some_rows(self.rows["train"])
             loader, size = Loader(self.source.gather, self.device), self._size
             with torch.no_grad():
                 for batch in loader.batches(rows, size):
@@ -174,6 +172,13 @@ class Classify:
     @property
     def _size(self) -> int:
         return self.config.training.eval_batch_size
+
+
+def some_rows(rows: np.ndarray) -> np.ndarray:
+    """All rows, or as many of them, evenly spaced, as are enough to count by."""
+    if len(rows) <= MOST_COUNTED:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, MOST_COUNTED).round().astype(int)]
 
 
 def refuse_labels(config: FinetuneConfig, manifest: Manifest, start: Start | None) -> None:

@@ -76,22 +76,29 @@ def multi_label_scores(
     return found
 
 
-def best_thresholds(scores: np.ndarray, targets: np.ndarray) -> tuple[float, ...]:
+def best_thresholds(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    *,
+    lowest: float = 0.0,
+    otherwise: float | np.ndarray = HALF,
+) -> tuple[float, ...]:
     """One a class: that of the highest F1 on these recordings, half-way to the next lower score; of
-    equals the highest. 0.5 for a class without positives or negatives here.
+    equals the highest. lowest: what a score can be at least. otherwise: for a class without
+    positives or negatives here; one, or (C,).
     """
-    found = []
+    found: list[float] = []
     for score, target in zip(scores.T.astype(np.float64), targets.T, strict=True):
         known = ~np.isnan(target)
         score, target = score[known], target[known] == 1
         if not target.any() or target.all():
-            found.append(HALF)
+            found.append(float(np.broadcast_to(otherwise, scores.shape[1:])[len(found)]))
             continue
-        steps = np.unique(score)[::-1]
-        chosen = score[None] >= steps[:, None]
-        hits = (chosen & target).sum(axis=1)
-        f1 = 2 * hits / (chosen.sum(axis=1) + target.sum())
-        best = int(np.argmax(f1))
-        below = steps[best + 1] if best + 1 < len(steps) else 0.0
+        steps, owner = np.unique(-score, return_inverse=True)
+        steps, count = -steps, len(steps)
+        chosen = np.bincount(owner, minlength=count).cumsum()
+        hits = np.bincount(owner[target], minlength=count).cumsum()
+        best = int(np.argmax(2 * hits / (chosen + target.sum())))
+        below = steps[best + 1] if best + 1 < count else lowest
         found.append(float((steps[best] + below) / 2))
     return tuple(found)

@@ -180,12 +180,13 @@ def _open_align(folder: Path, result: Result, device: torch.device, asked: Asked
 
 def _open_finetuned(folder: Path, device: torch.device) -> Opened:
     found = model_folder.open_model(folder, device)
-    model, thresholds = found.model, torch.tensor(found.thresholds or (), device=device)
+    model, thresholds = found.model, found.thresholds or ()
+    least = torch.tensor(thresholds, dtype=torch.float64, device=device)
 
     def answer(batch: Batch) -> Answer:
         shares = model.probabilities(batch)
-        labels = shares >= thresholds if found.multi_label else shares.argmax(1)
-        return Answer(labels, shares)
+        labels = shares >= least if found.multi_label else shares.argmax(1)
+        return Answer(labels, shares.float())
 
     longest = found.facts.training.get("longest")
     return Opened(

@@ -121,7 +121,7 @@ def test_probabilities() -> None:
         task = task_of(multi_label=multi_label)
         batch = task.load(np.arange(4))
         found = task.module.probabilities(batch)
-        logits = task.module(batch).detach()
+        logits = task.module(batch).detach().double()
         expected = logits.sigmoid() if multi_label else logits.softmax(1)
         torch.testing.assert_close(found, expected)
 

@@ -20,6 +20,7 @@ from benchmarks.commands.finetune.scoring import (
 from benchmarks.results.model_folder import open_model
 from benchmarks.results.result import Result
 from benchmarks.tracking.store import connect
+from multimodal.batch import Batch
 from multimodal.evaluation import multi_label
 from multimodal.recordings import Manifest
 from tests.benchmarks.commands.finetune_text import results
@@ -69,6 +70,13 @@ def test_thresholds_are_those_of_the_best_f1() -> None:
         best = max(f1(t, c) for t in np.linspace(0, 1, 2001))
         assert f1(found[c], c) == pytest.approx(best)
     assert best_thresholds(scores[:, :1], np.ones((30, 1))) == (0.5,)
+    # Of scores below 0 and with ties; a class that all have is said from the lowest on.
+    below = np.array([[-0.5, -0.5], [-0.5, -0.9], [-0.1, -0.9], [-0.1, -0.9]])
+    truth = np.array([[0, 1], [0, 0], [1, 1], [1, 1.0]])
+    found = best_thresholds(below, truth, lowest=-1.0)
+    assert found == pytest.approx((-0.3, -0.95))
+    nothing = best_thresholds(below, 0 * truth, lowest=-1.0, otherwise=below.mean(0))
+    assert nothing == pytest.approx(below.mean(0))
 
 
 @pytest.fixture
@@ -126,6 +134,34 @@ def test_an_encoder_is_aligned_with_texts(medley, tuned) -> None:
     outcome = medley("finetune", "tune.yaml", "task=align")
     assert outcome.code == 2
     assert "empty caption" in outcome.err
+
+
+@pytest.mark.parametrize("held", [0.25, 0])
+def test_texts_of_several_labels_at_a_low_temperature(chords, monkeypatch, held: float) -> None:
+    """0.5 is where a class begins, although every cosine is far above 0."""
+    spoken = toy_chords()
+    texts = [" and ".join(spoken.class_names[c] for c in r.labels) or "noise" for r in spoken]
+    rows = (dataclasses.replace(r, text=t) for r, t in zip(spoken, texts, strict=True))
+    manifest = dataclasses.replace(spoken, recordings=tuple(rows))
+    monkeypatch.setattr(ToyChordsConfig, "build", lambda self, root: manifest)
+    objective = "{name: more, temperature: 0.01, false_negatives: multi_positive}"
+    words = ["task=align", f"texts.objective={objective}", f"validation_fraction={held}"]
+    run_finetune(chords / "chords.yaml", [*words, "output_dir=here", "methods=[head]"])
+    (file,) = chords.glob("here/tuned/*/result.json")
+    opened = open_model(file.parent)
+    assert opened.thresholds == (0.5,) * 4
+    adapter, train = opened.adapter, manifest.indices("train")
+    signals = torch.stack([adapter.load(manifest.recordings[r])[0] for r in train])[:, None]
+    length = torch.full((len(train),), signals.shape[2])
+    shares = opened.predict_scores(Batch(signals, length, 0 * length, 0 * length))
+    said, true = shares.numpy() >= 0.5, manifest.targets[train] == 1
+    assert said.any(0).all()
+    assert (~said).any()
+    if not held:  # chosen on these very recordings
+        f1 = 2 * (said & true).sum(0) / (said.sum(0) + true.sum(0))
+        always = 2 * true.sum(0) / (len(true) + true.sum(0))
+        assert (f1 >= always).all()
+        assert (f1 > always).any()
 
 
 def _accuracy(model: Any, place: Path) -> float:
