@@ -20,6 +20,7 @@ METRICS = {
     "a_last_balanced": "balanced A_last",
     "macro_auroc": "macro AUROC",
     "mean_average_precision": "mean average precision",
+    "mean_average_precision_chance": "(chance)",
     "forgetting": "forgetting",
     "backward_transfer": "backward transfer",
     "forward_transfer": "forward transfer",
@@ -60,7 +61,12 @@ STREAM_METRICS = ("forgetting", "backward_transfer", "forward_transfer")
 RANKS = ("median_rank",)  # no fractions
 COUNTS = ("trained_parameters", "peak_memory_mib")  # whole numbers, without an interval
 # Of the data: without an interval.
-FACTS = ("zero_shot_chance", "zero_shot_majority", "majority_accuracy")
+FACTS = (
+    "mean_average_precision_chance",
+    "zero_shot_chance",
+    "zero_shot_majority",
+    "majority_accuracy",
+)
 MAIN_METRICS = (
     "accuracy",
     "majority_accuracy",
@@ -71,6 +77,7 @@ MAIN_METRICS = (
     "f_last",
     "macro_auroc",
     "mean_average_precision",
+    "mean_average_precision_chance",
     "forgetting",
     "future_zero_shot_accuracy",
     "zero_shot_top1",

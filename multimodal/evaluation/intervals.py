@@ -1,9 +1,13 @@
-"""Point estimates with their 95 % intervals, by the bootstrap over recordings.
+"""Point estimates with their 95 % intervals, by the bootstrap over recordings, or over groups.
 
 A statistic is a function of how often each cell was drawn, where a cell is a group of recordings
 that count alike (equal label and outcome, say). The point estimate is its value where every
 recording was drawn once; the interval comes from samples of N recordings with replacement (Efron,
 "Bootstrap methods", 1979; percentile interval). The seed makes equal runs give equal bytes.
+
+Recordings of one patient or speaker are alike, and an interval that takes them for independent is
+too narrow: given their groups, G groups are sampled with replacement, each with all it has (the
+cluster bootstrap: Davison and Hinkley, "Bootstrap Methods and their Application", 1997, 3.8).
 """
 
 from __future__ import annotations
@@ -23,13 +27,20 @@ Intervals = dict[str, tuple[float, float]]
 
 
 def estimates(
-    cells: np.ndarray, num_cells: int, statistic: Statistic, *, replicates: int, seed: int
+    cells: np.ndarray,
+    num_cells: int,
+    statistic: Statistic,
+    *,
+    replicates: int,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> tuple[dict[str, float], Intervals]:
     """The values of a statistic and its 95 % intervals (low, high), both by key.
 
     cells: (N,) int64, the cell of each recording, in [0, num_cells). statistic: counts (B,
     num_cells) of B samples -> (B,) values by key; NaN where a sample has no value, which the
     interval leaves out. replicates: number of samples; 0 gives no intervals (UserError if less).
+    groups: (N,) int64, equal where recordings are sampled together; None: each alone.
     """
     if replicates < 0:
         raise UserError(f"replicates is {replicates}; give 0 for no intervals, or {REPLICATES:,}.")
@@ -37,7 +48,12 @@ def estimates(
     values = {key: float(value[0]) for key, value in once.items()}
     if not replicates:
         return values, {}
-    drawn = [statistic(counts) for counts in _samples(cells, num_cells, replicates, seed)]
+    samples = (
+        _samples(cells, num_cells, replicates, seed)
+        if groups is None
+        else _grouped_samples(cells, num_cells, groups, replicates, seed)
+    )
+    drawn = [statistic(counts) for counts in samples]
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     intervals = {}
     for key in values:
@@ -56,6 +72,22 @@ def _samples(cells: np.ndarray, num_cells: int, replicates: int, seed: int) -> I
         drawn += num_cells * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * num_cells)
         yield counts.reshape(rows, num_cells)
+
+
+def _grouped_samples(
+    cells: np.ndarray, num_cells: int, groups: np.ndarray, replicates: int, seed: int
+) -> Iterator[np.ndarray]:
+    """As ``_samples``, of groups: what a group has counts as often as the group was drawn."""
+    from scipy.sparse import csr_matrix
+
+    names, number = np.unique(groups, return_inverse=True)
+    ones = np.ones(len(cells), dtype=np.int64)
+    cells_of_group = csr_matrix((ones, (number, cells)), shape=(len(names), num_cells))
+    every = np.arange(len(names))
+    for drawn in _samples(every, len(names), replicates, seed):
+        at_once = max(1, _NUMBERS_AT_ONCE // num_cells)
+        for first in range(0, len(drawn), at_once):
+            yield np.asarray((cells_of_group.T @ drawn[first : first + at_once].T).T)
 
 
 def weighted_median(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -79,12 +111,14 @@ def accuracy_estimates(
     *,
     replicates: int,
     seed: int,
+    groups: np.ndarray | None = None,
 ) -> tuple[dict[str, float], Intervals]:
     """Accuracy and recall from the rank of each recording's own class.
 
     labels, ranks: (N,) int64, ranks from 1. keys: "top1", "top5" and "recall" -> the key it gets;
     those without one are left out. top1, top5: share of recordings with a rank of at most 1, 5.
     recall: mean, over classes with a recording, of the share of a class's recordings of rank 1.
+    groups: as in ``estimates``.
     """
     grade = (ranks <= 1).astype(np.int64) + (ranks <= 5)
 
@@ -101,4 +135,6 @@ def accuracy_estimates(
         return {key: values[name] for name, key in keys.items()}
 
     cells = 3 * labels + grade
-    return estimates(cells, 3 * num_classes, statistic, replicates=replicates, seed=seed)
+    return estimates(
+        cells, 3 * num_classes, statistic, replicates=replicates, seed=seed, groups=groups
+    )

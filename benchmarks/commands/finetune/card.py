@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.reports.page import MEDICAL, RESEARCH_ONLY
 from benchmarks.results.model_folder import ADAPTER_FILES, ENCODER_FILE, HERE, ModelFacts
 from multimodal.hub import PACKAGES, packaged
@@ -13,6 +15,7 @@ SHOWN = {
     "mean_per_class_recall": "mean recall of the classes",
     "macro_auroc": "macro AUROC",
     "mean_average_precision": "mean average precision",
+    "mean_average_precision_chance": "mean average precision of a random order (prevalence)",
     "zero_shot_top1": "zero-shot accuracy",
     "other_accuracy_before": "linear probe on other data, before",
     "other_accuracy_after": "linear probe on other data, after",
@@ -86,9 +89,16 @@ def _metrics(facts: ModelFacts) -> str:
             rows.append(f"| {words} | {100 * value:.1f} % | {within} |")
     told = (
         f"Of the {training.get('num_recordings')} recordings of the {training.get('split')} split; "
-        "intervals: bootstrap over these recordings."
+        f"intervals: bootstrap over {_drawn(training)}."
     )
     return "\n".join(rows) + f"\n\n{told}"
+
+
+def _drawn(training: dict[str, Any]) -> str:
+    """What the intervals were resampled from."""
+    if training.get("resampled") != "groups":
+        return "these recordings"
+    return f"their {training.get('num_groups')} patients, speakers or sources, each drawn whole"
 
 
 def _method(facts: ModelFacts) -> str:
@@ -106,8 +116,8 @@ def _method(facts: ModelFacts) -> str:
 
 def _files(facts: ModelFacts, files: list[str]) -> str:
     lines = [
-        "In Python: `from benchmarks.results.model_folder import open_model`, then "
-        "`open_model(FOLDER).predict_scores(batch)`. `medley.json` has class names, modality and "
+        "In Python: `from benchmarks import load_model`, then "
+        "`load_model(FOLDER).predict(files)`. `medley.json` has class names, modality and "
         "front end; `head.safetensors` is the head."
     ]
     base = facts.base

@@ -108,7 +108,8 @@ class Classify:
         if not self.manifest.multi_label:
             return float((scores.argmax(1) == self.manifest.labels[rows]).mean())
         names = self.manifest.class_names
-        found = multi_label_scores(scores, self.manifest.targets[rows], names, seed=0)
+        targets = self.manifest.targets[rows]
+        found = multi_label_scores(scores, targets, names, seed=0, replicates=0)
         return float(found.metrics["macro_auroc"] or 0.0)
 
     def meanings(self) -> list[str] | None:
@@ -126,10 +127,11 @@ class Classify:
 
     def scores(self, split: str) -> Scores:
         rows, names, seed = self.rows[split], self.manifest.class_names, self.config.seeds[0]
-        scores = self.probabilities(rows)
+        scores, groups = self.probabilities(rows), [self.manifest.groups[row] for row in rows]
+        own: dict[str, Any] = {"seed": seed, "groups": groups}
         if self.manifest.multi_label:
-            return multi_label_scores(scores, self.manifest.targets[rows], names, seed=seed)
-        return single_label_scores(scores, self.manifest.labels[rows], names, seed=seed)
+            return multi_label_scores(scores, self.manifest.targets[rows], names, **own)
+        return single_label_scores(scores, self.manifest.labels[rows], names, **own)
 
     def probabilities(self, rows: np.ndarray) -> np.ndarray:
         """(N, C) of the module as it is, in evaluation mode."""

@@ -142,6 +142,8 @@ def model_facts(
             "longest": result.evaluation.get("longest"),
             "split": result.evaluation.get("split"),
             "num_recordings": result.evaluation.get("num_recordings"),
+            "resampled": result.evaluation.get("resampled", "recordings"),
+            "num_groups": result.evaluation.get("num_groups"),
             "before": _before(config),
             "redrawn": getattr(config.methods[0], "redraws", False),
             "packages": result.packages,

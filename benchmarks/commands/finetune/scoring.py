@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from multimodal.evaluation import multi_label
 from multimodal.evaluation.intervals import REPLICATES, accuracy_estimates, estimates
 from multimodal.evaluation.scores import Scores
+from multimodal.models.align_task import numbered
 
 MULTI_LABEL_REPLICATES = 1_000  # each one ranks all recordings of every class
 HALF = 0.5
 
 
 def single_label_scores(
-    scores: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], *, seed: int
+    scores: np.ndarray,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    *,
+    seed: int,
+    groups: Sequence[str] = (),
 ) -> Scores:
     """scores: (N, C) probabilities; labels: (N,). ``accuracy``, ``mean_per_class_recall`` with 95 %
-    intervals (bootstrap over recordings), and ``majority_accuracy``, of always the class that has
-    most recordings here.
+    intervals, and ``majority_accuracy``, of always the class that has most recordings here. groups:
+    see ``resampled``.
     """
     count = len(class_names)
     own = scores[np.arange(len(labels)), labels]
     ranks = (scores >= own[:, None]).sum(axis=1)  # a tie counts against us
     keys = {"top1": "accuracy", "recall": "mean_per_class_recall"}
+    together, told = resampled(groups)
     metrics, intervals = accuracy_estimates(
-        labels, ranks, count, keys, replicates=REPLICATES, seed=seed
+        labels, ranks, count, keys, replicates=REPLICATES, seed=seed, groups=together
     )
     numbers, hits = (
         np.bincount(labels, minlength=count),
         np.bincount(labels[ranks == 1], minlength=count),
     )
     metrics["majority_accuracy"] = float(numbers.max() / len(labels))
-    found = Scores(dict(metrics), intervals)
+    found = Scores(dict(metrics), intervals, told)
     found.metrics["per_class_accuracy"] = {  # pyright: ignore
         name: float(hit / number) if number else None
         for name, hit, number in zip(class_names, hits, numbers, strict=True)
@@ -40,11 +50,18 @@ def single_label_scores(
 
 
 def multi_label_scores(
-    scores: np.ndarray, targets: np.ndarray, class_names: tuple[str, ...], *, seed: int
+    scores: np.ndarray,
+    targets: np.ndarray,
+    class_names: tuple[str, ...],
+    *,
+    seed: int,
+    groups: Sequence[str] = (),
+    replicates: int = MULTI_LABEL_REPLICATES,
 ) -> Scores:
     """scores: (N, C) probabilities; targets: (N, C), NaN unknown. ``macro_auroc`` and
-    ``mean_average_precision`` (the latter with an interval), over the classes that have positives
-    and negatives here.
+    ``mean_average_precision`` with 95 % intervals, over the classes that have positives and
+    negatives here, and ``mean_average_precision_chance``, what a random order comes to: the mean
+    prevalence. groups: see ``resampled``. replicates: 0 for no intervals.
     """
     areas = multi_label.auroc(scores, targets)
     precisions = multi_label.average_precision(scores, targets)
@@ -59,21 +76,44 @@ def multi_label_scores(
         name: None if np.isnan(area) else float(area)
         for name, area in zip(class_names, areas, strict=True)
     }
-    if np.isnan(areas).all():
+    scored = ~np.isnan(areas)
+    if not scored.any():
         return found
+    prevalence = (targets == 1).sum(axis=0)[scored] / (~np.isnan(targets)).sum(axis=0)[scored]
+    found.metrics["mean_average_precision_chance"] = float(prevalence.mean())
+    measures = {
+        "macro_auroc": multi_label.resampled_auroc,
+        "mean_average_precision": multi_label.resampled_average_precision,
+    }
 
     def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
-        values = multi_label.resampled_average_precision(scores, targets, counts)
-        defined = ~np.isnan(values)
-        total, number = np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1)
-        mean = np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
-        return {"mean_average_precision": mean}
+        return {key: _means(of(scores, targets, counts)) for key, of in measures.items()}
 
-    each = np.arange(len(scores))
+    each, (together, found.details) = np.arange(len(scores)), resampled(groups)
     _, found.intervals = estimates(
-        each, len(each), statistic, replicates=MULTI_LABEL_REPLICATES, seed=seed
+        each, len(each), statistic, replicates=replicates, seed=seed, groups=together
     )
     return found
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """(B, C) -> (B,) of the classes that have a value."""
+    defined = ~np.isnan(values)
+    total, number = np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1)
+    return np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
+
+
+def resampled(groups: Sequence[str]) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """What a bootstrap draws, (N,) numbers of groups or None for recordings, and that in words.
+
+    groups: of each recording its patient, record, speaker or source, "" if that is not known. They
+    are drawn whole where there are two or more and some has several recordings.
+    """
+    numbers = numbered(groups)
+    count = len(np.unique(numbers))
+    if not 2 <= count < len(numbers):
+        return None, {"resampled": "recordings"}
+    return numbers, {"resampled": "groups", "num_groups": count}
 
 
 def best_thresholds(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,3 +85,19 @@ def test_macro_recall_differs_from_accuracy_where_classes_are_unbalanced() -> No
     assert found == {"top1": 0.9, "top5": 1.0, "recall": 0.5}
     assert set(intervals) == set(KEYS)
     assert intervals["top5"] == (1.0, 1.0)
+
+
+def test_groups_are_drawn_whole() -> None:
+    """As written out: the means of groups drawn with replacement, each with all that it has."""
+    rng = np.random.default_rng(3)
+    groups, values = rng.integers(6, size=30), rng.random(30)
+    each = np.arange(30)
+    run: Any = {"replicates": 400, "seed": 1}
+    found = estimates(each, 30, mean_of(values), groups=groups, **run)
+    own = [values[groups == g] for g in np.unique(groups)]
+    drawn = np.random.default_rng(1).integers(len(own), size=(400, len(own)))
+    means = [np.concatenate([own[g] for g in row]).mean() for row in drawn]
+    (interval,) = found[1].values()
+    assert interval == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    alone = estimates(each, 30, mean_of(values), groups=each, **run)
+    assert alone == estimates(each, 30, mean_of(values), **run)

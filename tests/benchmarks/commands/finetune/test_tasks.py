@@ -36,6 +36,13 @@ def test_scores_of_one_label() -> None:
     assert found.metrics["per_class_accuracy"] == {"a": 0.5, "b": None, "c": 0.5}
     low, high = found.intervals["accuracy"]
     assert low <= 0.5 <= high
+    # Of two speakers, one always right: a sample has 0, 1 or 2 of that one.
+    labels, groups = np.array([0, 1, 0, 1]), ["x", "y", "x", "y"]
+    found = single_label_scores(
+        scores[[0, 0, 0, 0]], labels, ("a", "b", "c"), seed=0, groups=groups
+    )
+    assert found.intervals["accuracy"] == (0, 1)
+    assert found.details == {"resampled": "groups", "num_groups": 2}
 
 
 def test_scores_of_several_labels_leave_unknown_ones_out() -> None:
@@ -49,7 +56,15 @@ def test_scores_of_several_labels_leave_unknown_ones_out() -> None:
     assert found.metrics["macro_auroc"] == pytest.approx(np.nanmean(areas))
     assert found.metrics["num_scored_classes"] == 2
     assert found.metrics["per_class_auroc"]["c"] is None  # pyright: ignore
-    assert "mean_average_precision" in found.intervals
+    assert found.intervals.keys() == {"macro_auroc", "mean_average_precision"}
+    known = ~np.isnan(targets[:, :2])
+    prevalence = (targets[:, :2] == 1).sum(0) / known.sum(0)
+    chance = found.metrics["mean_average_precision_chance"]
+    assert chance == pytest.approx(prevalence.mean())
+    assert found.details == {"resampled": "recordings"}
+    groups = [f"patient {i // 10}" for i in range(40)]
+    found = multi_label_scores(scores, targets, ("a", "b", "c"), seed=0, groups=groups)
+    assert found.details == {"resampled": "groups", "num_groups": 4}
     nothing = multi_label_scores(scores, np.full((40, 3), np.nan), ("a", "b", "c"), seed=0)
     assert nothing.metrics["macro_auroc"] is None
 
