@@ -53,6 +53,8 @@ METRICS = {
     "empty_transcripts": "empty transcripts",
     "other_accuracy_before": "other data before",
     "other_accuracy_after": "other data after",
+    "other_auroc_before": "other data AUROC before",
+    "other_auroc_after": "other data AUROC after",
     "trained_parameters": "trained parameters",
     "peak_memory_mib": "peak MiB",
 }
@@ -89,5 +91,7 @@ MAIN_METRICS = (
     "word_error_rate",
     "other_accuracy_before",
     "other_accuracy_after",
+    "other_auroc_before",
+    "other_auroc_after",
     *COUNTS,
 )

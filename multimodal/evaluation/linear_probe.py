@@ -113,25 +113,38 @@ def probe_metrics(train: LabelledSet, test: LabelledSet, num_classes: int) -> di
 def multi_label_probe(
     train: Embeddings, known: np.ndarray, test: Embeddings, truth: np.ndarray
 ) -> np.ndarray:
-    """(C,) AUROC of a logistic regression for each class alone; NaN: it cannot be told.
+    """(C,) AUROC of ``multi_label_probe_scores``; NaN: it cannot be told.
 
-    train, test: (N, D) and (M, D). known, truth: (N, C) and (M, C), 1 present, 0 absent, NaN
-    unknown (left out of its class). Embeddings are standardised as in ``linear_probe``, C is 1.
-    UserError: embeddings with NaN.
+    test: (M, D). truth: (M, C), as ``known``.
+    """
+    scores = multi_label_probe_scores(train, known, test)
+    fitted = ~np.isnan(scores).any(axis=0)
+    areas = np.full(known.shape[1], np.nan)
+    if fitted.any():
+        areas[fitted] = multi_label.auroc(scores[:, fitted], truth[:, fitted])
+    return areas
+
+
+def multi_label_probe_scores(train: Embeddings, known: np.ndarray, test: Embeddings) -> np.ndarray:
+    """(M, C) of a logistic regression for each class alone; NaN for a class without positives or
+    negatives to fit.
+
+    train, test: (N, D) and (M, D). known: (N, C), 1 present, 0 absent, NaN unknown (left out of its
+    class). Embeddings are standardised as in ``linear_probe``, C is 1. UserError: embeddings with
+    NaN.
     """
     features, tested = finite_rows(train).numpy(), finite_rows(test).numpy()
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale == 0] = 1.0
     features, tested = (features - mean) / scale, (tested - mean) / scale
-    areas = np.full(known.shape[1], np.nan)
+    scores = np.full((len(tested), known.shape[1]), np.nan)
     for c in range(known.shape[1]):
-        here, there = ~np.isnan(known[:, c]), ~np.isnan(truth[:, c])
+        here = ~np.isnan(known[:, c])
         answers = known[here, c].astype(np.int64)
-        if len(np.unique(answers)) == 2 and there.any():
+        if len(np.unique(answers)) == 2:
             model, _ = _fitted(features[here], answers, 1.0, 1_000)
-            scores = model.decision_function(tested[there])[:, None]
-            areas[c] = multi_label.auroc(scores, truth[there, c][:, None])[0]
-    return areas
+            scores[:, c] = model.decision_function(tested)
+    return scores
 
 
 def knn(

@@ -3,7 +3,8 @@
 The measure is a linear probe: a logistic regression of the same strength, fitted by L-BFGS from
 zero on the training recordings' embeddings, with the test recordings' accuracy. Fine-tuning
 replaces the head, so the head's own accuracy on other classes is not defined; and zero-shot needs a
-text tower, which most encoders here have not. The probe asks what a frozen encoder still tells
+text tower, which most encoders here have not. Of several labels a recording it is one such probe a
+class, and the measure their macro AUROC. The probe asks what a frozen encoder still tells
 apart, by one protocol for every method, task and modality; it has no random numbers, so a
 difference is the encoder's.
 """
@@ -17,10 +18,15 @@ import numpy as np
 import torch
 
 from benchmarks.commands.finetune.config import FinetuneConfig
+from benchmarks.commands.finetune.scoring import multi_label_scores
 from benchmarks.runs.data import Data, open_data, read_manifest
 from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import embed_rows
-from multimodal.evaluation.linear_probe import LabelledSet, linear_probe
+from multimodal.evaluation.linear_probe import (
+    LabelledSet,
+    linear_probe,
+    multi_label_probe_scores,
+)
 from multimodal.loader import Loader
 from multimodal.models.towers import Reader
 from multimodal.recordings import Manifest
@@ -42,18 +48,22 @@ class Other:
         return self.data.manifest.name
 
 
-Probed = dict[str, tuple[float, float, float]]  # dataset -> accuracy, low, high
+# dataset -> accuracy, or macro AUROC of several labels, low, high
+Probed = dict[str, tuple[float, float, float]]
 
 
 def read_others(config: FinetuneConfig) -> list[Manifest]:
-    """UserError: another modality, several labels a recording, no test split, a single class."""
+    """UserError: another modality, no test split, a single class, or, of several labels, no class
+    with recordings of both kinds.
+    """
     manifests = []
     for dataset in config.evaluate_also:
         manifest = read_manifest(config.model_copy(update={"dataset": dataset}))
-        train, test = manifest.indices("train"), manifest.indices("test")
+        train, test = (manifest.indices(split)[:MOST] for split in ("train", "test"))
         problem = None
         if manifest.multi_label:
-            problem = "its recordings have several labels"
+            if not (_told_apart(manifest, train) & _told_apart(manifest, test)).any():
+                problem = "no class has positive and negative recordings in both splits"
         elif not len(test) or len(np.unique(manifest.labels[train])) < 2:
             problem = "it has no test split, or fewer than two training classes"
         if problem:
@@ -68,6 +78,12 @@ def read_others(config: FinetuneConfig) -> list[Manifest]:
     return manifests
 
 
+def _told_apart(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
+    """(C,) bool: classes with positive and negative recordings among these."""
+    targets = manifest.targets[rows]
+    return (targets == 1).any(axis=0) & (targets == 0).any(axis=0)
+
+
 def open_others(config: FinetuneConfig, manifests: Sequence[Manifest]) -> list[Other]:
     """Decoded."""
     others = []
@@ -79,29 +95,57 @@ def open_others(config: FinetuneConfig, manifests: Sequence[Manifest]) -> list[O
 
 
 def probe(reader: Reader, others: list[Other], *, size: int, device: torch.device) -> Probed:
-    """Accuracy of each, with its 95 % interval. size: recordings embedded at once."""
+    """Accuracy or macro AUROC of each, with its 95 % interval. size: of batches."""
     training, found = reader.training, {}
     reader.eval()
     for other in others:
-        loader, labels = Loader(other.data.signals.gather, device), other.data.manifest.labels
+        loader, manifest = Loader(other.data.signals.gather, device), other.data.manifest
         known, tested = (
-            LabelledSet(embed_rows(reader.encode, loader, rows, batch_size=size), labels[rows])
+            embed_rows(reader.encode, loader, rows, batch_size=size)
             for rows in (other.train, other.test)
         )
-        result = linear_probe(known, tested, other.data.manifest.num_classes, replicates=REPLICATES)
-        low, high = result.intervals["linear_probe_accuracy"]
-        found[other.name] = (result.metrics["linear_probe_accuracy"], low, high)
+        measure = _macro_auroc if manifest.multi_label else _accuracy
+        found[other.name] = measure(manifest, (known, other.train), (tested, other.test))
     reader.train(training)
     return found
 
 
-def cost(before: Probed, after: Probed) -> tuple[dict[str, float], dict[str, object]]:
-    """Metrics, means over the datasets, and the details of each."""
+Part = tuple[torch.Tensor, np.ndarray]  # embeddings (N, D) of rows (N,)
+
+
+def _accuracy(manifest: Manifest, train: Part, test: Part) -> tuple[float, float, float]:
+    known, tested = (LabelledSet(e, manifest.labels[rows]) for e, rows in (train, test))
+    result = linear_probe(known, tested, manifest.num_classes, replicates=REPLICATES)
+    low, high = result.intervals["linear_probe_accuracy"]
+    return result.metrics["linear_probe_accuracy"], low, high
+
+
+def _macro_auroc(manifest: Manifest, train: Part, test: Part) -> tuple[float, float, float]:
+    targets, (tested, rows) = manifest.targets, test
+    scores = multi_label_probe_scores(train[0], targets[train[1]], tested)
+    fitted = np.flatnonzero(~np.isnan(scores).any(axis=0))
+    names = tuple(manifest.class_names[c] for c in fitted)
+    groups = [str(manifest.groups[row]) for row in rows]
+    truth = targets[rows][:, fitted]
+    result = multi_label_scores(scores[:, fitted], truth, names, seed=0, groups=groups)
+    low, high = result.intervals["macro_auroc"]
+    value = result.metrics["macro_auroc"]
+    assert value is not None
+    return value, low, high
+
+
+def cost(
+    others: Sequence[Other], before: Probed, after: Probed
+) -> tuple[dict[str, float], dict[str, object]]:
+    """Metrics, means over the datasets of one measure, and the details of each."""
     if not after:
         return {}, {}
-    metrics = {
-        f"other_accuracy_{when}": float(np.mean([value for value, _, _ in found.values()]))
-        for when, found in (("before", before), ("after", after))
-    }
+    several = {other.name: other.data.manifest.multi_label for other in others}
+    metrics = {}
+    for measure, multi in (("accuracy", False), ("auroc", True)):
+        for when, found in (("before", before), ("after", after)):
+            values = [value for name, (value, _, _) in found.items() if several[name] == multi]
+            if values:
+                metrics[f"other_{measure}_{when}"] = float(np.mean(values))
     details = {name: {"before": list(before[name]), "after": list(after[name])} for name in after}
     return metrics, {"other_data": details}

@@ -19,6 +19,8 @@ SHOWN = {
     "zero_shot_top1": "zero-shot accuracy",
     "other_accuracy_before": "linear probe on other data, before",
     "other_accuracy_after": "linear probe on other data, after",
+    "other_auroc_before": "linear probe on other data of several labels, macro AUROC before",
+    "other_auroc_after": "linear probe on other data of several labels, macro AUROC after",
 }
 TASKS = {
     "single_label": "one of {n} classes for each recording",

@@ -54,7 +54,8 @@ class FinetuneConfig(SignalConfig):
     at first, which is folded into it at the end. pos_weight: of several labels, a positive counts
     as much as its class has negatives for each. validation_fraction: of the training recordings,
     held out by group, for early stopping and thresholds. register_as: of MLflow's model registry.
-    evaluate_also: other datasets on which a linear probe tells what fine-tuning cost the encoder.
+    evaluate_also: other datasets on which a linear probe tells what fine-tuning cost the encoder
+    (accuracy, or macro AUROC of several labels a recording).
     texts: of alignment. quick: one epoch.
     """
 

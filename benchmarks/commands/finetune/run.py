@@ -123,7 +123,7 @@ class FinetuneRun(FittedRun):
     def _result(self, facts: dict[str, Any]) -> Result:
         split = "test" if len(self.rows["test"]) else "train"
         scores = self.kind.scores(split)
-        paid, details = cost(self.before, self._probe())
+        paid, details = cost(self.others, self.before, self._probe())
         memory = machine.peak_memory(self.device)
         measured = {
             **tensor_bytes(self.kind.module),

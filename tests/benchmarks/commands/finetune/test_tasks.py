@@ -213,7 +213,7 @@ def test_the_store_has_the_model_and_its_name(medley, tuned, empty_store) -> Non
 def test_what_it_cost_on_other_data(medley, tuned) -> None:
     """A frozen encoder costs nothing; before is the same for every method."""
     words = ["methods=[head,full]", "training.learning_rate=0.05", "training.epochs=6"]
-    other = "evaluate_also=[{name: toy, num_classes: 4}]"
+    other = "evaluate_also=[{name: toy, num_classes: 4},toy_chords]"
     outcome = medley("finetune", "tune.yaml", *words, other)
     assert outcome.code == 0, outcome.err
     assert "other" in outcome.out
@@ -223,7 +223,12 @@ def test_what_it_cost_on_other_data(medley, tuned) -> None:
         for n, r in found.items()
     }
     assert paid["head"][0] == paid["head"][1] == paid["full"][0]
-    assert set(found["full"].evaluation["other_data"]) == {"toy"}
+    details = found["full"].evaluation["other_data"]
+    assert set(details) == {"toy", "chords"}
+    areas = [found["full"].metrics[f"other_auroc_{when}"] for when in ("before", "after")]
+    assert areas == [details["chords"][when][0] for when in ("before", "after")]
+    assert all(low <= value <= high for value, low, high in details["chords"].values())
+    assert found["head"].metrics["other_auroc_after"] == areas[0] != areas[1]
     assert "evaluate_also.toy" in (found["full"].inputs or {})
 
 
