@@ -32,7 +32,10 @@ def predict(
     ] = False,
     classes: Annotated[
         str | None,
-        typer.Option(help="Of a model of `medley align`: the classes to choose among, a,b,c."),
+        typer.Option(
+            help="Of a model of `medley align`: the classes to choose among, a,b,c. One of them is "
+            "named, also by a model whose own classes may be present together."
+        ),
     ] = None,
     view: Annotated[
         str | None,

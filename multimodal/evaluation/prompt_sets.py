@@ -49,21 +49,34 @@ class PromptSets:
     temperature: float = 0.02
     transductive: bool = False
 
-    def texts(self, class_names: Sequence[str], seed: int) -> list[list[str]]:
-        """The prompts of each class for a seed; UserError names classes without a grid."""
+    def refuse_gaps(self, class_names: Sequence[str]) -> None:
+        """UserError for classes without words, or with an empty axis, or without their negative."""
         missing = [name for name in class_names if name not in self.grids]
         if missing:
             raise UserError(
                 f"prompts: no words for {', '.join(missing[:5])}; give each class a list of axes, "
                 'such as [["mild", "severe"], ["cardiomegaly"]].'
             )
+        for name in class_names:
+            self._every(name)
+        missing = [name for name in class_names if name not in self.negatives]
+        if self.negatives and missing:
+            raise UserError(f"negatives: none for {', '.join(missing[:5])}; give each class one.")
+
+    def texts(self, class_names: Sequence[str], seed: int) -> list[list[str]]:
+        """The prompts of each class for a seed; UserError as ``refuse_gaps``."""
+        self.refuse_gaps(class_names)
         return [self._drawn(name, number, seed) for number, name in enumerate(class_names)]
 
-    def _drawn(self, name: str, number: int, seed: int) -> list[str]:
+    def _every(self, name: str) -> list[str]:
         # Equal prompts (a word listed twice) would be drawn more often than others.
         every = list(dict.fromkeys(" ".join(filter(None, p)) for p in product(*self.grids[name])))
         if not every or not all(every):
             raise UserError(f"prompts of {name!r}: an axis is empty; give each at least a word.")
+        return every
+
+    def _drawn(self, name: str, number: int, seed: int) -> list[str]:
+        every = self._every(name)
         if self.drawn is None or self.drawn >= len(every):
             return every
         order = np.random.default_rng([seed, number]).permutation(len(every))
@@ -127,6 +140,15 @@ def score_prompt_sets(
     return PromptSetScores(metrics, table, intervals, _protocol(sets))
 
 
+def embedded_sets(
+    sets: PromptSets, names: Sequence[str], embed_texts: EmbedTexts, seed: int
+) -> Sequence[Tensor]:
+    """C x (P_c, D) float64 unit rows: the prompts of each class for a seed."""
+    texts = sets.texts(names, seed)
+    embedded = unit_texts([text for own in texts for text in own], embed_texts)
+    return embedded.split([len(own) for own in texts])
+
+
 def pooled(signals: Tensor, prompts: Sequence[Tensor], pooling: Pooling) -> Tensor:
     """(N, D) and C x (P_c, D), all of length 1 -> (N, C) scores in [-1, 1]."""
     if pooling == "mean_embedding":
@@ -141,13 +163,8 @@ def _scores(
     signals: Tensor, names: Sequence[str], sets: PromptSets, embed_texts: EmbedTexts, seed: int
 ) -> np.ndarray:
     """(N, C), rounded so that equal cosines are equal numbers."""
-    texts = sets.texts(names, seed)
-    embedded = unit_texts([text for own in texts for text in own], embed_texts)
-    scores = pooled(signals, embedded.split([len(own) for own in texts]), sets.pooling)
+    scores = pooled(signals, embedded_sets(sets, names, embed_texts, seed), sets.pooling)
     if sets.negatives:
-        missing = [name for name in names if name not in sets.negatives]
-        if missing:
-            raise UserError(f"negatives: none for {', '.join(missing[:5])}; give each class one.")
         against = signals @ unit_texts([sets.negatives[n] for n in names], embed_texts).T
         scores = torch.sigmoid((scores - against) / sets.temperature)
     if sets.transductive:

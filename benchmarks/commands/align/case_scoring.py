@@ -17,8 +17,7 @@ from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.linear_probe import multi_label_probe
 from multimodal.evaluation.multi_label import macro
-from multimodal.evaluation.prompt_sets import PromptSets, score_prompt_sets
-from multimodal.evaluation.prompts import Prompts
+from multimodal.evaluation.prompt_sets import score_prompt_sets
 from multimodal.evaluation.scores import Scores
 from multimodal.evaluation.view_retrieval import CUTOFFS, View, view_retrieval
 from multimodal.loader import Loader
@@ -35,7 +34,7 @@ SEARCHED = (*(f"recall_at_{k}" for k in CUTOFFS), "median_rank")  # from the tex
 @dataclass(frozen=True)
 class CaseScorer:
     """manifest: of the cases, with validation held out. rows: cases of each split. classes: the
-    candidates. prompts: of classes, where the config draws no sets. sources: of the signals.
+    candidates. sources: of the signals.
 
     Metrics of modality M: M_zero_shot_macro_auroc (and what else ``score_prompt_sets`` measures),
     M_linear_probe_macro_auroc, M_random_encoder_macro_auroc (the same probe of the towers as they
@@ -49,7 +48,6 @@ class CaseScorer:
     manifest: Manifest
     rows: Mapping[str, np.ndarray]
     classes: tuple[int, ...]
-    prompts: Prompts
     sources: Mapping[str, Source]
     device: torch.device
 
@@ -87,7 +85,7 @@ class CaseScorer:
             vectors,
             targets,
             names,
-            self._sets(names),
+            self.config.prompts.sets_for(name, names),
             self.model.embed_texts,
             groups=[manifest.recordings[row].group for row in rows],
             replicates=replicates,
@@ -99,14 +97,6 @@ class CaseScorer:
         scores.details["per_class"][name] = found.per_class
         scores.details["protocol"][name] = found.protocol
         _average(scores, SHOWN, [f"{m}_zero_shot_" for m in self.sources])
-
-    def _sets(self, names: list[str]) -> PromptSets:
-        """As the config draws them, or one set of the templates' prompts."""
-        if self.config.prompts.sets is not None:
-            return self.config.prompts.sets.sets
-        texts = self.prompts.headline(ensemble=self.config.prompts.ensemble).texts(names)
-        grids = {name: [own] for name, own in zip(names, texts, strict=True)}
-        return PromptSets(grids, drawn=None, seeds=(0,))
 
     def _probe(self, scores: Scores, name: str, vectors: Tensor, cases: np.ndarray) -> None:
         names, truth = self._targets(name, cases)

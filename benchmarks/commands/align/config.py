@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -47,16 +48,28 @@ class PromptsConfig(Config):
     templates: a shipped file ("audio", "speech_intent", ...), the path of one, or None for that of
     the modality; the first template is the training-style one. phrases: likewise, of class phrases,
     or None for the class names. ensemble: classes are the mean of all templates, not the first.
-    sets: prompts that are drawn instead, of a dataset of cases.
     """
 
     templates: str | None = None
     phrases: str | None = None
     ensemble: bool = False
-    sets: PromptSetsConfig | None = Field(default=None, exclude_if=lambda sets: sets is None)
 
     def load(self, modality: str) -> Prompts:
         return load_prompts(self.templates or modality, self.phrases)
+
+
+class CasePromptsConfig(PromptsConfig):
+    """The same, and of a dataset of cases ``sets``: prompts that are drawn instead."""
+
+    sets: PromptSetsConfig | None = Field(default=None, exclude_if=lambda sets: sets is None)
+
+    def sets_for(self, modality: str, names: Sequence[str]) -> PromptSets:
+        """As they are drawn, or one set of the templates' prompts of these classes."""
+        if self.sets is not None:
+            return self.sets.sets
+        texts = self.load(modality).headline(ensemble=self.ensemble).texts(names)
+        grids = {name: [own] for name, own in zip(names, texts, strict=True)}
+        return PromptSets(grids, drawn=None, seeds=(0,))
 
 
 class ViewConfig(Config):
@@ -91,7 +104,7 @@ class AlignConfig(SignalConfig):
     whiten: bool = Field(default=False, exclude_if=lambda whiten: not whiten)
     captions: Literal["text", "labels"] = "text"
     skip_uncaptioned: bool = False
-    prompts: PromptsConfig = PromptsConfig()
+    prompts: CasePromptsConfig = CasePromptsConfig()
     classes: tuple[str, ...] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     training: FitConfig = FitConfig()
@@ -111,6 +124,11 @@ class AlignConfig(SignalConfig):
     @model_validator(mode="after")
     def _one_way_to_name_modalities(self) -> Self:
         if not self.views:
+            if self.prompts.sets is not None:
+                raise ValueError(
+                    "prompts.sets: is for a dataset of cases (views); of one modality write the "
+                    "words into files and name these in prompts.templates and prompts.phrases"
+                )
             return self
         if {"modality", "encoder"} & self.model_fields_set and self._own_tower:
             raise ValueError("views: modality and encoder stand in each view; leave them out here")

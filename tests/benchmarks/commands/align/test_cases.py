@@ -9,13 +9,19 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.nn.functional import normalize
 
 from benchmarks import load_model
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import decode, open_align
+from benchmarks.commands.align.reopen import reopen
+from benchmarks.commands.predict.inputs import Part
+from benchmarks.commands.predict.model import Model, Predicted, manifest_of
 from benchmarks.results.result import Result
 from multimodal.errors import UserError
+from multimodal.evaluation.embeddings import unit_texts
 from multimodal.recordings import Recording
+from multimodal.signals import SignalCache
 from tests.benchmarks.commands.align_text import interrupt_once
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 
@@ -108,11 +114,40 @@ def test_one_of_its_towers_names_new_files(medley, patients) -> None:
     model = load_model(file.parent, view="xray")
     (row,) = model.predict(patients / "new.png")
     assert row.error == ""
-    assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert model.modality == "xray"
+    _each_class_is_a_question(file.parent, model, row)
+    chosen = load_model(file.parent, view="xray", classes=["a heart", "an effusion"])
+    (one,) = chosen.predict(patients / "new.png")
+    assert sum(one.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert one.label in chosen.class_names
     outcome = medley("predict", str(file.parent), "new.png", "--view", "ecg")
     assert outcome.code == 2
     assert "modality xray; the model reads ecg" in outcome.err
+
+
+def _each_class_is_a_question(folder: Path, model: Model, row: Predicted) -> None:
+    """Its answers are those of the prompt sets by which its AUROC was told."""
+    config, adapters, aligned, _ = reopen(folder, torch.device("cpu"))
+    part = Part(folder.parents[2] / "new.png", "new.png")
+    signals = SignalCache(manifest_of(model._opened, [part]), adapters["xray"])
+    signals.ensure(np.arange(1))
+    batch = signals.gather(np.arange(1))
+    assert config.prompts.sets is not None
+    names, sets = list(model.class_names), config.prompts.sets.sets
+
+    def text(words: str) -> torch.Tensor:
+        return unit_texts([words], aligned.embed_texts)[0]
+
+    with torch.no_grad():
+        (own,) = normalize(aligned.embed_signals(batch, "xray").double(), dim=1)
+        for c, name in enumerate(names):
+            margins = [
+                own @ (text(sets.texts(names, seed)[c][0]) - text("no findings")) for seed in (1, 2)
+            ]
+            shares = torch.sigmoid(aligned.scale.double() * torch.stack(margins))
+            assert row.probabilities[name] == pytest.approx(shares.mean().item(), abs=1e-5)
+    assert model.multi_label
+    assert row.label == tuple(n for n in names if row.probabilities[n] > 0.5)
 
 
 def test_damaged_recordings_are_absent_from_their_cases(patients, monkeypatch) -> None:
@@ -163,6 +198,8 @@ def test_bad_settings_have_one_line(medley, patients) -> None:
     assert "views.xray: its modality is 'ecg'" in line("views.xray.modality={name: ecg}")
     assert "name two of them or more" in line("views={xray: {modality: xray}}")
     assert "sample_rate=250" in line("views.ecg.modality={name: ecg}")
+    alone = ("views={}", "modality={name: ecg, sample_rate: 100}", "dataset.modality=ecg")
+    assert "prompts.sets: is for a dataset of cases" in line(*alone)
     assert "no words for" in line("prompts.sets.words={cardiomegaly: [[heart]]}")
 
 
