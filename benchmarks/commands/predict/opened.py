@@ -46,8 +46,8 @@ class Opened:
     tower: the front end and the encoder that make its embeddings, or None. score: a batch and what
     ``tower`` makes of it (N, D) -> (N, C) scores, with gradients; rank as probabilities do.
     texts: texts -> (n, D) unit vectors in the space of ``projected`` embeddings, of aligned models.
-    digest: of the file of its weights, and of the classes that were asked for. longest: steps of
-    the longest signal that it was trained on, or None where that is not known.
+    digest: of the file of its weights, of prompts, and of the classes that were asked for. longest:
+    steps of the longest signal that it was trained on, or None where that is not known.
     """
 
     modality: Config
@@ -182,6 +182,7 @@ def _open_align(folder: Path, result: Result, device: torch.device, asked: Asked
             f"{folder}: the model reads {', '.join(run.adapters)}; name one of them with --view."
         )
     names = naming(run, result, view, asked.classes, device)
+    prompts = (repr(run.config.prompts.dump()), run.config.prompts.load(view).hash)
     tower = tower_of(model, view)
 
     def projected(batch: Batch, embeddings: Tensor) -> Tensor:
@@ -204,7 +205,7 @@ def _open_align(folder: Path, result: Result, device: torch.device, asked: Asked
         score=lambda batch, embeddings: names.scores(projected(batch, embeddings)),
         texts=lambda texts: unit_texts(texts, model.embed_texts).to(device),
         projected=projected,
-        digest=_digest(folder / MODEL_FILE, *(asked.classes or ()), view),
+        digest=_digest(folder / MODEL_FILE, *(asked.classes or ()), view, *prompts),
         longest=_longest(run.words, f"longest.{view}"),
     )
 
