@@ -12,7 +12,9 @@ from torch import Tensor
 
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData
-from benchmarks.commands.align.parts import build_model
+from benchmarks.commands.align.parts import build_model, split_rows
+from benchmarks.runs.data import chosen_classes
+from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.linear_probe import multi_label_probe
@@ -23,12 +25,37 @@ from multimodal.evaluation.view_retrieval import CUTOFFS, View, view_retrieval
 from multimodal.loader import Loader
 from multimodal.models.align_task import ABSENT, Source
 from multimodal.models.towers import Aligned
-from multimodal.recordings import Manifest
+from multimodal.recordings import SPLITS, Manifest
 
 TEXT = "text"
 REPLICATES = 1_000
 SHOWN = ("macro_auroc", "mean_average_precision")  # of zero-shot: means over the modalities
 SEARCHED = (*(f"recall_at_{k}" for k in CUTOFFS), "median_rank")  # from the text: likewise
+
+
+def refuse_unscored(config: AlignConfig, data: AlignData) -> None:
+    """UserError for cases that could not be scored once the training is over: prompts that lack a
+    class, and a split with less than two of modalities and text.
+    """
+    manifest = hold_out_validation(data.manifest, config.validation_fraction, seed=config.seeds[0])
+    wanted = [manifest.class_names[c] for c in chosen_classes(manifest, config.classes)]
+    for name, view in data.views.items():
+        known = [n for n in wanted if n in view.data.manifest.class_names]
+        if known:
+            config.prompts.sets_for(name, known).refuse_gaps(known)
+    rows = {split: split_rows(config, data, manifest, split) for split in SPLITS}
+    scored = {"validation", "test"} if len(rows["test"]) else {"validation", "train"}
+    for split in sorted(scored):
+        cases = rows[split]
+        there = [name for name, view in data.views.items() if len(view.recordings(cases))]
+        if any(manifest.recordings[case].text.strip() for case in cases):
+            there.append(TEXT)
+        if len(cases) and len(there) < 2:
+            raise UserError(
+                f"dataset {manifest.name!r}: the {len(cases)} {split} cases have only "
+                f"{', '.join(there)}, and retrieval is between two of modalities and text; let its "
+                "reader take texts, or move patients who have another modality into the split."
+            )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.commands.align.case_scoring import refuse_unscored
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData, decode, open_align
 from benchmarks.commands.align.parts import build_model, refuse_batches
@@ -73,6 +74,8 @@ def _checked(config: AlignConfig, *, fresh: bool) -> tuple[AlignData, list[Resul
     if None in done:
         data = decode(data, skip_damaged=config.skip_damaged)
     for cell, result in zip(config.cells(), done, strict=True):
+        if result is None and cell.views:
+            refuse_unscored(cell, data)
         if result is None and cell.training.batch is not None:
             refuse_batches(cell, data)
     return data, done

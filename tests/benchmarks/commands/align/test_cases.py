@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,13 @@ from benchmarks.commands.align.reopen import reopen
 from benchmarks.commands.predict.inputs import Part
 from benchmarks.commands.predict.model import Model, Predicted, manifest_of
 from benchmarks.results.result import Result
+from multimodal.datasets.pairing import Cases
+from multimodal.datasets.synthetic.patients import SyntheticPatientsConfig
 from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import unit_texts
 from multimodal.recordings import Recording
 from multimodal.signals import SignalCache
+from multimodal.training.fit import Fit
 from tests.benchmarks.commands.align_text import interrupt_once
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 
@@ -200,7 +204,39 @@ def test_bad_settings_have_one_line(medley, patients) -> None:
     assert "sample_rate=250" in line("views.ecg.modality={name: ecg}")
     alone = ("views={}", "modality={name: ecg, sample_rate: 100}", "dataset.modality=ecg")
     assert "prompts.sets: is for a dataset of cases" in line(*alone)
+
+
+def test_what_could_not_be_scored_is_refused_before_the_first_step(
+    medley, patients, monkeypatch
+) -> None:
+    def trained(self: Fit, rows: np.ndarray) -> None:
+        raise AssertionError("a step was made")
+
+    monkeypatch.setattr(Fit, "_train_on", trained)
+    read = SyntheticPatientsConfig.build_cases
+
+    def line(*words: str) -> str:
+        outcome = medley("align", "cases.yaml", *words)
+        assert outcome.code == 2, outcome.err
+        return outcome.err
+
     assert "no words for" in line("prompts.sets.words={cardiomegaly: [[heart]]}")
+    assert "an axis is empty" in line("prompts.sets.words.pacemaker=[[one], []]")
+    assert "negatives: none for" in line("prompts.sets.negatives={pacemaker: no pacemaker}")
+    for split in ("test", "validation"):
+
+        def bare(self: SyntheticPatientsConfig, root: Path, split: str = split) -> Cases:
+            cases = read(self, root)
+            there = np.array(cases.splits) != split
+            keep = np.flatnonzero(there | (cases.rows["xray"] >= 0))
+            cases = cases.select(keep)
+            there = np.array(cases.splits) != split
+            ecg = np.where(there, cases.rows["ecg"], -1)
+            texts = tuple(t if keep else "" for t, keep in zip(cases.texts, there, strict=True))
+            return replace(cases, rows={**cases.rows, "ecg": ecg}, texts=texts)
+
+        monkeypatch.setattr(SyntheticPatientsConfig, "build_cases", bare)
+        assert f"{split} cases have only xray" in line()
 
 
 def test_fine_tuning_starts_from_the_encoder_of_one_modality(medley, patients) -> None:
