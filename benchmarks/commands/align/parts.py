@@ -160,8 +160,9 @@ def text_notes(
     if tokenizer.truncated:
         notes.append(tokenizer.truncation_report())
     if distinct < count and not objective.spares_equal_texts:
+        remedy = f" unless the objective has {objective.sparing}" if objective.sparing else ""
         notes.append(
             f"{count} training recordings share {distinct} texts; recordings of equal text are "
-            "each other's negatives unless the objective has mask_duplicates: true"
+            f"each other's negatives{remedy}"
         )
     return notes
