@@ -88,8 +88,9 @@ class AlignConfig(SignalConfig):
     the first step and then fixed; takes a frozen encoder (encoder.train=none). captions: each
     recording goes with its own text (caption, report, transcript), or with a prompt of its class
     ("labels"). skip_uncaptioned: leave recordings without a text out (they are counted) instead of
-    refusing to start. classes: train on recordings of these only; None: all. validation_fraction:
-    of the training recordings, held out by group for early stopping. quick: one epoch.
+    refusing to start. classes: train on recordings that have one of these, and score these; None:
+    all. validation_fraction: of the training recordings, held out by group for early stopping.
+    quick: one epoch.
     views: of a dataset of cases (X-ray, ECG and report of a patient), its modalities by name, each
     with a tower of its own towards the report; then modality and encoder stay unset.
     """

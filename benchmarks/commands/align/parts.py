@@ -69,10 +69,18 @@ def caption_texts(config: AlignConfig, manifest: Manifest) -> list[str]:
 
 
 def split_rows(config: AlignConfig, data: AlignData, manifest: Manifest, split: str) -> np.ndarray:
-    """Of the chosen classes, without damaged recordings. manifest: with the cell's hold-out."""
+    """Of the chosen classes, without damaged recordings. manifest: with the cell's hold-out.
+
+    Of several labels, recordings that have any of the classes are trained on, and all others of the
+    split are scored: a class is told from those that lack it.
+    """
     rows = manifest.indices(split)
     if config.classes is not None:
-        rows = rows[np.isin(manifest.labels[rows], chosen_classes(manifest, config.classes))]
+        chosen = list(chosen_classes(manifest, config.classes))
+        if not manifest.multi_label:
+            rows = rows[np.isin(manifest.labels[rows], chosen)]
+        elif split == "train":
+            rows = rows[(manifest.targets[rows][:, chosen] == 1).any(axis=1)]
     return data.usable(rows)
 
 
