@@ -169,6 +169,16 @@ def test_a_good_copy_is_ready_to_use(medley, tiny) -> None:
     assert not Path("runs").exists()
 
 
+def test_of_cases_it_tells_of_the_pairing_and_of_each_modality(medley) -> None:
+    few = ("train_patients=8", "validation_patients=2", "test_patients=3", "lacking=0.5")
+    outcome = medley("datasets", "check", "synthetic_patients", *few)
+    assert outcome.code == 0
+    first, *lines = outcome.out.splitlines()
+    assert first.startswith("synthetic_patients: ")
+    assert "patients without a pair" in first
+    assert sum("recordings" in line and "seed 0" in line for line in lines) == 2
+
+
 def test_a_damaged_copy_is_not(medley, tiny) -> None:
     Path("clips/low/1.wav").write_bytes(b"")
     Path("clips/high/2.wav").write_bytes(Path("clips/high/2.wav").read_bytes()[:99])

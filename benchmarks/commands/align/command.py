@@ -38,6 +38,8 @@ def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
         data, done = _checked(config, fresh=fresh)
         for cell in cells if fresh and is_first() else ():
             clear(cell.folder)
+    if data.cases is not None:
+        console.print(f"{data.cases.name}: {data.cases.summary}", markup=False, soft_wrap=True)
     results, told = [], set[str]()
     with FitObserver(console) as observer:
         for number, (cell, result) in enumerate(zip(cells, done, strict=True)):

@@ -87,6 +87,9 @@ def test_a_run_tells_of_every_modality_and_direction(medley, patients) -> None:
     mean = [result.metrics[f"{name}_zero_shot_macro_auroc"] for name in ("xray", "ecg")]
     assert result.metrics["macro_auroc"] == pytest.approx(np.mean(mean))
     assert result.dataset["cases"]["patients"] == 42
+    alone = result.dataset["cases"]["patients without a pair"]
+    assert alone > 0
+    assert f"42 patients, {alone} patients without a pair" in outcome.err
     assert result.dataset["synthetic"]
     page = (patients / "runs" / "patients" / "report.html").read_text()
     assert "not for clinical use" in page
