@@ -110,28 +110,51 @@ def probe_metrics(train: LabelledSet, test: LabelledSet, num_classes: int) -> di
     return {key: value for probe in probes for key, value in probe.metrics.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class MultiLabelProbe:
+    """areas: (C,) AUROC of each class; NaN: it cannot be told. intervals: of the macro_auroc and
+    mean_average_precision of the classes that can.
+    """
+
+    areas: np.ndarray
+    intervals: Intervals
+
+
 def multi_label_probe(
-    train: Embeddings, known: np.ndarray, test: Embeddings, truth: np.ndarray
-) -> np.ndarray:
-    """(C,) AUROC of a logistic regression for each class alone; NaN: it cannot be told.
+    train: Embeddings,
+    known: np.ndarray,
+    test: Embeddings,
+    truth: np.ndarray,
+    *,
+    groups: Sequence[str] = (),
+    replicates: int = 0,
+    seed: int = 0,
+) -> MultiLabelProbe:
+    """A logistic regression for each class alone.
 
     train, test: (N, D) and (M, D). known, truth: (N, C) and (M, C), 1 present, 0 absent, NaN
     unknown (left out of its class). Embeddings are standardised as in ``linear_probe``, C is 1.
+    groups: (M,) patients, whom the bootstrap samples; needed for ``replicates``.
     UserError: embeddings with NaN.
     """
     features, tested = finite_rows(train).numpy(), finite_rows(test).numpy()
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale == 0] = 1.0
     features, tested = (features - mean) / scale, (tested - mean) / scale
-    areas = np.full(known.shape[1], np.nan)
+    areas, scores = np.full(known.shape[1], np.nan), np.zeros(truth.shape)
     for c in range(known.shape[1]):
         here, there = ~np.isnan(known[:, c]), ~np.isnan(truth[:, c])
         answers = known[here, c].astype(np.int64)
         if len(np.unique(answers)) == 2 and there.any():
             model, _ = _fitted(features[here], answers, 1.0, 1_000)
-            scores = model.decision_function(tested[there])[:, None]
-            areas[c] = multi_label.auroc(scores, truth[there, c][:, None])[0]
-    return areas
+            scores[:, c] = model.decision_function(tested)
+            areas[c] = multi_label.auroc(scores[there, c, None], truth[there, c, None])[0]
+    told = ~np.isnan(areas)
+    if not replicates or not told.any():
+        return MultiLabelProbe(areas, {})
+    own, answers = [scores[:, told]], truth[:, told]
+    found = multi_label.intervals(own, answers, groups=groups, replicates=replicates, seed=seed)
+    return MultiLabelProbe(areas, found)
 
 
 def knn(

@@ -24,7 +24,7 @@ from torch.nn.functional import normalize
 from multimodal.errors import UserError
 from multimodal.evaluation import multi_label
 from multimodal.evaluation.embeddings import Embeddings, EmbedTexts, unit_rows, unit_texts
-from multimodal.evaluation.intervals import Intervals, estimates
+from multimodal.evaluation.intervals import Intervals
 
 Pooling = Literal["mean_embedding", "mean_score", "max_score"]
 Grid = Sequence[Sequence[str]]
@@ -136,7 +136,11 @@ def score_prompt_sets(
         }
         for c, name in enumerate(class_names)
     }
-    intervals = _intervals(scores, truth, groups, replicates, seed) if scored.any() else {}
+    intervals: Intervals = {}
+    if scored.any():
+        intervals = multi_label.intervals(
+            scores, truth, groups=groups, replicates=replicates, seed=seed
+        )
     return PromptSetScores(metrics, table, intervals, _protocol(sets))
 
 
@@ -170,32 +174,6 @@ def _scores(
     if sets.transductive:
         scores = (scores - scores.mean(0)) / scores.std(0).clamp(min=1e-12)
     return scores.numpy().round(12)
-
-
-def _intervals(
-    scores: list[np.ndarray], truth: np.ndarray, groups: Sequence[str], replicates: int, seed: int
-) -> Intervals:
-    number = np.unique(np.asarray(groups, dtype=object), return_inverse=True)[1]
-    once = np.ones((1, len(truth)), dtype=np.int64)
-    kinds = {
-        "macro_auroc": multi_label.resampled_auroc,
-        "mean_average_precision": multi_label.resampled_average_precision,
-    }
-    scored = ~np.isnan(multi_label.resampled_auroc(scores[0], truth, once)[0])
-
-    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
-        drawn, result = counts[:, number], {}
-        for key, measure in kinds.items():
-            values = np.mean([measure(s, truth, drawn)[:, scored] for s in scores], axis=0)
-            there = ~np.isnan(values)
-            total = np.where(there, values, 0).sum(axis=1)
-            result[key] = np.divide(
-                total, there.sum(axis=1), out=np.full(len(total), np.nan), where=there.any(axis=1)
-            )
-        return result
-
-    every = np.arange(number.max() + 1)
-    return estimates(every, len(every), statistic, replicates=replicates, seed=seed)[1]
 
 
 def _protocol(sets: PromptSets) -> str:

@@ -170,7 +170,7 @@ def test_a_good_copy_is_ready_to_use(medley, tiny) -> None:
 
 
 def test_of_cases_it_tells_of_the_pairing_and_of_each_modality(medley) -> None:
-    few = ("train_patients=8", "validation_patients=2", "test_patients=3", "lacking=0.5")
+    few = ("train_patients=30", "validation_patients=2", "test_patients=3", "lacking=0.5")
     outcome = medley("datasets", "check", "synthetic_patients", *few)
     assert outcome.code == 0
     first, *lines = outcome.out.splitlines()

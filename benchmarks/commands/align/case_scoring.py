@@ -107,14 +107,13 @@ class CaseScorer:
         names, targets = self._targets(name, cases)
         if not names:
             return
-        manifest, rows = self._recordings(name, cases)
         found = score_prompt_sets(
             vectors,
             targets,
             names,
             self.config.prompts.sets_for(name, names),
             self.model.embed_texts,
-            groups=[manifest.recordings[row].group for row in rows],
+            groups=self._patients(name, cases),
             replicates=replicates,
             seed=self.config.seeds[0],
         )
@@ -133,8 +132,19 @@ class CaseScorer:
             return
         for kind, model in (("linear_probe", self.model), ("random_encoder", self._untrained())):
             tested = vectors if model is self.model else self._embed(model, name, cases)
-            areas = multi_label_probe(self._embed(model, name, train), known, tested, truth)
-            scores.metrics[f"{name}_{kind}_macro_auroc"] = macro(areas)
+            key = f"{name}_{kind}_macro_auroc"
+            found = multi_label_probe(
+                self._embed(model, name, train),
+                known,
+                tested,
+                truth,
+                groups=self._patients(name, cases),
+                replicates=REPLICATES,
+                seed=self.config.seeds[0],
+            )
+            scores.metrics[key] = macro(found.areas)
+            if "macro_auroc" in found.intervals:
+                scores.intervals[key] = found.intervals["macro_auroc"]
 
     def _retrieval(
         self, scores: Scores, embedded: dict[str, Tensor], cases: np.ndarray, replicates: int
@@ -165,6 +175,11 @@ class CaseScorer:
         """The manifest of a modality, and the distinct recordings of these cases."""
         view = self.data.views[name]
         return view.data.manifest, view.recordings(cases)
+
+    def _patients(self, name: str, cases: np.ndarray) -> list[str]:
+        """Of each of those recordings."""
+        manifest, rows = self._recordings(name, cases)
+        return [manifest.recordings[row].group for row in rows]
 
     def _targets(self, name: str, cases: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Those of the candidate classes that the modality knows, and (recordings, C) of them."""
