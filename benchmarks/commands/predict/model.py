@@ -210,12 +210,13 @@ def load_model(
     view: str | None = None,
     device: str = "auto",
 ) -> Model:
-    """The model of a finished run: of ``medley bench``, after its last experience, or of ``medley
-    align``, with class prompts.
+    """The model of a finished run: of ``medley bench``, after its last experience, of ``medley
+    finetune``, or of ``medley align``, with class prompts.
 
-    path: the run's folder, or the experiment's if it holds one run. classes: of aligned models,
-    the names to choose among; None: those of the training data. view: of models that read several
-    modalities, the one of the files. device: auto, cpu or cuda.
+    path: the run's folder, or the experiment's if it holds one run, or a folder that ``medley
+    finetune`` or ``medley merge`` wrote. classes: of aligned models, the names to choose among;
+    None: those of the training data, each by itself where several may be present. view: of models
+    that read several modalities, the one of the files. device: auto, cpu or cuda.
     UserError: no such run, one without a model, damaged files, classes that cannot be chosen.
     The data that the model was trained on is not needed.
     """
