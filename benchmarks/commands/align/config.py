@@ -12,7 +12,7 @@ from multimodal.encoders import ENCODERS
 from multimodal.evaluation.prompt_sets import Pooling, PromptSets
 from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.modalities import MODALITIES
-from multimodal.models.towers import TextTowerConfig
+from multimodal.models.towers import Projection, TextTowerConfig
 from multimodal.objectives import OBJECTIVES
 from multimodal.registry import Config
 from multimodal.training.config import FitConfig
@@ -83,7 +83,9 @@ class AlignConfig(SignalConfig):
     """Everything ``medley align`` needs; one run an objective and seed.
 
     objectives: what is trained. text: the text tower. width: of the joint space; None: the text
-    encoder's own, without a projection of texts. whiten: the projection of signals reads embeddings
+    encoder's own, without a projection of texts. projection: into it, of signals and (with a width)
+    of texts: linear, or MoRE's head of two layers, whose norms go by the batch (as published) or by
+    the layer. whiten: the projection of signals reads embeddings
     whitened by mean and covariance of all training recordings, without augmentation, counted before
     the first step and then fixed; takes a frozen encoder (encoder.train=none). captions: each
     recording goes with its own text (caption, report, transcript), or with a prompt of its class
@@ -101,6 +103,7 @@ class AlignConfig(SignalConfig):
     objectives: tuple[Annotated[Config, OBJECTIVES.choice], ...]
     text: TextTowerConfig = TextTowerConfig()
     width: int | None = Field(default=None, ge=2)
+    projection: Projection = Field(default="linear", exclude_if=lambda kind: kind == "linear")
     # Not in the record where it is off: runs from before it could be chosen keep their identity.
     whiten: bool = Field(default=False, exclude_if=lambda whiten: not whiten)
     captions: Literal["text", "labels"] = "text"

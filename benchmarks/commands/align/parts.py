@@ -40,7 +40,13 @@ def build_model(config: AlignConfig, adapters: Mapping[str, Adapter]) -> Aligned
         encoder = view.encoder
         assert isinstance(encoder, EncoderConfig)
         readers[name] = Reader(encoder.front_end(adapters[name]), encoder.build(adapters[name]))
-    model = build_aligned(readers, config.text, width=config.width, **objective.start)
+    model = build_aligned(
+        readers,
+        config.text,
+        width=config.width,
+        projection=config.projection,
+        **objective.start,
+    )
     if config.whiten:
         for name in readers:
             tower_of(model, name).whiten("whiten")

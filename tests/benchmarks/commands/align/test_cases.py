@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from benchmarks import load_model
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import decode, open_align
+from benchmarks.commands.align.parts import build_model
 from benchmarks.commands.align.reopen import reopen
 from benchmarks.commands.predict.inputs import Part
 from benchmarks.commands.predict.model import Model, Predicted, manifest_of
@@ -73,7 +74,7 @@ def test_a_run_tells_of_every_modality_and_direction(medley, patients) -> None:
     assert outcome.code == 0, outcome.err
     result = result_of(patients)
     assert result.modality == "xray+ecg"
-    assert "modality" not in result.config
+    assert not {"modality", "projection"} & set(result.config)
     for name in ("xray", "ecg"):
         for key in ("zero_shot_macro_auroc", "linear_probe_macro_auroc"):
             assert 0 <= result.metrics[f"{name}_{key}"] <= 1
@@ -243,6 +244,28 @@ def test_what_could_not_be_scored_is_refused_before_the_first_step(
 
         monkeypatch.setattr(SyntheticPatientsConfig, "build_cases", bare)
         assert f"{split} cases have only xray" in line()
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_a_projection_head_trains_and_reopens(medley, patients, norm) -> None:
+    few = ("dataset.train_patients=8", "dataset.validation_patients=0", "training.epochs=1")
+    words = ("align", "cases.yaml", "width=8", f"projection={norm}", *few)
+    assert medley(*words).code == 0
+    result = result_of(patients)
+    assert result.config["projection"] == norm
+    (file,) = patients.glob("runs/patients/*/model.safetensors")
+    own, begun = reopen(file.parent, torch.device("cpu")), load_file(file)
+    for tower in ("signals.xray", "signals.ecg", "text"):
+        name = f"{tower}.projection.third.weight"
+        assert begun[name].shape[0] == 8
+        assert torch.equal(own.model.state_dict()[name], begun[name])
+    untrained = build_model(own.config, own.adapters).state_dict()
+    assert not torch.equal(untrained[name], begun[name])  # pyright: ignore[reportPossiblyUnbound]
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(patients / "new.png")
+    one = load_model(file.parent, view="xray")
+    (alone,) = one.predict(patients / "new.png")
+    assert alone.error == ""
 
 
 def test_fine_tuning_starts_from_the_encoder_of_one_modality(medley, patients) -> None:
