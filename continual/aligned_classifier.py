@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from multimodal.batch import Batch
+from multimodal.evaluation.findings import none_text
 from multimodal.models.towers import Aligned, Tower
 
 
@@ -28,7 +29,7 @@ class LabelSets:
 
     def text(self, classes: Sequence[int]) -> str:
         if not classes:
-            return f"no {self.heading}"
+            return none_text(self.heading)
         return f"{self.heading}: {', '.join(self.words[c] for c in classes)}"
 
     def numbers(self, positive: Bool[Tensor, "batch classes"]) -> Int[Tensor, " batch"]:

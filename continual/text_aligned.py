@@ -27,14 +27,12 @@ from continual.recall import remember
 from continual.rehearsal import make_memory
 from multimodal.batch import Batch
 from multimodal.errors import UserError
+from multimodal.evaluation.findings import heading_of
 from multimodal.evaluation.prompts import load_prompts
 from multimodal.models.captions import Captions
 from multimodal.models.towers import Aligned, TextTowerConfig, Tower, build_aligned
 from multimodal.objectives.views import TEXT, Views
 from multimodal.weights import trained_weights
-
-# What the labels of a multi-label recording are called in its caption; elsewhere "labels".
-HEADINGS = {"xray": "findings", "ecg": "findings", "audio": "sounds"}
 
 
 class TextAlignedConfig(WhitenedConfig):
@@ -86,7 +84,7 @@ class TextAlignedConfig(WhitenedConfig):
         sets = None
         if context.model.multi_label:
             words = prompts.words(context.class_names)
-            sets = LabelSets(aligned, words, HEADINGS.get(context.modality, "labels"))
+            sets = LabelSets(aligned, words, heading_of(context.modality))
         model = AlignedClassifier(aligned, prompts.texts(context.class_names), sets).to(device)
         return {
             "model": model,

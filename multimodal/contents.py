@@ -48,6 +48,14 @@ def files_of(path: Path) -> Iterator[Path]:
     yield from dict.fromkeys([path, header, *_named(header)])
 
 
+def stamp(path: Path) -> str:
+    """32 hex digits over where a file lies, its size, inode and times; of a WFDB record over all
+    its files. Of files that changed, or came, or went, it is another one; nothing is read.
+    """
+    keys = (_key(str(file)) or MISSING for file in files_of(path))
+    return hashlib.blake2b(b"".join(keys), digest_size=KEY).hexdigest()
+
+
 def _named(header: Path, depth: int = 0) -> Iterator[Path]:
     """The files of signals that a WFDB header names, and the segments of a longer record."""
     try:

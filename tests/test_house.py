@@ -33,7 +33,7 @@ LAYERS = {
         "classifier_learner plugins recall",
         "learner",
         "scenarios classifier aligned_classifier rehearsal analytic metrics online_metrics "
-        "stream_loaders rates",
+        "stream_loaders rates teacher",
         "herding class_balanced evidence",
         "memory",
     ),

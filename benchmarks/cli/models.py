@@ -8,6 +8,13 @@ from typing import Annotated
 
 import typer
 
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A run's folder, `runs/<experiment>/<hash>`, or one that finetune or merge wrote."
+    ),
+]
+
 
 def add_models(app: typer.Typer) -> None:
     for command in (predict, explain):
@@ -15,7 +22,7 @@ def add_models(app: typer.Typer) -> None:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run's folder, runs/<experiment>/<hash>.")],
+    model: ModelArgument,
     files: Annotated[
         list[Path],
         typer.Argument(
@@ -32,7 +39,10 @@ def predict(
     ] = False,
     classes: Annotated[
         str | None,
-        typer.Option(help="Of a model of `medley align`: the classes to choose among, a,b,c."),
+        typer.Option(
+            help="Of a model of `medley align`: the classes to choose among, a,b,c. One of them is "
+            "named, also by a model whose own classes may be present together."
+        ),
     ] = None,
     view: Annotated[
         str | None,
@@ -50,9 +60,11 @@ def predict(
 ) -> None:
     """Name recordings with a trained model: class, probability of every class, the best ones.
 
-    MODEL is a finished run of `medley bench` (the learner after its last experience) or of
-    `medley align` (zero-shot, with class prompts). Files that cannot be read get a row with the
-    error, and the exit code is 2; with --out, the same command resumes a run that was stopped.
+    MODEL is a finished run of `medley bench` (the learner after its last experience), of `medley
+    finetune`, or of `medley align` (zero-shot, with class prompts; of data of several labels each
+    class is asked for by itself), or a folder that `medley finetune` or `medley merge` wrote. Files
+    that cannot be read get a row with the error, and the exit code is 2; with --out, the same
+    command resumes a run that was stopped, and names files anew that have changed since.
 
     Examples:
 
@@ -86,7 +98,7 @@ def predict(
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(help="A run's folder, runs/<experiment>/<hash>.")],
+    model: ModelArgument,
     files: Annotated[list[Path], typer.Argument(help="Files, folders or tables, as in predict.")],
     label: Annotated[
         str | None, typer.Option(help="The class to explain; default: the predicted one.")

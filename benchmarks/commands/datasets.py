@@ -25,10 +25,11 @@ from benchmarks.config.base import DATA_VARIABLE, CommandConfig
 from benchmarks.config.describe import settings_table
 from benchmarks.config.loading import validate
 from benchmarks.config.settings import override, typed
-from multimodal.datasets import DATASETS, DatasetConfig
+from multimodal.datasets import DATASETS, CasesConfig, DatasetConfig
 from multimodal.downloads import Download
 from multimodal.errors import UserError, did_you_mean
 from multimodal.modalities import MODALITIES
+from multimodal.recordings import Manifest
 from multimodal.registry import Config
 
 
@@ -70,16 +71,29 @@ def check(name: str, overrides: Sequence[str], *, root: Path | None, workers: in
     data = typed({"experiment": "check", "dataset": dataset}, (), CommandConfig)
     config = validate(CommandConfig, data, source="datasets check")
     assert isinstance(config.dataset, DatasetConfig)
-    manifest = config.dataset.build(config.dataset_root())
-    rate = {} if manifest.made_rate is None else {"sample_rate": manifest.made_rate}
-    modality: Any = MODALITIES.config(manifest.modality).parse(rate)
-    adapter = modality.build()
-    report = check_manifest(manifest, adapter, workers=workers, expected=expected(config.dataset))
-    out = Console()
-    for line in report.lines():
-        out.print(line, markup=False, soft_wrap=True)
-    if not report.ok:
-        raise UserError(f"dataset {name!r}: {len(report.errors)} error(s), listed above.")
+    out, errors = Console(), 0
+    for manifest in _manifests(config.dataset, config.dataset_root(), out):
+        rate = {} if manifest.made_rate is None else {"sample_rate": manifest.made_rate}
+        modality: Any = MODALITIES.config(manifest.modality).parse(rate)
+        adapter = modality.build()
+        counts = expected(config.dataset)
+        report = check_manifest(manifest, adapter, workers=workers, expected=counts)
+        for line in report.lines():
+            out.print(line, markup=False, soft_wrap=True)
+        errors += len(report.errors)
+    if errors:
+        raise UserError(f"dataset {name!r}: {errors} error(s), listed above.")
+
+
+def _manifests(dataset: DatasetConfig, root: Path, out: Console) -> list[Manifest]:
+    """Of cases all modalities, or the one that is asked for, after how they were paired."""
+    if not isinstance(dataset, CasesConfig):
+        return [dataset.build(root)]
+    cases = dataset.build_cases(root)
+    out.print(f"{cases.name}: {cases.summary}", markup=False, soft_wrap=True)
+    if dataset.modality is not None:
+        return [dataset.build(root)]
+    return list(cases.manifests.values())
 
 
 def get(name: str, files: Sequence[str], *, root: Path | None) -> None:

@@ -101,12 +101,14 @@ class CommandConfig(Config):
         if not folder:
             raise UserError(f"dataset.root: dataset {name!r} needs the folder of your data.")
         data_root = self.data_root or os.environ.get(DATA_VARIABLE)
-        if data_root is None:
+        sought = getattr(self.dataset, "sought", (f"{folder}/",))
+        if data_root is None and sought:
             raise UserError(
                 f"data_root is not set: give data_root=FOLDER or the environment variable "
-                f"{DATA_VARIABLE}, the folder that holds {folder}/, or dataset.root=FOLDER."
+                f"{DATA_VARIABLE}, the folder that holds {' and '.join(sought)}, or "
+                "dataset.root=FOLDER."
             )
-        return Path(data_root).expanduser() / folder
+        return Path(data_root or ".").expanduser() / folder
 
 
 class SignalConfig(CommandConfig):

@@ -41,6 +41,13 @@ class DatasetConfig(Config):
 
     root: str | None = None
 
+    @property
+    def sought(self) -> tuple[str, ...]:
+        """What it reads below the data root, in words such as "fsdd/"; nothing if it has its own
+        ``root``, or makes its signals.
+        """
+        return () if self.root is not None or self.synthetic else (f"{self.folder}/",)
+
     def build(self, root: Path) -> Manifest:
         """Read the manifest from ``root``; UserError says what was expected and what is there."""
         raise NotImplementedError

@@ -55,6 +55,19 @@ class PairedConfig(CasesConfig):
                 )
         return self
 
+    @property
+    def sought(self) -> tuple[str, ...]:
+        if self.root is not None:
+            return ()
+        found = []
+        for member in self.members:
+            dataset = member.dataset
+            assert isinstance(dataset, DatasetConfig)
+            found += dataset.sought if dataset.folder else []
+            if not dataset.folder and not dataset.synthetic and dataset.root is None:
+                found.append(f"the files of member {dataset.registered_name!r}")
+        return tuple(found)
+
     def build_cases(self, root: Path) -> Cases:
         """UserError: as the members' readers, and as ``pair``; two members of one modality."""
         manifests, moments = {}, {}

@@ -106,11 +106,13 @@ class Cases:
     def counts(self) -> dict[str, int]:
         """Cases, patients, complete cases, cases with a text, those of each modality, and splits.
 
-        ``xray recordings``: distinct ones that stand in a case.
+        ``xray recordings``: distinct ones that stand in a case. ``patients without a pair``: none
+        of whose cases has two modalities; those without a case are in ``left_out``.
         """
         found = {
             "cases": len(self),
             "patients": len(set(self.groups)),
+            "patients without a pair": len(set(self.groups)) - len(self._paired_patients),
             "complete cases": int(self.presence.all(1).sum()),
             "cases with a text": sum(map(bool, self.texts)),
         }
@@ -118,6 +120,10 @@ class Cases:
             found[f"cases with {modality}"] = int((rows >= 0).sum())
             found[f"{modality} recordings"] = len(np.unique(rows[rows >= 0]))
         return found | {f"{split} cases": len(self.indices(split)) for split in SPLITS}
+
+    @cached_property
+    def _paired_patients(self) -> set[str]:
+        return {self.groups[i] for i in np.flatnonzero(self.presence.sum(1) >= 2)}
 
     @cached_property
     def pairs_per_patient(self) -> dict[str, int]:

@@ -39,7 +39,7 @@ class ProjectionHead(nn.Module):
         """UserError for a batch of one where that has no norm."""
         if self.training and len(pooled) < 2 and isinstance(self.last, nn.BatchNorm1d):
             raise UserError(
-                "projection norm=batch cannot train on a batch of one recording; raise the batch "
-                "size or set norm=layer."
+                "projection=batch cannot train on a batch that has one recording of a modality; "
+                "raise the batch size or set projection=layer."
             )
         return self.last(self.third(self.second(self.first(pooled)).relu()))

@@ -110,41 +110,51 @@ def probe_metrics(train: LabelledSet, test: LabelledSet, num_classes: int) -> di
     return {key: value for probe in probes for key, value in probe.metrics.items()}
 
 
-def multi_label_probe(
-    train: Embeddings, known: np.ndarray, test: Embeddings, truth: np.ndarray
-) -> np.ndarray:
-    """(C,) AUROC of ``multi_label_probe_scores``; NaN: it cannot be told.
-
-    test: (M, D). truth: (M, C), as ``known``.
+@dataclass(frozen=True, eq=False)
+class MultiLabelProbe:
+    """areas: (C,) AUROC of each class; NaN: it cannot be told. intervals: of the macro_auroc and
+    mean_average_precision of the classes that can.
     """
-    scores = multi_label_probe_scores(train, known, test)
-    fitted = ~np.isnan(scores).any(axis=0)
-    areas = np.full(known.shape[1], np.nan)
-    if fitted.any():
-        areas[fitted] = multi_label.auroc(scores[:, fitted], truth[:, fitted])
-    return areas
+
+    areas: np.ndarray
+    intervals: Intervals
 
 
-def multi_label_probe_scores(train: Embeddings, known: np.ndarray, test: Embeddings) -> np.ndarray:
-    """(M, C) of a logistic regression for each class alone; NaN for a class without positives or
-    negatives to fit.
+def multi_label_probe(
+    train: Embeddings,
+    known: np.ndarray,
+    test: Embeddings,
+    truth: np.ndarray,
+    *,
+    groups: Sequence[str] = (),
+    replicates: int = 0,
+    seed: int = 0,
+) -> MultiLabelProbe:
+    """A logistic regression for each class alone.
 
-    train, test: (N, D) and (M, D). known: (N, C), 1 present, 0 absent, NaN unknown (left out of its
-    class). Embeddings are standardised as in ``linear_probe``, C is 1. UserError: embeddings with
-    NaN.
+    train, test: (N, D) and (M, D). known, truth: (N, C) and (M, C), 1 present, 0 absent, NaN
+    unknown (left out of its class). Embeddings are standardised as in ``linear_probe``, C is 1.
+    groups: (M,) patients, whom the bootstrap samples; needed for ``replicates``.
+    UserError: embeddings with NaN.
     """
     features, tested = finite_rows(train).numpy(), finite_rows(test).numpy()
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale == 0] = 1.0
     features, tested = (features - mean) / scale, (tested - mean) / scale
-    scores = np.full((len(tested), known.shape[1]), np.nan)
+    areas, scores = np.full(known.shape[1], np.nan), np.zeros(truth.shape)
     for c in range(known.shape[1]):
-        here = ~np.isnan(known[:, c])
+        here, there = ~np.isnan(known[:, c]), ~np.isnan(truth[:, c])
         answers = known[here, c].astype(np.int64)
-        if len(np.unique(answers)) == 2:
+        if len(np.unique(answers)) == 2 and there.any():
             model, _ = _fitted(features[here], answers, 1.0, 1_000)
             scores[:, c] = model.decision_function(tested)
-    return scores
+            areas[c] = multi_label.auroc(scores[there, c, None], truth[there, c, None])[0]
+    told = ~np.isnan(areas)
+    if not replicates or not told.any():
+        return MultiLabelProbe(areas, {})
+    own, answers = [scores[:, told]], truth[:, told]
+    found = multi_label.intervals(own, answers, groups=groups, replicates=replicates, seed=seed)
+    return MultiLabelProbe(areas, found)
 
 
 def knn(

@@ -7,8 +7,12 @@ or without negatives has no score: it is NaN here, never 0 or 0.5, and macro mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+from multimodal.evaluation.intervals import Intervals, estimates
 
 
 def auroc(scores: ArrayLike, targets: ArrayLike) -> np.ndarray:
@@ -86,6 +90,38 @@ def resampled_average_precision(
         defined = ((positives > 0) & (positives < total))[:, 0]
         result.append(np.where(defined, (gained * precision).sum(axis=1), np.nan))
     return np.stack(result, axis=1) if result else np.empty((len(counts), 0))
+
+
+def intervals(
+    scores: Sequence[np.ndarray],
+    targets: np.ndarray,
+    *,
+    groups: Sequence[str],
+    replicates: int,
+    seed: int,
+) -> Intervals:
+    """Of 95 % of macro_auroc and mean_average_precision, groups (patients) sampled with
+    replacement; of several scorers, (N, C) each, of their mean. groups: of the N recordings. Some
+    class has positives and negatives.
+    """
+    number = np.unique(np.asarray(groups, dtype=object), return_inverse=True)[1]
+    once = np.ones((1, len(targets)), dtype=np.int64)
+    kinds = {"macro_auroc": resampled_auroc, "mean_average_precision": resampled_average_precision}
+    scored = ~np.isnan(resampled_auroc(scores[0], targets, once)[0])
+
+    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
+        drawn, result = counts[:, number], {}
+        for key, measure in kinds.items():
+            values = np.mean([measure(s, targets, drawn)[:, scored] for s in scores], axis=0)
+            there = ~np.isnan(values)
+            total = np.where(there, values, 0).sum(axis=1)
+            result[key] = np.divide(
+                total, there.sum(axis=1), out=np.full(len(total), np.nan), where=there.any(axis=1)
+            )
+        return result
+
+    every = np.arange(number.max() + 1)
+    return estimates(every, len(every), statistic, replicates=replicates, seed=seed)[1]
 
 
 def macro(values: ArrayLike) -> float | None:

@@ -24,7 +24,7 @@ from torch.nn.functional import normalize
 from multimodal.errors import UserError
 from multimodal.evaluation import multi_label
 from multimodal.evaluation.embeddings import Embeddings, EmbedTexts, unit_rows, unit_texts
-from multimodal.evaluation.intervals import Intervals, estimates
+from multimodal.evaluation.intervals import Intervals
 
 Pooling = Literal["mean_embedding", "mean_score", "max_score"]
 Grid = Sequence[Sequence[str]]
@@ -49,21 +49,34 @@ class PromptSets:
     temperature: float = 0.02
     transductive: bool = False
 
-    def texts(self, class_names: Sequence[str], seed: int) -> list[list[str]]:
-        """The prompts of each class for a seed; UserError names classes without a grid."""
+    def refuse_gaps(self, class_names: Sequence[str]) -> None:
+        """UserError for classes without words, or with an empty axis, or without their negative."""
         missing = [name for name in class_names if name not in self.grids]
         if missing:
             raise UserError(
                 f"prompts: no words for {', '.join(missing[:5])}; give each class a list of axes, "
                 'such as [["mild", "severe"], ["cardiomegaly"]].'
             )
+        for name in class_names:
+            self._every(name)
+        missing = [name for name in class_names if name not in self.negatives]
+        if self.negatives and missing:
+            raise UserError(f"negatives: none for {', '.join(missing[:5])}; give each class one.")
+
+    def texts(self, class_names: Sequence[str], seed: int) -> list[list[str]]:
+        """The prompts of each class for a seed; UserError as ``refuse_gaps``."""
+        self.refuse_gaps(class_names)
         return [self._drawn(name, number, seed) for number, name in enumerate(class_names)]
 
-    def _drawn(self, name: str, number: int, seed: int) -> list[str]:
+    def _every(self, name: str) -> list[str]:
         # Equal prompts (a word listed twice) would be drawn more often than others.
         every = list(dict.fromkeys(" ".join(filter(None, p)) for p in product(*self.grids[name])))
         if not every or not all(every):
             raise UserError(f"prompts of {name!r}: an axis is empty; give each at least a word.")
+        return every
+
+    def _drawn(self, name: str, number: int, seed: int) -> list[str]:
+        every = self._every(name)
         if self.drawn is None or self.drawn >= len(every):
             return every
         order = np.random.default_rng([seed, number]).permutation(len(every))
@@ -123,8 +136,21 @@ def score_prompt_sets(
         }
         for c, name in enumerate(class_names)
     }
-    intervals = _intervals(scores, truth, groups, replicates, seed) if scored.any() else {}
+    intervals: Intervals = {}
+    if scored.any():
+        intervals = multi_label.intervals(
+            scores, truth, groups=groups, replicates=replicates, seed=seed
+        )
     return PromptSetScores(metrics, table, intervals, _protocol(sets))
+
+
+def embedded_sets(
+    sets: PromptSets, names: Sequence[str], embed_texts: EmbedTexts, seed: int
+) -> Sequence[Tensor]:
+    """C x (P_c, D) float64 unit rows: the prompts of each class for a seed."""
+    texts = sets.texts(names, seed)
+    embedded = unit_texts([text for own in texts for text in own], embed_texts)
+    return embedded.split([len(own) for own in texts])
 
 
 def pooled(signals: Tensor, prompts: Sequence[Tensor], pooling: Pooling) -> Tensor:
@@ -141,44 +167,13 @@ def _scores(
     signals: Tensor, names: Sequence[str], sets: PromptSets, embed_texts: EmbedTexts, seed: int
 ) -> np.ndarray:
     """(N, C), rounded so that equal cosines are equal numbers."""
-    texts = sets.texts(names, seed)
-    embedded = unit_texts([text for own in texts for text in own], embed_texts)
-    scores = pooled(signals, embedded.split([len(own) for own in texts]), sets.pooling)
+    scores = pooled(signals, embedded_sets(sets, names, embed_texts, seed), sets.pooling)
     if sets.negatives:
-        missing = [name for name in names if name not in sets.negatives]
-        if missing:
-            raise UserError(f"negatives: none for {', '.join(missing[:5])}; give each class one.")
         against = signals @ unit_texts([sets.negatives[n] for n in names], embed_texts).T
         scores = torch.sigmoid((scores - against) / sets.temperature)
     if sets.transductive:
         scores = (scores - scores.mean(0)) / scores.std(0).clamp(min=1e-12)
     return scores.numpy().round(12)
-
-
-def _intervals(
-    scores: list[np.ndarray], truth: np.ndarray, groups: Sequence[str], replicates: int, seed: int
-) -> Intervals:
-    number = np.unique(np.asarray(groups, dtype=object), return_inverse=True)[1]
-    once = np.ones((1, len(truth)), dtype=np.int64)
-    kinds = {
-        "macro_auroc": multi_label.resampled_auroc,
-        "mean_average_precision": multi_label.resampled_average_precision,
-    }
-    scored = ~np.isnan(multi_label.resampled_auroc(scores[0], truth, once)[0])
-
-    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
-        drawn, result = counts[:, number], {}
-        for key, measure in kinds.items():
-            values = np.mean([measure(s, truth, drawn)[:, scored] for s in scores], axis=0)
-            there = ~np.isnan(values)
-            total = np.where(there, values, 0).sum(axis=1)
-            result[key] = np.divide(
-                total, there.sum(axis=1), out=np.full(len(total), np.nan), where=there.any(axis=1)
-            )
-        return result
-
-    every = np.arange(number.max() + 1)
-    return estimates(every, len(every), statistic, replicates=replicates, seed=seed)[1]
 
 
 def _protocol(sets: PromptSets) -> str:

@@ -47,7 +47,8 @@ class ViewRetrieval:
     the mean over queries of the probability that a random order puts a relevant item among the
     first K), num_queries, gallery_size and, if labels are known, label_precision_at_K (share of the
     first K items that have a class of the query, or like it none; min(K, gallery) are looked at)
-    with chance_label_precision, that of the whole gallery.
+    with chance_label_precision, that of the whole gallery. Items of which no class is known are
+    neither queries nor gallery of these two.
 
     intervals: (low, high) of 95 %: groups (patients) are sampled with replacement as queries, each
     with all its queries; galleries stay as they are.
@@ -67,8 +68,8 @@ def view_retrieval(
 ) -> ViewRetrieval:
     """All directions between views that share a case; those that share none are left out.
 
-    groups: (N,) patient of each case. targets: (N, C) of the cases, 1 where a class is present.
-    UserError: embeddings with NaN, of other widths, or fewer than two views.
+    groups: (N,) patient of each case. targets: (N, C) of the cases, 1 where a class is present,
+    NaN where it is unknown. UserError: embeddings with NaN, of other widths, fewer than two views.
     """
     if len(views) < 2:
         raise UserError(f"retrieval is between views, and there is only {', '.join(views)}.")
@@ -90,6 +91,23 @@ def view_retrieval(
         metrics |= {f"{prefix}{key}": value for key, value in pairs.facts().items()}
         intervals |= {f"{prefix}{key}": span for key, span in spans.items()}
     return ViewRetrieval(metrics, intervals)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """own: (Q, C + 1), there: (K, C + 1) of the gallery's items whose classes are known, 1 where an
+    item has the class, in the last column where it has none. asked: (Q,) bool, queries whose
+    classes are known. known: (K,) places in the gallery.
+    """
+
+    own: Tensor
+    there: Tensor
+    asked: np.ndarray
+    known: Tensor
+
+    def same(self, queries: slice) -> Tensor:
+        """(q, K) bool: they share a class, or both have none."""
+        return self.own[queries] @ self.there.T > 0
 
 
 class Pairing:
@@ -119,12 +137,22 @@ class Pairing:
         )
         self.links = np.unique(places, axis=0)
         self.relevant = np.bincount(self.links[:, 0], minlength=len(self.queries))
-        self.labels = None
-        if targets is not None:
-            present = np.asarray(targets) == 1
-            own = _of_items(from_items, present)[self.queries]
-            there = _of_items(to_items, present)[self.gallery]
-            self.labels = torch.from_numpy(own).float(), torch.from_numpy(there).float()
+        self.labels = None if targets is None else self._labels(from_items, to_items, targets)
+
+    def _labels(
+        self, from_items: np.ndarray, to_items: np.ndarray, targets: np.ndarray
+    ) -> Labels | None:
+        own, asked = _of_items(from_items, targets)
+        there, known = _of_items(to_items, targets)
+        asked, known = asked[self.queries], known[self.gallery]
+        if not asked.any() or not known.any():
+            return None
+        return Labels(
+            torch.from_numpy(own[self.queries]).float(),
+            torch.from_numpy(there[self.gallery][known]).float(),
+            asked,
+            torch.from_numpy(np.flatnonzero(known)),
+        )
 
     def facts(self) -> dict[str, float]:
         """Counts and chance levels."""
@@ -134,7 +162,7 @@ class Pairing:
             for k in CUTOFFS
         }
         if self.labels is not None:
-            same = self.labels[0] @ self.labels[1].T > 0
+            same = self.labels.same(slice(None))[self.labels.asked]
             chances["chance_label_precision"] = float(same.double().mean())
         return {**chances, "num_queries": len(self.queries), "gallery_size": size}
 
@@ -156,21 +184,26 @@ def _log_choose(n: np.ndarray, k: int) -> np.ndarray:
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
-def _of_items(items: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """(I, C + 1) bool: classes of each item in any of its cases; the last column: it has none."""
-    table = np.zeros((items.max() + 1, present.shape[1] + 1), dtype=bool)
+def _of_items(items: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(I, C + 1) bool: classes of each item in any of its cases; the last column: it has none.
+    (I,) bool: whether any of its classes is known.
+    """
+    targets = np.asarray(targets)
+    table = np.zeros((items.max() + 1, targets.shape[1] + 1), dtype=bool)
+    known = np.zeros(len(table), dtype=bool)
     here = items >= 0
-    np.logical_or.at(table[:, :-1], items[here], present[here])
+    np.logical_or.at(table[:, :-1], items[here], targets[here] == 1)
+    np.logical_or.at(known, items[here], ~np.isnan(targets[here]).all(axis=1))
     table[:, -1] = ~table[:, :-1].any(axis=1)
-    return table
+    return table, known
 
 
 def _ranked(
     queries: Tensor, gallery: Tensor, pairs: Pairing
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """(Q,) ranks, and by cutoff the (Q,) label precision (empty without labels)."""
+    """(Q,) ranks, and by cutoff the (Q,) label precision (empty without labels; NaN: unknown)."""
     ranks = np.empty(len(queries), dtype=np.int64)
-    hits = {k: np.empty(len(queries)) for k in CUTOFFS} if pairs.labels is not None else {}
+    hits = {k: np.full(len(queries), np.nan) for k in CUTOFFS} if pairs.labels is not None else {}
     links = torch.from_numpy(pairs.links)
     for start in range(0, len(queries), BLOCK):
         stop = min(start + BLOCK, len(queries))
@@ -182,13 +215,16 @@ def _ranked(
         above = (scores >= best[:, None] - TIE) & ~own
         ranks[start:stop] = 1 + above.sum(dim=1).numpy()
         if pairs.labels is not None:
-            same = (pairs.labels[0][start:stop] @ pairs.labels[1].T > 0).double()
+            asked = pairs.labels.asked[start:stop]
+            same = pairs.labels.same(slice(start, stop)).double()
             # Among equal scores those without a shared class come first.
-            order = torch.argsort(scores - TIE * same, dim=1, descending=True)
+            known = scores[:, pairs.labels.known]
+            order = torch.argsort(known - TIE * same, dim=1, descending=True)
             sorted_hits = same.gather(1, order).cumsum(dim=1)
             for k, found in hits.items():
-                most = min(k, len(gallery))
-                found[start:stop] = (sorted_hits[:, most - 1] / most).numpy()
+                most = min(k, known.shape[1])
+                shares = (sorted_hits[:, most - 1] / most).numpy()
+                found[start:stop] = np.where(asked, shares, np.nan)
     return ranks, hits
 
 
@@ -200,14 +236,17 @@ class _Statistic:
         self.values = {f"recall_at_{k}": (ranks <= k).astype(float) for k in CUTOFFS}
         self.values["mean_reciprocal_rank"] = 1 / ranks
         self.values |= {f"label_precision_at_{k}": found for k, found in hits.items()}
-        self.sums = {key: self._by_group(value) for key, value in self.values.items()}
-        self.sizes = self._by_group(np.ones(len(ranks)))
+        self.sums = {key: self._by_group(np.nan_to_num(v)) for key, v in self.values.items()}
+        self.sizes = {key: self._by_group(~np.isnan(v)) for key, v in self.values.items()}
 
     def _by_group(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.groups, values, self.num_groups)
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        number = counts @ self.sizes
-        result = {key: counts @ value / number for key, value in self.sums.items()}
+        result = {}
+        for key, value in self.sums.items():
+            number = counts @ self.sizes[key]
+            none = np.full(len(counts), np.nan)  # a sample may hold no query whose labels are known
+            result[key] = np.divide(counts @ value, number, out=none, where=number > 0)
         result["median_rank"] = weighted_median(self.ranks, counts[:, self.groups])
         return result

@@ -2,7 +2,8 @@
 
 A tower is a front end, an encoder and a projection. By default the text tower is frozen and has no
 projection, so its space is the joint one and only the signal side learns (LiT, Zhai et al. 2022,
-arXiv:2111.07991); with a width for the joint space both sides have a linear projection.
+arXiv:2111.07991); with a width for the joint space both sides have a projection, linear unless
+another is asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from multimodal.batch import Batch
 from multimodal.encoders import Encoder, EncoderConfig
 from multimodal.encoders.lora import LoraConfig
 from multimodal.encoders.pretrained import PretrainedConfig
+from multimodal.encoders.projection import ProjectionHead
 from multimodal.errors import UserError
 from multimodal.hub import PACKAGED
 from multimodal.modalities.text import TextAdapter, TextConfig
@@ -27,6 +29,8 @@ from multimodal.objectives.pairs import MAX_SCALE
 from multimodal.registry import Config
 
 TEXTS_AT_ONCE = 64
+# What leads from an encoder into the joint space: a matrix, or MoRE's head with this norm.
+Projection = Literal["linear", "batch", "layer"]
 
 
 class TextLoraConfig(Config):
@@ -192,8 +196,13 @@ class Aligned(nn.Module):
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """n >= 1 texts -> (n, D) on the CPU, without gradient, whatever their order or company."""
+        encoded, head = self.encode_texts(texts), self.text.projection
+        training = head.training
+        head.eval()  # a batch norm must neither read nor count these
         with torch.no_grad():
-            return self.text.projection(self.encode_texts(texts)).cpu()
+            found = head(encoded).cpu()
+        head.train(training)
+        return found
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -233,27 +242,34 @@ def build_aligned(
     text: TextTowerConfig,
     *,
     width: int | None = None,
+    projection: Projection = "linear",
     **scale: Any,
 ) -> Aligned:
     """A signal tower of each reader and a text tower; projections are freshly initialised.
 
     readers: by modality. width: of the joint space; None: that of the text encoder, without a
-    projection of texts. scale: ``scale``, ``bias``, ``learn_scale``, ``max_scale``, ``min_scale``
-    of ``Aligned``.
+    projection of texts. projection: of all towers that have one. scale: ``scale``, ``bias``,
+    ``learn_scale``, ``max_scale``, ``min_scale`` of ``Aligned``.
     UserError: a text checkpoint that is absent, damaged or of another modality.
     """
     tokenizer = text.adapter()
     words = text.encoder.build(tokenizer)
     joint = width or words.width
-    head = nn.Identity() if width is None else nn.Linear(words.width, joint, bias=False)
+    head = nn.Identity() if width is None else _projection(projection, words.width, joint)
     signals = {
         modality: Tower(
             reader.front_end,
             reader.encoder,
-            nn.Linear(reader.encoder.width, joint, bias=False),
+            _projection(projection, reader.encoder.width, joint),
             width=joint,
         )
         for modality, reader in readers.items()
     }
     text_tower = Tower(text.encoder.front_end(tokenizer), words, head, width=joint)
     return Aligned(signals, text_tower, tokenizer, **scale)
+
+
+def _projection(kind: Projection, width: int, joint: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(width, joint, bias=False)
+    return ProjectionHead(width, out=joint, norm=kind)

@@ -48,6 +48,7 @@ class MoreConfig(ViewsConfig):
     """
 
     masks: ClassVar[bool] = True
+    sparing: ClassVar[str] = "false_negatives: mask_text or false_negatives: multi_positive"
 
     anchor: str = TEXT
     pairs: tuple[tuple[str, str, Annotated[float, Field(ge=0)]], ...] | None = Field(

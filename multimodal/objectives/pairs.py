@@ -32,6 +32,7 @@ class AlignmentConfig(ViewsConfig):
     """
 
     uses_bias: ClassVar[bool] = False
+    sparing: ClassVar[str] = "mask_duplicates: true"
 
     scale: float = Field(default=1 / 0.07, ge=1, le=1000)
     bias: float = 0.0

@@ -78,11 +78,12 @@ class ViewsConfig(Config):
 
     needs_frozen_text: it takes weights from the text encoder's output. masks: it leaves out what is
     absent; without, it is given complete cases only. spares_equal_texts (a property): cases of
-    equal text are no negatives of each other.
+    equal text are no negatives of each other. sparing: the settings that make it so, in words.
     """
 
     masks: ClassVar[bool] = False
     needs_frozen_text: ClassVar[bool] = False
+    sparing: ClassVar[str] = ""
 
     @property
     def spares_equal_texts(self) -> bool:

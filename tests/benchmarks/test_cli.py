@@ -45,6 +45,18 @@ def places() -> list[str]:
     ]
 
 
+def angled(command: str) -> list[str]:
+    """What stands in angle brackets in the help of a command and of its parameters.
+
+    Outside of backticks it is taken for a tag, and not shown.
+    """
+    found: Any = typer.main.get_command(cli.app)
+    for word in command.split():
+        found = found.commands[word]
+    helps = [found.help, *(getattr(p, "help", None) for p in found.params)]
+    return [word for text in helps for word in re.findall(r"<[^<>]+>", text or "")]
+
+
 COMMANDS = commands(cli.app)
 READING = ("bench", "align", "finetune", "zeroshot", "config show")  # of config files
 HEAVY = {"torch", "mlflow", "pydantic", "numpy", "avalanche", "transformers", "soundfile"}
@@ -79,6 +91,7 @@ def test_every_command_shows_examples_that_work(medley, monkeypatch, command: st
     outcome = medley(*command.split(), "--help")
     assert outcome.code == 0
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", outcome.out).split())
+    assert not {word for word in angled(command) if word not in text}
     section = re.search("Examples?: (.*?)( Arguments| Options|$)", text)
     assert section, text
     found = re.findall(r"medley .*?(?=,? medley |$)", section[1])
@@ -93,6 +106,11 @@ def test_every_command_shows_examples_that_work(medley, monkeypatch, command: st
     assert len(called) == len(found)
     for path in [a[0] for a in called if command in READING]:
         assert path.name == "my.yaml" or find_config(path).exists()
+
+
+def test_what_stands_in_angle_brackets_is_looked_for() -> None:
+    assert "<hash>" in angled("predict")
+    assert "<run>" in angled("finetune")
 
 
 @pytest.mark.parametrize("words", ["benhc", "bench", "report --nothing", "datasets describe"])
@@ -167,6 +185,16 @@ def test_a_good_copy_is_ready_to_use(medley, tiny) -> None:
     assert "length: 0.10 to 0.13 s (1,600 to 2,080 steps at 16000 Hz)" in lines
     assert lines[-1].startswith("ready to use: 0 error(s)")
     assert not Path("runs").exists()
+
+
+def test_of_cases_it_tells_of_the_pairing_and_of_each_modality(medley) -> None:
+    few = ("train_patients=30", "validation_patients=2", "test_patients=3", "lacking=0.5")
+    outcome = medley("datasets", "check", "synthetic_patients", *few)
+    assert outcome.code == 0
+    first, *lines = outcome.out.splitlines()
+    assert first.startswith("synthetic_patients: ")
+    assert "patients without a pair" in first
+    assert sum("recordings" in line and "seed 0" in line for line in lines) == 2
 
 
 def test_a_damaged_copy_is_not(medley, tiny) -> None:

@@ -12,19 +12,20 @@ from torch import Tensor
 
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData
-from benchmarks.commands.align.parts import build_model
+from benchmarks.commands.align.parts import build_model, split_rows
+from benchmarks.runs.data import chosen_classes
+from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.linear_probe import multi_label_probe
 from multimodal.evaluation.multi_label import macro
-from multimodal.evaluation.prompt_sets import PromptSets, score_prompt_sets
-from multimodal.evaluation.prompts import Prompts
+from multimodal.evaluation.prompt_sets import score_prompt_sets
 from multimodal.evaluation.scores import Scores
 from multimodal.evaluation.view_retrieval import CUTOFFS, View, view_retrieval
 from multimodal.loader import Loader
 from multimodal.models.align_task import ABSENT, Source
 from multimodal.models.towers import Aligned
-from multimodal.recordings import Manifest
+from multimodal.recordings import SPLITS, Manifest
 
 TEXT = "text"
 REPLICATES = 1_000
@@ -32,10 +33,35 @@ SHOWN = ("macro_auroc", "mean_average_precision")  # of zero-shot: means over th
 SEARCHED = (*(f"recall_at_{k}" for k in CUTOFFS), "median_rank")  # from the text: likewise
 
 
+def refuse_unscored(config: AlignConfig, data: AlignData) -> None:
+    """UserError for cases that could not be scored once the training is over: prompts that lack a
+    class, and a split with less than two of modalities and text.
+    """
+    manifest = hold_out_validation(data.manifest, config.validation_fraction, seed=config.seeds[0])
+    wanted = [manifest.class_names[c] for c in chosen_classes(manifest, config.classes)]
+    for name, view in data.views.items():
+        known = [n for n in wanted if n in view.data.manifest.class_names]
+        if known:
+            config.prompts.sets_for(name, known).refuse_gaps(known)
+    rows = {split: split_rows(config, data, manifest, split) for split in SPLITS}
+    scored = {"validation", "test"} if len(rows["test"]) else {"validation", "train"}
+    for split in sorted(scored):
+        cases = rows[split]
+        there = [name for name, view in data.views.items() if len(view.recordings(cases))]
+        if any(manifest.recordings[case].text.strip() for case in cases):
+            there.append(TEXT)
+        if len(cases) and len(there) < 2:
+            raise UserError(
+                f"dataset {manifest.name!r}: the {len(cases)} {split} cases have only "
+                f"{', '.join(there)}, and retrieval is between two of modalities and text; let its "
+                "reader take texts, or move patients who have another modality into the split."
+            )
+
+
 @dataclass(frozen=True)
 class CaseScorer:
     """manifest: of the cases, with validation held out. rows: cases of each split. classes: the
-    candidates. prompts: of classes, where the config draws no sets. sources: of the signals.
+    candidates. sources: of the signals.
 
     Metrics of modality M: M_zero_shot_macro_auroc (and what else ``score_prompt_sets`` measures),
     M_linear_probe_macro_auroc, M_random_encoder_macro_auroc (the same probe of the towers as they
@@ -49,7 +75,6 @@ class CaseScorer:
     manifest: Manifest
     rows: Mapping[str, np.ndarray]
     classes: tuple[int, ...]
-    prompts: Prompts
     sources: Mapping[str, Source]
     device: torch.device
 
@@ -82,14 +107,13 @@ class CaseScorer:
         names, targets = self._targets(name, cases)
         if not names:
             return
-        manifest, rows = self._recordings(name, cases)
         found = score_prompt_sets(
             vectors,
             targets,
             names,
-            self._sets(names),
+            self.config.prompts.sets_for(name, names),
             self.model.embed_texts,
-            groups=[manifest.recordings[row].group for row in rows],
+            groups=self._patients(name, cases),
             replicates=replicates,
             seed=self.config.seeds[0],
         )
@@ -100,14 +124,6 @@ class CaseScorer:
         scores.details["protocol"][name] = found.protocol
         _average(scores, SHOWN, [f"{m}_zero_shot_" for m in self.sources])
 
-    def _sets(self, names: list[str]) -> PromptSets:
-        """As the config draws them, or one set of the templates' prompts."""
-        if self.config.prompts.sets is not None:
-            return self.config.prompts.sets.sets
-        texts = self.prompts.headline(ensemble=self.config.prompts.ensemble).texts(names)
-        grids = {name: [own] for name, own in zip(names, texts, strict=True)}
-        return PromptSets(grids, drawn=None, seeds=(0,))
-
     def _probe(self, scores: Scores, name: str, vectors: Tensor, cases: np.ndarray) -> None:
         names, truth = self._targets(name, cases)
         train = self.rows["train"]
@@ -116,8 +132,19 @@ class CaseScorer:
             return
         for kind, model in (("linear_probe", self.model), ("random_encoder", self._untrained())):
             tested = vectors if model is self.model else self._embed(model, name, cases)
-            areas = multi_label_probe(self._embed(model, name, train), known, tested, truth)
-            scores.metrics[f"{name}_{kind}_macro_auroc"] = macro(areas)
+            key = f"{name}_{kind}_macro_auroc"
+            found = multi_label_probe(
+                self._embed(model, name, train),
+                known,
+                tested,
+                truth,
+                groups=self._patients(name, cases),
+                replicates=REPLICATES,
+                seed=self.config.seeds[0],
+            )
+            scores.metrics[key] = macro(found.areas)
+            if "macro_auroc" in found.intervals:
+                scores.intervals[key] = found.intervals["macro_auroc"]
 
     def _retrieval(
         self, scores: Scores, embedded: dict[str, Tensor], cases: np.ndarray, replicates: int
@@ -148,6 +175,11 @@ class CaseScorer:
         """The manifest of a modality, and the distinct recordings of these cases."""
         view = self.data.views[name]
         return view.data.manifest, view.recordings(cases)
+
+    def _patients(self, name: str, cases: np.ndarray) -> list[str]:
+        """Of each of those recordings."""
+        manifest, rows = self._recordings(name, cases)
+        return [manifest.recordings[row].group for row in rows]
 
     def _targets(self, name: str, cases: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Those of the candidate classes that the modality knows, and (recordings, C) of them."""

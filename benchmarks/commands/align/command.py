@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.commands.align.case_scoring import refuse_unscored
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData, decode, open_align
 from benchmarks.commands.align.parts import build_model, refuse_batches
@@ -37,6 +38,8 @@ def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
         data, done = _checked(config, fresh=fresh)
         for cell in cells if fresh and is_first() else ():
             clear(cell.folder)
+    if data.cases is not None:
+        console.print(f"{data.cases.name}: {data.cases.summary}", markup=False, soft_wrap=True)
     results, told = [], set[str]()
     with FitObserver(console) as observer:
         for number, (cell, result) in enumerate(zip(cells, done, strict=True)):
@@ -73,6 +76,8 @@ def _checked(config: AlignConfig, *, fresh: bool) -> tuple[AlignData, list[Resul
     if None in done:
         data = decode(data, skip_damaged=config.skip_damaged)
     for cell, result in zip(config.cells(), done, strict=True):
+        if result is None and cell.views:
+            refuse_unscored(cell, data)
         if result is None and cell.training.batch is not None:
             refuse_batches(cell, data)
     return data, done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,7 +12,7 @@ from multimodal.encoders import ENCODERS
 from multimodal.evaluation.prompt_sets import Pooling, PromptSets
 from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.modalities import MODALITIES
-from multimodal.models.towers import TextTowerConfig
+from multimodal.models.towers import Projection, TextTowerConfig
 from multimodal.objectives import OBJECTIVES
 from multimodal.registry import Config
 from multimodal.training.config import FitConfig
@@ -47,16 +48,28 @@ class PromptsConfig(Config):
     templates: a shipped file ("audio", "speech_intent", ...), the path of one, or None for that of
     the modality; the first template is the training-style one. phrases: likewise, of class phrases,
     or None for the class names. ensemble: classes are the mean of all templates, not the first.
-    sets: prompts that are drawn instead, of a dataset of cases.
     """
 
     templates: str | None = None
     phrases: str | None = None
     ensemble: bool = False
-    sets: PromptSetsConfig | None = Field(default=None, exclude_if=lambda sets: sets is None)
 
     def load(self, modality: str) -> Prompts:
         return load_prompts(self.templates or modality, self.phrases)
+
+
+class CasePromptsConfig(PromptsConfig):
+    """The same, and of a dataset of cases ``sets``: prompts that are drawn instead."""
+
+    sets: PromptSetsConfig | None = Field(default=None, exclude_if=lambda sets: sets is None)
+
+    def sets_for(self, modality: str, names: Sequence[str]) -> PromptSets:
+        """As they are drawn, or one set of the templates' prompts of these classes."""
+        if self.sets is not None:
+            return self.sets.sets
+        texts = self.load(modality).headline(ensemble=self.ensemble).texts(names)
+        grids = {name: [own] for name, own in zip(names, texts, strict=True)}
+        return PromptSets(grids, drawn=None, seeds=(0,))
 
 
 class ViewConfig(Config):
@@ -70,13 +83,16 @@ class AlignConfig(SignalConfig):
     """Everything ``medley align`` needs; one run an objective and seed.
 
     objectives: what is trained. text: the text tower. width: of the joint space; None: the text
-    encoder's own, without a projection of texts. whiten: the projection of signals reads embeddings
+    encoder's own, without a projection of texts. projection: into it, of signals and (with a width)
+    of texts: linear, or MoRE's head of two layers, whose norms go by the batch (as published) or by
+    the layer. whiten: the projection of signals reads embeddings
     whitened by mean and covariance of all training recordings, without augmentation, counted before
     the first step and then fixed; takes a frozen encoder (encoder.train=none). captions: each
     recording goes with its own text (caption, report, transcript), or with a prompt of its class
     ("labels"). skip_uncaptioned: leave recordings without a text out (they are counted) instead of
-    refusing to start. classes: train on recordings of these only; None: all. validation_fraction:
-    of the training recordings, held out by group for early stopping. quick: one epoch.
+    refusing to start. classes: train on recordings that have one of these, and score these; None:
+    all. validation_fraction: of the training recordings, held out by group for early stopping.
+    quick: one epoch.
     views: of a dataset of cases (X-ray, ECG and report of a patient), its modalities by name, each
     with a tower of its own towards the report; then modality and encoder stay unset.
     """
@@ -87,11 +103,12 @@ class AlignConfig(SignalConfig):
     objectives: tuple[Annotated[Config, OBJECTIVES.choice], ...]
     text: TextTowerConfig = TextTowerConfig()
     width: int | None = Field(default=None, ge=2)
+    projection: Projection = Field(default="linear", exclude_if=lambda kind: kind == "linear")
     # Not in the record where it is off: runs from before it could be chosen keep their identity.
     whiten: bool = Field(default=False, exclude_if=lambda whiten: not whiten)
     captions: Literal["text", "labels"] = "text"
     skip_uncaptioned: bool = False
-    prompts: PromptsConfig = PromptsConfig()
+    prompts: CasePromptsConfig = CasePromptsConfig()
     classes: tuple[str, ...] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     training: FitConfig = FitConfig()
@@ -111,6 +128,11 @@ class AlignConfig(SignalConfig):
     @model_validator(mode="after")
     def _one_way_to_name_modalities(self) -> Self:
         if not self.views:
+            if self.prompts.sets is not None:
+                raise ValueError(
+                    "prompts.sets: is for a dataset of cases (views); of one modality write the "
+                    "words into files and name these in prompts.templates and prompts.phrases"
+                )
             return self
         if {"modality", "encoder"} & self.model_fields_set and self._own_tower:
             raise ValueError("views: modality and encoder stand in each view; leave them out here")

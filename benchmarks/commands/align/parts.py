@@ -40,7 +40,13 @@ def build_model(config: AlignConfig, adapters: Mapping[str, Adapter]) -> Aligned
         encoder = view.encoder
         assert isinstance(encoder, EncoderConfig)
         readers[name] = Reader(encoder.front_end(adapters[name]), encoder.build(adapters[name]))
-    model = build_aligned(readers, config.text, width=config.width, **objective.start)
+    model = build_aligned(
+        readers,
+        config.text,
+        width=config.width,
+        projection=config.projection,
+        **objective.start,
+    )
     if config.whiten:
         for name in readers:
             tower_of(model, name).whiten("whiten")
@@ -69,10 +75,18 @@ def caption_texts(config: AlignConfig, manifest: Manifest) -> list[str]:
 
 
 def split_rows(config: AlignConfig, data: AlignData, manifest: Manifest, split: str) -> np.ndarray:
-    """Of the chosen classes, without damaged recordings. manifest: with the cell's hold-out."""
+    """Of the chosen classes, without damaged recordings. manifest: with the cell's hold-out.
+
+    Of several labels, recordings that have any of the classes are trained on, and all others of the
+    split are scored: a class is told from those that lack it.
+    """
     rows = manifest.indices(split)
     if config.classes is not None:
-        rows = rows[np.isin(manifest.labels[rows], chosen_classes(manifest, config.classes))]
+        chosen = list(chosen_classes(manifest, config.classes))
+        if not manifest.multi_label:
+            rows = rows[np.isin(manifest.labels[rows], chosen)]
+        elif split == "train":
+            rows = rows[(manifest.targets[rows][:, chosen] == 1).any(axis=1)]
     return data.usable(rows)
 
 
@@ -160,8 +174,9 @@ def text_notes(
     if tokenizer.truncated:
         notes.append(tokenizer.truncation_report())
     if distinct < count and not objective.spares_equal_texts:
+        remedy = f" unless the objective has {objective.sparing}" if objective.sparing else ""
         notes.append(
             f"{count} training recordings share {distinct} texts; recordings of equal text are "
-            "each other's negatives unless the objective has mask_duplicates: true"
+            f"each other's negatives{remedy}"
         )
     return notes

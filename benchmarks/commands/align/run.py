@@ -67,7 +67,6 @@ class AlignRun(FittedRun):
             data.manifest, config.validation_fraction, seed=self.seed
         )
         self.classes = chosen_classes(self.manifest, config.classes)
-        self.prompts = config.prompts.load(next(iter(config.towers)))
         adapters = {name: view.data.adapter for name, view in data.views.items()}
         self.model = build_model(config, adapters).to(self.device)
         self.model.share_encoded(data.encoded)
@@ -92,18 +91,12 @@ class AlignRun(FittedRun):
             name: signal_source(config, data, self.model, name, every, device=self.device)
             for name in config.towers
         }
-        kind = CaseScorer if config.views else Scorer
-        self.scorer = kind(
-            config,
-            self.model,
-            data,
-            self.manifest,
-            self.rows,
-            self.classes,
-            self.prompts,
-            self.sources,
-            self.device,
-        )
+        parts = (config, self.model, data, self.manifest, self.rows, self.classes)
+        if config.views:
+            self.scorer = CaseScorer(*parts, self.sources, self.device)
+        else:
+            prompts = config.prompts.load(self.manifest.modality)
+            self.scorer = Scorer(*parts, prompts, self.sources, self.device)
         self.fit = self._fit()
 
     def _distinct_texts(self) -> int:
@@ -172,8 +165,9 @@ class AlignRun(FittedRun):
             "num_train": len(self.rows["train"]),
             "num_train_without_text": self.uncaptioned,
             "num_train_texts": self._distinct_texts(),
+            "multi_label": bool(self.config.views) or self.manifest.multi_label,
             **row_pins(self.manifest, self.rows[split], split),
-            **text_pins(self.prompts, names),
+            **self._text_pins(names),
         }
         training = {
             "recordings_per_second": self.fit.throughput,
@@ -186,6 +180,12 @@ class AlignRun(FittedRun):
             metrics={**scores.metrics, **training},
             evaluation={**evaluation, **scores.details, "intervals": scores.intervals},
         )
+
+    def _text_pins(self, names: list[str]) -> dict[str, Any]:
+        """Of several modalities the first's, and those of each as ``views``."""
+        of = {name: text_pins(self.config.prompts.load(name), names) for name in self.config.towers}
+        first, *others = of.values()
+        return {**first, "views": of} if others else first
 
     def notes(self) -> list[str]:
         """What a user should know of the texts: cut ones, shared ones."""

@@ -50,11 +50,11 @@ def run_explain(
         raise UserError(f"{len(parts)} files: a map is to be looked at; name at most {MOST}.")
     run = model if is_model_folder(model) else only_run(model)
     folder = out or run / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     pictures, alone = [], []
     private = modality in MEDICAL
     with bar("explaining", len(parts)) as advance:
         for number, found in enumerate(explain(opened, parts, Query(label, text)), start=1):
+            folder.mkdir(parents=True, exist_ok=True)
             path = folder / name_of(number, found.part)
             draw(found, path, modality=modality)
             pictures.append((path, found))

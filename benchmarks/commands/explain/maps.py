@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.commands.predict.inputs import Part
-from benchmarks.commands.predict.model import manifest_of
+from benchmarks.commands.predict.model import manifest_of, refuse_others, too_long
 from benchmarks.commands.predict.opened import Opened
 from multimodal.batch import Batch
 from multimodal.errors import UserError, did_you_mean
@@ -52,8 +52,9 @@ class Query:
 def explain(opened: Opened, parts: Sequence[Part], query: Query) -> Iterator[Map]:
     """One map a part, in order, one recording at a time.
 
-    UserError: a recording that cannot be read, a class that the model has not, a text for a model
-    that reads none, an encoder or a learner that has no maps.
+    UserError: a recording that cannot be read, of another modality, or far longer than those of the
+    training (a map needs memory by the square of its length), a class that the model has not, a
+    text for a model that reads none, an encoder or a learner that has no maps.
     """
     target = _target(opened, query)
     if opened.tower is None:
@@ -61,8 +62,12 @@ def explain(opened: Opened, parts: Sequence[Part], query: Query) -> Iterator[Map
             "this learner has no attention maps: its prompts enter the encoder, or it reads no "
             "signal."
         )
+    refuse_others(parts, opened.modality.registered_name)
     signals = SignalCache(manifest_of(opened, parts), opened.adapter)
     signals.ensure(np.arange(len(parts)))
+    for part, steps in zip(parts, signals.lengths(np.arange(len(parts))), strict=True):
+        if problem := too_long(opened, part, steps, windows=False):
+            raise UserError(problem)
     device = next(opened.module.parameters()).device
     for row, part in enumerate(parts):
         yield _one(opened, part, signals.gather([row]).to(device), query, target)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.align.config import AlignConfig, CasePromptsConfig
 from benchmarks.commands.align.data import AlignData, View
 from benchmarks.commands.align.parts import (
     caption_texts,
@@ -181,10 +181,12 @@ def align_config(config: FinetuneConfig) -> AlignConfig:
         name: getattr(config, name)
         for name in ("experiment", "dataset", "modality", "encoder", "seeds", "training", "cache")
     }
-    texts = {k: getattr(config.texts, k) for k in ("text", "width", "captions", "prompts")}
+    texts = {k: getattr(config.texts, k) for k in ("text", "width", "captions")}
+    prompts = CasePromptsConfig(**config.texts.prompts.dump())
     return AlignConfig(
         **shared,
         **texts,
+        prompts=prompts,
         objectives=(config.texts.objective,),
         skip_uncaptioned=config.texts.skip_uncaptioned,
         output_dir=config.output_dir,

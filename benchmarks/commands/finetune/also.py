@@ -18,16 +18,17 @@ import numpy as np
 import torch
 
 from benchmarks.commands.finetune.config import FinetuneConfig
-from benchmarks.commands.finetune.scoring import multi_label_scores
 from benchmarks.runs.data import Data, open_data, read_manifest
 from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.linear_probe import (
     LabelledSet,
     linear_probe,
-    multi_label_probe_scores,
+    multi_label_probe,
 )
+from multimodal.evaluation.multi_label import macro
 from multimodal.loader import Loader
+from multimodal.models.align_task import numbered
 from multimodal.models.towers import Reader
 from multimodal.recordings import Manifest
 
@@ -122,16 +123,15 @@ def _accuracy(manifest: Manifest, train: Part, test: Part) -> tuple[float, float
 
 def _macro_auroc(manifest: Manifest, train: Part, test: Part) -> tuple[float, float, float]:
     targets, (tested, rows) = manifest.targets, test
-    scores = multi_label_probe_scores(train[0], targets[train[1]], tested)
-    fitted = np.flatnonzero(~np.isnan(scores).any(axis=0))
-    names = tuple(manifest.class_names[c] for c in fitted)
-    groups = [str(manifest.groups[row]) for row in rows]
-    truth = targets[rows][:, fitted]
-    result = multi_label_scores(scores[:, fitted], truth, names, seed=0, groups=groups)
-    low, high = result.intervals["macro_auroc"]
-    value = result.metrics["macro_auroc"]
+    groups = [str(number) for number in numbered(manifest.groups[rows])]
+    result = multi_label_probe(
+        *(train[0], targets[train[1]], tested, targets[rows]),
+        groups=groups,
+        replicates=REPLICATES,
+    )
+    value = macro(result.areas)
     assert value is not None
-    return value, low, high
+    return value, *result.intervals["macro_auroc"]
 
 
 def cost(

@@ -31,15 +31,6 @@ class TextsConfig(Config):
     skip_uncaptioned: bool = False
     prompts: PromptsConfig = PromptsConfig()
 
-    @model_validator(mode="after")
-    def _no_sets(self) -> Self:
-        if self.prompts.sets is not None:
-            raise ValueError(
-                "prompts.sets are of a dataset of cases, which `medley align` takes; leave them "
-                "out, or write the wordings as prompts.phrases, with prompts.ensemble=true"
-            )
-        return self
-
 
 class FinetuneConfig(SignalConfig):
     """Everything ``medley finetune`` needs; one run a method and seed.

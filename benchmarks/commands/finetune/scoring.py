@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from multimodal.evaluation import multi_label
-from multimodal.evaluation.intervals import REPLICATES, accuracy_estimates, estimates
+from multimodal.evaluation.intervals import REPLICATES, accuracy_estimates
 from multimodal.evaluation.scores import Scores
 from multimodal.models.align_task import numbered
 
@@ -81,26 +81,12 @@ def multi_label_scores(
         return found
     prevalence = (targets == 1).sum(axis=0)[scored] / (~np.isnan(targets)).sum(axis=0)[scored]
     found.metrics["mean_average_precision_chance"] = float(prevalence.mean())
-    measures = {
-        "macro_auroc": multi_label.resampled_auroc,
-        "mean_average_precision": multi_label.resampled_average_precision,
-    }
-
-    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
-        return {key: _means(of(scores, targets, counts)) for key, of in measures.items()}
-
-    each, (together, found.details) = np.arange(len(scores)), resampled(groups)
-    _, found.intervals = estimates(
-        each, len(each), statistic, replicates=replicates, seed=seed, groups=together
+    together, found.details = resampled(groups)
+    drawn = np.arange(len(scores)) if together is None else together
+    found.intervals = multi_label.intervals(
+        [scores], targets, groups=[str(g) for g in drawn], replicates=replicates, seed=seed
     )
     return found
-
-
-def _means(values: np.ndarray) -> np.ndarray:
-    """(B, C) -> (B,) of the classes that have a value."""
-    defined = ~np.isnan(values)
-    total, number = np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1)
-    return np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
 
 
 def resampled(groups: Sequence[str]) -> tuple[np.ndarray | None, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The table of predictions, and what is kept of it on the way, so that a stopped run goes on.
 
-While a run is under way, ``<out>.partial`` holds a line of JSON for each file that is done.
+While a run is under way, ``<out>.partial`` holds a line of JSON for each part of a file that is
+done. A file that has changed since, or that could not be read, is asked for again.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any
 from benchmarks.commands.predict.inputs import Part
 from benchmarks.commands.predict.model import Predicted
 from benchmarks.results.result import write_atomically
+from multimodal.contents import stamp
 from multimodal.errors import UserError
 
+VERSION = 2  # of the lines; another one is begun anew
 KINDS = (".csv", ".jsonl", ".parquet")
 
 
@@ -31,7 +34,7 @@ class Book:
 
     def __init__(self, out: Path, begun_with: dict[str, Any], *, overwrite: bool = False) -> None:
         self.out, self.partial = out, out.with_name(f"{out.name}.partial")
-        self.begun_with = json.loads(json.dumps(begun_with))
+        self.begun_with = json.loads(json.dumps({"version": VERSION, **begun_with}))
         if out.suffix.lower() not in KINDS:
             raise UserError(f"--out {out}: unknown kind of table; valid: {', '.join(KINDS)}.")
         if not out.parent.is_dir():
@@ -41,20 +44,22 @@ class Book:
         elif out.exists():
             raise UserError(f"--out {out}: exists already; give --overwrite, or another name.")
         self.done: dict[tuple[Any, ...], list[Predicted]] = {}
+        self._stamps: dict[Path, str] = {}
         if self.partial.exists():
             self._read()
-        else:
-            self.partial.write_text(json.dumps(self.begun_with) + "\n", "utf-8")
 
     def _read(self) -> None:
         """What an earlier run has done; a line that it was stopped in is cut off."""
         whole, _, rest = self.partial.read_bytes().rpartition(b"\n")
+        if not whole and json.dumps(self.begun_with).encode().startswith(rest):
+            self.partial.unlink()  # stopped in its first line
+            return
         try:
             first, *lines = (json.loads(line) for line in whole.split(b"\n"))
             if first != self.begun_with:
                 raise UserError(
-                    f"{self.partial}: was begun with another model or other options; "
-                    "give --overwrite to begin anew."
+                    f"{self.partial}: was begun with another model, other options or another "
+                    "version of Medley; give --overwrite to begin anew."
                 )
             for line in lines:
                 self.done[tuple(line["part"])] = [_read_row(row) for row in line["rows"]]
@@ -67,21 +72,30 @@ class Book:
 
     def missing(self, parts: Sequence[Part]) -> list[Part]:
         """Those that are not done yet."""
-        return [part for part in parts if _key(part) not in self.done]
+        return [part for part in parts if self._key(part) not in self.done]
 
     def add(self, done: Mapping[Part, list[Predicted]]) -> None:
-        """Keep what is done."""
+        """Keep what is done; errors are kept for this run only."""
         with self.partial.open("a", encoding="utf-8") as file:
+            if not file.tell():
+                file.write(json.dumps(self.begun_with) + "\n")
             for part, rows in done.items():
-                self.done[_key(part)] = rows
-                line = {"part": _key(part), "rows": [asdict(row) for row in rows]}
-                file.write(json.dumps(line) + "\n")
+                self.done[self._key(part)] = rows
+                if not any(row.error for row in rows):
+                    line = {"part": self._key(part), "rows": [asdict(row) for row in rows]}
+                    file.write(json.dumps(line) + "\n")
+
+    def _key(self, part: Part) -> tuple[Any, ...]:
+        # As the file lay there before it was read: what changes meanwhile is asked for again.
+        if part.path not in self._stamps:
+            self._stamps[part.path] = stamp(part.path)
+        return (str(part.path), part.start, part.duration, self._stamps[part.path])
 
     def finish(
         self, parts: Sequence[Part], class_names: Sequence[str], top: int
     ) -> list[Predicted]:
         """Write the table, in the order of ``parts``, replaced atomically; gives its rows."""
-        rows = [row for part in parts for row in self.done[_key(part)]]
+        rows = [row for part in parts for row in self.done[self._key(part)]]
         if self.out.suffix.lower() == ".jsonl":
             lines = [json.dumps(nested(row, top), ensure_ascii=False) for row in rows]
             write_atomically(self.out, "".join(f"{line}\n" for line in lines))
@@ -89,7 +103,7 @@ class Book:
             write_atomically(self.out, as_csv(rows, class_names, top))
         else:
             self._write_parquet([flat(row, class_names, top) for row in rows])
-        self.partial.unlink()
+        self.partial.unlink(missing_ok=True)
         return rows
 
     def _write_parquet(self, rows: list[dict[str, Any]]) -> None:
@@ -143,10 +157,6 @@ def nested(row: Predicted, top: int) -> dict[str, Any]:
         "probabilities": row.probabilities,
         "error": row.error or None,
     }
-
-
-def _key(part: Part) -> tuple[Any, ...]:
-    return (str(part.path), part.start, part.duration)
 
 
 def _read_row(row: dict[str, Any]) -> Predicted:

@@ -137,11 +137,10 @@ class Model:
         signals = SignalCache(manifest_of(opened, pieces), opened.adapter, skip_damaged=True)
         usable = signals.usable(np.arange(len(pieces)))
         problems = dict(signals.damaged)
-        if opened.longest:
-            lengths = signals.lengths(usable)
-            for row in usable[lengths > LONGER * opened.longest]:
-                problems[int(row)] = _too_long(opened, pieces[row], signals.lengths(row))
-            usable = usable[lengths <= LONGER * opened.longest]
+        for row, steps in zip(usable.tolist(), signals.lengths(usable), strict=True):
+            if problem := too_long(opened, pieces[row], steps):
+                problems[row] = problem
+        usable = usable[~np.isin(usable, list(problems))]
         for row, error in problems.items():
             part = pieces[row]
             rows[part] = Predicted(part.name, part.start, part.duration, error=error)
@@ -211,12 +210,13 @@ def load_model(
     view: str | None = None,
     device: str = "auto",
 ) -> Model:
-    """The model of a finished run: of ``medley bench``, after its last experience, or of ``medley
-    align``, with class prompts.
+    """The model of a finished run: of ``medley bench``, after its last experience, of ``medley
+    finetune``, or of ``medley align``, with class prompts.
 
-    path: the run's folder, or the experiment's if it holds one run. classes: of aligned models,
-    the names to choose among; None: those of the training data. view: of models that read several
-    modalities, the one of the files. device: auto, cpu or cuda.
+    path: the run's folder, or the experiment's if it holds one run, or a folder that ``medley
+    finetune`` or ``medley merge`` wrote. classes: of aligned models, the names to choose among;
+    None: those of the training data, each by itself where several may be present. view: of models
+    that read several modalities, the one of the files. device: auto, cpu or cuda.
     UserError: no such run, one without a model, damaged files, classes that cannot be chosen.
     The data that the model was trained on is not needed.
     """
@@ -260,12 +260,24 @@ def wrong_modality(path: Path, modality: str) -> str:
     return f"{path}: a file of modality {other}; the model reads {modality}."
 
 
-def _too_long(opened: Opened, part: Part, steps: Any) -> str:
+def refuse_others(parts: Sequence[Part], modality: str) -> None:
+    """UserError for the first file of another modality."""
+    for part in parts:
+        if other_modality(part.path, modality):
+            raise UserError(wrong_modality(part.path, modality))
+
+
+def too_long(opened: Opened, part: Part, steps: Any, *, windows: bool = True) -> str | None:
+    """What is wrong with a recording of so many steps that is far longer than those of the
+    training, or None. windows: whether the command can cut it.
+    """
+    if not opened.longest or steps <= LONGER * opened.longest:
+        return None
     rate = getattr(opened.modality, "sample_rate", None)
-    assert opened.longest is not None
     unit, per = ("s", rate) if rate else ("steps", 1)
     own, most = float(steps) / per, opened.longest / per
+    remedy = f"give --window {most:.4g}, or a" if windows else "name a part of it in a"
     return (
         f"{part.path}: lasts {own:.4g} {unit}, and the model was trained on recordings of up to "
-        f"{most:.4g} {unit}; give --window {most:.4g}, or a table with start and duration."
+        f"{most:.4g} {unit}; {remedy} table with start and duration."
     )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmarks.commands.align.naming import naming
 from benchmarks.commands.align.parts import MODEL_FILE, tower_of
 from benchmarks.commands.align.reopen import reopen
 from benchmarks.commands.bench import reopen as bench
@@ -20,7 +21,6 @@ from benchmarks.results.model_folder import is_model_folder
 from benchmarks.results.result import RESULT_FILE, Result
 from multimodal.batch import Batch
 from multimodal.errors import UserError
-from multimodal.evaluation.class_vectors import class_vectors
 from multimodal.evaluation.embeddings import unit_texts
 from multimodal.modalities import Adapter
 from multimodal.registry import Config
@@ -40,8 +40,8 @@ class Opened:
     tower: the front end and the encoder that make its embeddings, or None. score: a batch and what
     ``tower`` makes of it (N, D) -> (N, C) scores, with gradients; rank as probabilities do.
     texts: texts -> (n, D) unit vectors in the space of ``projected`` embeddings, of aligned models.
-    digest: of the file of its weights, and of the classes that were asked for. longest: steps of
-    the longest signal that it was trained on, or None where that is not known.
+    digest: of the file of its weights, of prompts, and of the classes that were asked for. longest:
+    steps of the longest signal that it was trained on, or None where that is not known.
     """
 
     modality: Config
@@ -133,45 +133,40 @@ def _open_bench(folder: Path, result: Result, device: torch.device, asked: Asked
 
 
 def _open_align(folder: Path, result: Result, device: torch.device, asked: Asked) -> Opened:
-    """Zero-shot with class prompts: a softmax over the scaled cosines with all candidates."""
-    config, adapters, model, words = reopen(folder, device)
-    view = asked.view or next(iter(adapters))
-    if view not in adapters or (len(adapters) > 1 and asked.view is None):
+    """Zero-shot with class prompts, see ``align/naming.py``."""
+    run = reopen(folder, device)
+    model = run.model
+    view = asked.view or next(iter(run.adapters))
+    if view not in run.adapters or (len(run.adapters) > 1 and asked.view is None):
         raise UserError(
-            f"{folder}: the model reads {', '.join(adapters)}; name one of them with --view."
+            f"{folder}: the model reads {', '.join(run.adapters)}; name one of them with --view."
         )
-    names = tuple(asked.classes or result.evaluation.get("label_text") or result.class_names)
-    prompts = config.prompts.load(view)
-    prompts = (
-        prompts if asked.classes is None else prompts.mechanical()
-    )  # their words are the user's
-    prompts = prompts.headline(ensemble=config.prompts.ensemble)
+    names = naming(run, result, view, asked.classes, device)
+    prompts = (repr(run.config.prompts.dump()), run.config.prompts.load(view).hash)
     tower = tower_of(model, view)
-    vectors = class_vectors(names, prompts, model.embed_texts).vectors.to(device)
 
     def projected(batch: Batch, embeddings: Tensor) -> Tensor:
         signals = model.embed_signals(replace(batch, embeddings=embeddings), view)
         return nn.functional.normalize(signals.double(), dim=1)
 
     def answer(batch: Batch) -> Answer:
-        cosines = (
-            nn.functional.normalize(model.embed_signals(batch, view).double(), dim=1) @ vectors.T
-        )
-        return Answer(cosines.argmax(1), (model.scale.double() * cosines).softmax(1).float())
+        signals = nn.functional.normalize(model.embed_signals(batch, view).double(), dim=1)
+        shares = names.shares(signals)
+        return Answer(names.labels(shares), shares.float())
 
     return Opened(
-        modality=config.towers[view].modality,
-        adapter=adapters[view],
-        class_names=names,
-        multi_label=False,
+        modality=run.config.towers[view].modality,
+        adapter=run.adapters[view],
+        class_names=names.class_names,
+        multi_label=names.multi_label,
         module=model,
         answer=answer,
         tower=(tower.front_end, tower.encoder),
-        score=lambda batch, embeddings: projected(batch, embeddings) @ vectors.T,
+        score=lambda batch, embeddings: names.scores(projected(batch, embeddings)),
         texts=lambda texts: unit_texts(texts, model.embed_texts).to(device),
         projected=projected,
-        digest=_digest(folder / MODEL_FILE, *(asked.classes or ()), view),
-        longest=_longest(words, f"longest.{view}"),
+        digest=_digest(folder / MODEL_FILE, *(asked.classes or ()), view, *prompts),
+        longest=_longest(run.words, f"longest.{view}"),
     )
 
 

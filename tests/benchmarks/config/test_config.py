@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.commands.bench.config import RunConfig
+from benchmarks.config.base import CommandConfig
 from benchmarks.config.loading import command_configs, load_config, validate
 from benchmarks.config.settings import (
     apply_override,
@@ -171,3 +172,23 @@ def test_markers_tell_the_files_of_commands_apart() -> None:
         assert config.model_fields[config.marker].is_required(), name
         others = [c for c in configs.values() if config.marker in c.model_fields]
         assert others == [config], f"{config.marker} is a key of other commands too"
+
+
+def test_a_pair_asks_for_a_data_root_only_where_a_member_needs_it(monkeypatch) -> None:
+    monkeypatch.delenv("MEDLEY_DATA", raising=False)
+
+    def root(*members: dict[str, object], **fields: object) -> Path:
+        dataset = {"name": "paired", "members": [{"dataset": m} for m in members], **fields}
+        return CommandConfig.parse({"experiment": "x", "dataset": dataset}).dataset_root()
+
+    xray: dict[str, object] = {"name": "mimic_cxr"}
+    ecg: dict[str, object] = {"name": "mimic_iv_ecg"}
+    table: dict[str, object] = {"name": "table", "modality": "speech", "file": "t.csv"}
+    with pytest.raises(UserError, match=r"the folder that holds mimic_cxr/ and mimic_iv_ecg/, or"):
+        root(xray, ecg)
+    with pytest.raises(UserError, match=r"the folder that holds mimic_iv_ecg/, or"):
+        root({**xray, "root": "a"}, ecg)
+    with pytest.raises(UserError, match="the files of member 'table'"):
+        root({**xray, "root": "a"}, table)
+    assert root({**xray, "root": "a"}, {**ecg, "root": "b"}) == Path(".")
+    assert root(xray, ecg, root="both") == Path("both")

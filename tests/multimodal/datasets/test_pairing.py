@@ -150,6 +150,8 @@ def test_two_of_an_image_and_the_closest_of_two() -> None:
     assert everything.splits == ("train",) * 4 + ("test", "validation")
     assert everything.pairs("xray", "ecg").tolist() == [[0, 0], [0, 1]]
     assert everything.pairs_per_patient == {"p0": 2}
+    assert everything.counts["patients without a pair"] == 2
+    assert "3 patients, 2 patients without a pair" in everything.summary
     nearest = paired([xray, ecg], {"how": "nearest"})
     assert (nearest.rows["xray"].tolist(), nearest.rows["ecg"].tolist()) == ([0], [1])
     assert nearest.left_out == {

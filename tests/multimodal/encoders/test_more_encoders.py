@@ -251,6 +251,6 @@ def test_projection_heads(norm: Any) -> None:
     if norm == "layer":
         assert head(pooled[:1]).shape == (1, 5)
         return
-    with pytest.raises(UserError, match="cannot train on a batch of one recording"):
+    with pytest.raises(UserError, match="cannot train on a batch that has one recording"):
         head(pooled[:1])
     assert head.eval()(pooled[:1]).isfinite().all()

@@ -165,12 +165,32 @@ def test_a_multi_label_probe_asks_each_class_alone_and_leaves_unknown_labels_out
     )
     known[:, 2] = 1.0  # only positives: nothing to learn
     known[::7, 0] = np.nan
-    found = multi_label_probe(features[:60], known[:60], features[60:], known[60:])
+    found = multi_label_probe(features[:60], known[:60], features[60:], known[60:]).areas
     peer = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
     scores = peer.fit(features[:60], known[:60, 1]).decision_function(features[60:])
     assert found[1] == pytest.approx(roc_auc_score(known[60:, 1], scores))
     assert found[0] > 0.8
     assert np.isnan(found[2])
     shuffled = features[60:][rng.permutation(20)]
-    null = multi_label_probe(features[:60], known[:60], shuffled, known[60:])
+    null = multi_label_probe(features[:60], known[:60], shuffled, known[60:]).areas
     assert null[1] < 0.9
+
+
+def test_the_interval_of_a_multi_label_probe_samples_patients() -> None:
+    """That of recordings that each stand four times is as wide as that of one each."""
+    rng = np.random.default_rng(3)
+    known = rng.integers(0, 2, (90, 2)).astype(float)
+    features = known + rng.normal(0, 0.8, (90, 2))
+    train, own = (features[:50], known[:50]), (features[50:], known[50:])
+    names = [f"p{i}" for i in range(40)]
+    one = multi_label_probe(*train, *own, groups=names, replicates=300)
+    low, high = one.intervals["macro_auroc"]
+    assert low < one.areas.mean() < high
+    often = [np.repeat(part, 4, axis=0) for part in own]
+    four = multi_label_probe(*train, *often, groups=np.repeat(names, 4).tolist(), replicates=300)
+    assert four.areas == pytest.approx(one.areas)
+    assert four.intervals["macro_auroc"] == pytest.approx((low, high))
+    apart = [f"{name} {i}" for i, name in enumerate(np.repeat(names, 4))]
+    narrow = multi_label_probe(*train, *often, groups=apart, replicates=300)
+    assert np.diff(narrow.intervals["macro_auroc"]) < 0.7 * (high - low)
+    assert multi_label_probe(*train, *own).intervals == {}

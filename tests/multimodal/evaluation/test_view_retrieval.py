@@ -26,19 +26,22 @@ def oracle(one: View, two: View, targets: np.ndarray) -> dict[str, float]:
         best = max(scores[b] for b in relevant)
         ranks.append(1 + sum(scores[b] >= best - 1e-9 for b in gallery if b not in relevant))
         own = classes(one, query, targets)
-        same = {b: bool(own & classes(two, b, targets)) for b in gallery}
+        same = {b: bool(own & classes(two, b, targets)) for b in gallery if known(two, b, targets)}
+        if not same or not known(one, query, targets):
+            continue
         shares.append(sum(same.values()) / len(same))
-        order = sorted(gallery, key=lambda b: (-round(scores[b], 9), same[b]))
+        order = sorted(same, key=lambda b: (-round(scores[b], 9), same[b]))
         for k in CUTOFFS:
             first = order[:k]
             precisions[k].append(sum(same[b] for b in first) / len(first))
     result = {f"recall_at_{k}": float(np.mean([r <= k for r in ranks])) for k in CUTOFFS}
-    result |= {f"label_precision_at_{k}": float(np.mean(precisions[k])) for k in CUTOFFS}
+    if shares:
+        result |= {f"label_precision_at_{k}": float(np.mean(precisions[k])) for k in CUTOFFS}
+        result["chance_label_precision"] = float(np.mean(shares))
     return {
         **result,
         "median_rank": float(np.median(ranks)),
         "mean_reciprocal_rank": float(np.mean([1 / r for r in ranks])),
-        "chance_label_precision": float(np.mean(shares)),
         "num_queries": len(ranks),
         "gallery_size": len(gallery),
     }
@@ -54,6 +57,11 @@ def classes(view: View, item: int, targets: np.ndarray) -> set[int]:
     return {int(c) for i in cases for c in np.flatnonzero(targets[i] == 1)} or {-1}
 
 
+def known(view: View, item: int, targets: np.ndarray) -> bool:
+    cases = [i for i, other in enumerate(view.items) if other == item]
+    return any(not np.isnan(targets[i]).all() for i in cases)
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[dict[str, View], np.ndarray, list[str]]:
     """Few items with few distinct directions, so that ties and shared items are common."""
@@ -64,6 +72,7 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, View], np.ndarray, list[str]]:
         items = rng.integers(-1, draw(st.integers(1, 5)), count)
         views[name] = View(items, rng.integers(-1, 2, (6, 2)).astype(float))
     targets = rng.integers(0, 2, (count, 2)).astype(float)
+    targets[rng.random((count, 2)) < draw(st.sampled_from([0, 0.3, 0.8]))] = np.nan
     return views, targets, [f"p{i}" for i in rng.integers(0, 4, count)]
 
 
@@ -82,7 +91,8 @@ def test_it_equals_the_definition(drawn) -> None:
                 assert own == {}
                 continue
             expected = oracle(views[one], views[two], targets)
-            assert {k: own[k] for k in expected} == pytest.approx(expected, abs=1e-9)
+            assert {k: own.get(k) for k in expected} == pytest.approx(expected, abs=1e-9)
+            assert ("label_precision_at_1" in own) == ("label_precision_at_1" in expected)
 
 
 def test_identity_is_perfect_and_constant_is_the_worst() -> None:
@@ -120,6 +130,22 @@ def test_intervals_sample_patients_and_not_cases() -> None:
     finer = view_retrieval(views, groups=[str(i) for i in range(100)], replicates=400)
     low, high = finer.intervals["a_to_b_recall_at_1"]
     assert 0.3 < low < 0.5 < high < 0.7
+
+
+def test_unknown_labels_are_no_finding() -> None:
+    """Ten items have the class, ten are unknown: of what is known, every hit shares it."""
+    items, rng = np.arange(20), np.random.default_rng(0)
+    targets = np.full((20, 3), np.nan)
+    targets[:10] = [1, 0, 0]
+    views = {name: View(items, rng.normal(size=(20, 4))) for name in ("a", "b")}
+    groups = [str(i) for i in items]
+    found = view_retrieval(views, groups=groups, targets=targets, replicates=20)
+    assert found.metrics["a_to_b_label_precision_at_5"] == 1
+    assert found.metrics["a_to_b_chance_label_precision"] == 1
+    assert found.intervals["a_to_b_label_precision_at_5"] == (1, 1)
+    assert found.metrics["a_to_b_gallery_size"] == found.metrics["a_to_b_num_queries"] == 20
+    none = view_retrieval(views, groups=groups, targets=targets * np.nan, replicates=20)
+    assert not any("label" in key for key in none.metrics)
 
 
 def test_bad_input_has_one_line() -> None:

@@ -58,13 +58,19 @@ def signals() -> SignalCache:
     return SignalCache(toy_manifest(), SpeechConfig().build())
 
 
-def test_texts_do_not_depend_on_their_company(make) -> None:
-    model = make(width=12)
+@pytest.mark.parametrize("projection", ["linear", "batch", "layer"])
+def test_texts_do_not_depend_on_their_company(make, projection) -> None:
+    """Nor do they change what a batch norm has counted, in the midst of training."""
+    how = {"width": 12, "projection": projection}
+    model = make(**how).train()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
     together = model.embed_texts(TEXTS)
     assert together.shape == (5, 12)
     for text, vector in zip(TEXTS, together, strict=True):
-        torch.testing.assert_close(make(width=12).embed_texts([text])[0], vector, atol=1e-5, rtol=0)
+        torch.testing.assert_close(make(**how).embed_texts([text])[0], vector, atol=1e-5, rtol=0)
     assert torch.equal(model.embed_texts(TEXTS[::-1]), together.flip(0))
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert model.text.projection.training
 
 
 def test_signals_do_not_depend_on_batch_size_or_padding(make, signals) -> None:

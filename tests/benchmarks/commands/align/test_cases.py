@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,23 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.nn.functional import normalize
 
 from benchmarks import load_model
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import decode, open_align
+from benchmarks.commands.align.parts import build_model
+from benchmarks.commands.align.reopen import reopen
+from benchmarks.commands.predict.inputs import Part
+from benchmarks.commands.predict.model import Model, Predicted, manifest_of
 from benchmarks.results.result import Result
+from multimodal.datasets.pairing import Cases
+from multimodal.datasets.synthetic.patients import SyntheticPatientsConfig
 from multimodal.errors import UserError
+from multimodal.evaluation.embeddings import unit_texts
 from multimodal.recordings import Recording
+from multimodal.signals import SignalCache
+from multimodal.training.fit import Fit
 from tests.benchmarks.commands.align_text import interrupt_once
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 
@@ -63,11 +74,14 @@ def test_a_run_tells_of_every_modality_and_direction(medley, patients) -> None:
     assert outcome.code == 0, outcome.err
     result = result_of(patients)
     assert result.modality == "xray+ecg"
-    assert "modality" not in result.config
+    assert not {"modality", "projection"} & set(result.config)
     for name in ("xray", "ecg"):
         for key in ("zero_shot_macro_auroc", "linear_probe_macro_auroc"):
             assert 0 <= result.metrics[f"{name}_{key}"] <= 1
-        assert f"{name}_random_encoder_macro_auroc" in result.metrics
+        for kind in ("zero_shot", "linear_probe", "random_encoder"):
+            key = f"{name}_{kind}_macro_auroc"
+            low, high = result.evaluation["intervals"][key]
+            assert low <= result.metrics[key] <= high
         assert "2 prompt seeds" in result.evaluation["protocol"][name]
     directions = ("xray_to_ecg", "xray_to_text", "ecg_to_xray", "ecg_to_text")
     for direction in (*directions, "text_to_xray", "text_to_ecg"):
@@ -77,6 +91,9 @@ def test_a_run_tells_of_every_modality_and_direction(medley, patients) -> None:
     mean = [result.metrics[f"{name}_zero_shot_macro_auroc"] for name in ("xray", "ecg")]
     assert result.metrics["macro_auroc"] == pytest.approx(np.mean(mean))
     assert result.dataset["cases"]["patients"] == 42
+    alone = result.dataset["cases"]["patients without a pair"]
+    assert alone > 0
+    assert f"42 patients, {alone} patients without a pair" in outcome.err
     assert result.dataset["synthetic"]
     page = (patients / "runs" / "patients" / "report.html").read_text()
     assert "not for clinical use" in page
@@ -108,11 +125,40 @@ def test_one_of_its_towers_names_new_files(medley, patients) -> None:
     model = load_model(file.parent, view="xray")
     (row,) = model.predict(patients / "new.png")
     assert row.error == ""
-    assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert model.modality == "xray"
+    _each_class_is_a_question(file.parent, model, row)
+    chosen = load_model(file.parent, view="xray", classes=["a heart", "an effusion"])
+    (one,) = chosen.predict(patients / "new.png")
+    assert sum(one.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert one.label in chosen.class_names
     outcome = medley("predict", str(file.parent), "new.png", "--view", "ecg")
     assert outcome.code == 2
     assert "modality xray; the model reads ecg" in outcome.err
+
+
+def _each_class_is_a_question(folder: Path, model: Model, row: Predicted) -> None:
+    """Its answers are those of the prompt sets by which its AUROC was told."""
+    config, adapters, aligned, _ = reopen(folder, torch.device("cpu"))
+    part = Part(folder.parents[2] / "new.png", "new.png")
+    signals = SignalCache(manifest_of(model._opened, [part]), adapters["xray"])
+    signals.ensure(np.arange(1))
+    batch = signals.gather(np.arange(1))
+    assert config.prompts.sets is not None
+    names, sets = list(model.class_names), config.prompts.sets.sets
+
+    def text(words: str) -> torch.Tensor:
+        return unit_texts([words], aligned.embed_texts)[0]
+
+    with torch.no_grad():
+        (own,) = normalize(aligned.embed_signals(batch, "xray").double(), dim=1)
+        for c, name in enumerate(names):
+            margins = [
+                own @ (text(sets.texts(names, seed)[c][0]) - text("no findings")) for seed in (1, 2)
+            ]
+            shares = torch.sigmoid(aligned.scale.double() * torch.stack(margins))
+            assert row.probabilities[name] == pytest.approx(shares.mean().item(), abs=1e-5)
+    assert model.multi_label
+    assert row.label == tuple(n for n in names if row.probabilities[n] > 0.5)
 
 
 def test_damaged_recordings_are_absent_from_their_cases(patients, monkeypatch) -> None:
@@ -163,7 +209,63 @@ def test_bad_settings_have_one_line(medley, patients) -> None:
     assert "views.xray: its modality is 'ecg'" in line("views.xray.modality={name: ecg}")
     assert "name two of them or more" in line("views={xray: {modality: xray}}")
     assert "sample_rate=250" in line("views.ecg.modality={name: ecg}")
+    alone = ("views={}", "modality={name: ecg, sample_rate: 100}", "dataset.modality=ecg")
+    assert "prompts.sets: is for a dataset of cases" in line(*alone)
+
+
+def test_what_could_not_be_scored_is_refused_before_the_first_step(
+    medley, patients, monkeypatch
+) -> None:
+    def trained(self: Fit, rows: np.ndarray) -> None:
+        raise AssertionError("a step was made")
+
+    monkeypatch.setattr(Fit, "_train_on", trained)
+    read = SyntheticPatientsConfig.build_cases
+
+    def line(*words: str) -> str:
+        outcome = medley("align", "cases.yaml", *words)
+        assert outcome.code == 2, outcome.err
+        return outcome.err
+
     assert "no words for" in line("prompts.sets.words={cardiomegaly: [[heart]]}")
+    assert "an axis is empty" in line("prompts.sets.words.pacemaker=[[one], []]")
+    assert "negatives: none for" in line("prompts.sets.negatives={pacemaker: no pacemaker}")
+    for split in ("test", "validation"):
+
+        def bare(self: SyntheticPatientsConfig, root: Path, split: str = split) -> Cases:
+            cases = read(self, root)
+            there = np.array(cases.splits) != split
+            keep = np.flatnonzero(there | (cases.rows["xray"] >= 0))
+            cases = cases.select(keep)
+            there = np.array(cases.splits) != split
+            ecg = np.where(there, cases.rows["ecg"], -1)
+            texts = tuple(t if keep else "" for t, keep in zip(cases.texts, there, strict=True))
+            return replace(cases, rows={**cases.rows, "ecg": ecg}, texts=texts)
+
+        monkeypatch.setattr(SyntheticPatientsConfig, "build_cases", bare)
+        assert f"{split} cases have only xray" in line()
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_a_projection_head_trains_and_reopens(medley, patients, norm) -> None:
+    few = ("dataset.train_patients=8", "dataset.validation_patients=0", "training.epochs=1")
+    words = ("align", "cases.yaml", "width=8", f"projection={norm}", *few)
+    assert medley(*words).code == 0
+    result = result_of(patients)
+    assert result.config["projection"] == norm
+    (file,) = patients.glob("runs/patients/*/model.safetensors")
+    own, begun = reopen(file.parent, torch.device("cpu")), load_file(file)
+    for tower in ("signals.xray", "signals.ecg", "text"):
+        name = f"{tower}.projection.third.weight"
+        assert begun[name].shape[0] == 8
+        assert torch.equal(own.model.state_dict()[name], begun[name])
+    untrained = build_model(own.config, own.adapters).state_dict()
+    assert not torch.equal(untrained[name], begun[name])  # pyright: ignore[reportPossiblyUnbound]
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(patients / "new.png")
+    one = load_model(file.parent, view="xray")
+    (alone,) = one.predict(patients / "new.png")
+    assert alone.error == ""
 
 
 def test_fine_tuning_starts_from_the_encoder_of_one_modality(medley, patients) -> None:

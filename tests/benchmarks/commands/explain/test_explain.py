@@ -126,6 +126,13 @@ def test_bad_input_has_one_line(medley, run, tiny) -> None:
     assert "--text is for models" in line(own, "new.wav", "--text", "a tone")
     assert "give one of them" in line(own, "new.wav", "--text", "a", "--label", "low")
     assert "absent.wav" in line(own, "absent.wav")
+    (tiny / "x.png").touch()
+    assert "modality xray; the model reads speech" in line(own, "new.wav", "x.png")
+    soundfile.write(tiny / "hour.wav", np.tile(tone(300, 1.0, 1)[0], 9), RATE)
+    assert "lasts 9 s" in line(own, "hour.wav")
+    assert "--window" not in line(own, "hour.wav")
+    (tiny / "part.csv").write_text("path,start,duration\nhour.wav,1,0.2\n")
+    assert medley("explain", own, "part.csv").code == 0
     many = tiny / "many"
     many.mkdir()
     for i in range(51):

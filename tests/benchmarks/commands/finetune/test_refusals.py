@@ -51,7 +51,7 @@ ADAPTER = "methods=[{name: lora, rank: 4}] from_adapter=adapter"
         ),
         (
             "task=align texts.prompts.sets={words: {low: [[a]], high: [[b]]}}",
-            ["texts: prompts.sets", "of cases", "prompts.phrases"],
+            ["texts.prompts.sets: unknown key"],
         ),
         ("texts.captions=labels", ["texts is of task=align"]),
         ("task=align pos_weight=true", ["pos_weight is of task=classify"]),

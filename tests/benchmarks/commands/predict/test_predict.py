@@ -99,8 +99,9 @@ def test_a_stopped_run_goes_on_and_names_nothing_twice(medley, run, new, monkeyp
         file.write(b'{"part": ["new/bel')  # killed while it wrote
     outcome = medley(*words)
     assert outcome.code == 2
-    assert "2 of 3 were done before" in outcome.err
-    assert [path.name for path in named] == ["a.wav", "damaged.wav", "stop", "b.wav"]
+    assert "1 of 3 were done before" in outcome.err  # an error is not done
+    names = ["a.wav", "damaged.wav", "stop", "damaged.wav", "b.wav"]
+    assert [path.name for path in named] == names
     stopped = (new.parent / "found.csv").read_text()
     assert medley(*words, "--overwrite").code == 2
     assert (new.parent / "found.csv").read_text() == stopped
@@ -186,6 +187,10 @@ def test_bad_input_has_one_line(medley, run, new) -> None:
     assert "unknown kind of table" in line(own, "new", "--out", "found.xls")
     assert "make it first" in line(own, "new", "--out", "no/found.csv")
     assert "--classes and --view are for models" in line(own, "new", "--classes", "a,b")
+    # What is refused leaves nothing behind that would stop the right command.
+    assert "modality xray" in line(own, "x.png", "--out", "found.csv")
+    assert "give a window" in line(own, "new", "--out", "found.csv", "--hop", "1")
+    assert not list(place.glob("found*"))
     assert "device='tpu'" in line(own, "new", "--device", "tpu")
     assert "give a window" in line(own, "new", "--hop", "1")
     assert "window=-1.0" in line(own, "new", "--window", "-1")
