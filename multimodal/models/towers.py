@@ -156,7 +156,8 @@ class Aligned(nn.Module):
 
     scale: 1 / temperature, learned as its logarithm, kept within ``min_scale`` and ``max_scale``
     (``clamp_scale`` after every step), unless ``learn_scale`` is False. bias: that of the sigmoid
-    loss; learned only if it does not start at 0.
+    loss; learned only if it does not start at 0. text_frozen: the text encoder is never trained, so
+    what it says of a text stands for good; also of a copy, in which nothing takes a gradient.
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class Aligned(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
         self.bias = nn.Parameter(torch.tensor(bias), requires_grad=bias != 0)
         self.min_scale, self.max_scale = min_scale, max_scale
+        self.text_frozen = text.frozen
         self._encoded: dict[str, Tensor] = {}
 
     @property
@@ -210,7 +212,7 @@ class Aligned(nn.Module):
 
         What a frozen encoder made of a text is remembered, see ``share_encoded``.
         """
-        known = self._encoded if self.text.frozen else {}
+        known = self._encoded if self.text_frozen else {}
         new = sorted({t for t in texts if t not in known}, key=lambda t: (len(t), t))
         training = self.training
         self.eval()
