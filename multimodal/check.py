@@ -8,10 +8,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from multimodal.datasets.extensions import SIGNALS
+from multimodal.datasets.slots import slot_notes
 from multimodal.datasets.splits import Unverified, look_alikes, shown
 from multimodal.errors import UserError
 from multimodal.modalities import Adapter
@@ -134,11 +136,9 @@ def check(
     _check_classes(report)
     _check_groups(report, manifest)
     _check_left_out(report, manifest.left_out)
+    report.notes += slot_notes(manifest)
 
-    def examine(recording: Recording) -> Signal:
-        return _examine(recording, adapter)
-
-    rows = manifest.recordings
+    rows, examine = manifest.recordings, partial(_examine, adapter=adapter)
     signals = _in_threads(examine, rows, "decoding", workers=pool_size, progress=progress)
     report.errors += [s.error for s in signals if s.error]
     report.warnings += [s.warning for s in signals if s.warning]

@@ -16,6 +16,7 @@ from multimodal import contents
 from multimodal.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+Slots = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Recording:
     group: speaker, patient, record or source clip; "" where unknown.
     start, duration: the part of the file that is meant, in seconds; None means to its end.
     make: lazily made array (canonical shape, canonical rate) instead of a file.
+    slots: of a spoken request, what is said of it as (type, value) pairs in the order of the
+    annotation, e.g. (("object", "lights"), ("location", "kitchen")); a type may come twice.
     """
 
     uid: str
@@ -41,6 +44,7 @@ class Recording:
     duration: float | None = None
     make: Callable[[], np.ndarray] | None = None
     unknown: tuple[int, ...] = ()
+    slots: Slots = ()
 
     @property
     def label(self) -> int:
@@ -65,6 +69,16 @@ def printable(name: str) -> str:
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in control else c for c in name)
 
 
+def slot_fault(slot: tuple[str, str]) -> str:
+    """What is wrong with a slot, in words; "" if its type and its value are a line of text each."""
+    for part, text in zip(("type", "value"), slot, strict=True):
+        if not text.strip():
+            return f"its {part} is empty"
+        if text.splitlines() != [text]:
+            return f"its {part} breaks a line"
+    return ""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """An immutable table of recordings, sorted by uid whatever the file system's order.
@@ -79,8 +93,9 @@ class Manifest:
     Where ``make`` gives the signals, name and version must tell what it makes. digests: a file that
     keeps the digests of unchanged files (see ``contents``); None: they are read each time.
 
-    Raises UserError for duplicate recordings, labels outside the class list, unknown splits, an
-    empty table, and a group on both sides of a split (the leak checker).
+    Raises UserError for duplicate recordings, labels outside the class list, unknown splits, slots
+    that are empty or break a line, an empty table, and a group on both sides of a split (the leak
+    checker).
     """
 
     name: str
@@ -167,6 +182,12 @@ class Manifest:
         texts = tuple(r.text for r in self.recordings)
         return texts if any(texts) else None
 
+    @cached_property
+    def slots(self) -> tuple[Slots, ...] | None:
+        """N tuples of (type, value) pairs, or None if no recording has any."""
+        slots = tuple(r.slots for r in self.recordings)
+        return slots if any(slots) else None
+
     def indices(self, split: str) -> np.ndarray:
         """Rows of a split, ascending, int64."""
         return np.flatnonzero(self.splits == split)
@@ -177,7 +198,7 @@ class Manifest:
 
     @cached_property
     def content_hash(self) -> str:
-        """Hex digest over every row (uid, labels, split, group, text, cut) and every file's size.
+        """Hex digest over every row (uid, labels, split, group, text, cut, slots) and file's size.
 
         No signal is opened; ``files_hash`` tells a file that was replaced by one of the same size.
         """
@@ -186,6 +207,7 @@ class Manifest:
             size = r.path.stat().st_size if r.path is not None and r.path.exists() else -1
             row = (r.uid, r.labels, r.split, r.group, r.text, r.start, r.duration, size)
             row += (r.unknown,) if r.unknown else ()
+            row += (("slots", *r.slots),) if r.slots else ()
             digest.update(repr(row).encode())
         return digest.hexdigest()[:16]
 
@@ -238,6 +260,8 @@ def _check_rows(manifest: Manifest) -> None:
             problems.append(f"{r.uid}: split {r.split!r} is not one of {', '.join(SPLITS)}")
         if any(not 0 <= c < count for c in r.labels + r.unknown):
             problems.append(f"{r.uid}: label {r.labels} outside the {count} classes")
+        faults = [(slot, slot_fault(slot)) for slot in r.slots]
+        problems += [f"{r.uid}: slot {slot}: {fault}" for slot, fault in faults if fault]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise UserError(f"dataset {manifest.name!r}: {'; '.join(problems[:3])}{more}.")

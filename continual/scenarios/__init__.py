@@ -60,12 +60,15 @@ class Stream:
 
     held_out: classes that no experience shows, with their test recordings: a zero-shot task.
     online: None where experiences may be trained on for several epochs.
+    grouped: experiences are made of whole groups of classes, of which some may have no test
+    recordings, and whose test recordings may be of classes that are never trained on.
     """
 
     manifest: Manifest
     experiences: tuple[Experience, ...]
     held_out: Experience | None = None
     online: Online | None = None
+    grouped: bool = False
 
     def __post_init__(self) -> None:
         check_stream(self)
@@ -90,7 +93,7 @@ def check_stream(stream: Stream) -> None:
     """UserError if an experience cannot be trained on or tested, or a recording stands twice.
 
     Multi-label data: a class without test recordings, or present in all of them, cannot be scored;
-    an experience needs one that can.
+    an experience needs one that can. So does one of grouped classes.
     """
     manifest, names = stream.manifest, stream.manifest.class_names
     for experience in stream.experiences:
@@ -102,10 +105,8 @@ def check_stream(stream: Stream) -> None:
         for kind, rows in (("training", experience.train), ("test", experience.test)):
             have = _met(manifest, rows, both=kind == "test")
             missing = [names[c] for c in experience.classes if c not in have]
-            scorable = (
-                manifest.multi_label and kind == "test" and len(missing) < len(experience.classes)
-            )
-            if missing and not scorable:
+            lenient = kind == "test" and (manifest.multi_label or stream.grouped)
+            if missing and not (lenient and len(missing) < len(experience.classes)):
                 raise UserError(
                     f"dataset {manifest.name!r}, experience {experience.name!r}: no {kind} "
                     f"recording of class {', '.join(missing)}; add recordings or drop the class."

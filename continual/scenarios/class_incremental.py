@@ -11,7 +11,7 @@ Every experience scores its own classes on all test recordings.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -35,6 +35,11 @@ class ClassIncrementalConfig(Config):
     the training recordings held out (whole groups, where groups are known), unless the dataset
     has a validation split of its own. held_out: names of classes that no experience shows; learners
     that know texts are tested on them, zero-shot, all along the stream.
+
+    group_classes_by: prefix: classes of one name up to the first "_" come together, as the intents
+    of a scenario (alarm_query, alarm_set) do; ``num_experiences`` and ``first_experience`` then
+    count these groups, and ``classes`` lists their names. Scores are still of classes. A class of
+    a group that has no training recordings is tested all the same, as one that cannot be named.
     """
 
     num_experiences: Annotated[int, Field(ge=1)] | None = None
@@ -44,6 +49,9 @@ class ClassIncrementalConfig(Config):
     class_order_seed: Annotated[int, Field(ge=0)] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     held_out: tuple[str, ...] = ()
+    group_classes_by: Literal["prefix"] | None = Field(
+        default=None, exclude_if=lambda by: by is None
+    )
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> ClassIncrementalConfig:
@@ -59,24 +67,45 @@ class ClassIncrementalConfig(Config):
             manifest, self.validation_fraction, seed=seed, setting="scenario.validation_fraction"
         )
         order_seed = seed if self.class_order_seed is None else self.class_order_seed
+        units, grouped = self._units(manifest), self.group_classes_by is not None
         lists = (
-            self._listed(manifest)
+            self._listed(manifest, units)
             if self.classes is not None
-            else self._drawn(manifest, order_seed)
+            else self._drawn(manifest, units, order_seed)
         )
         rows = {split: manifest.indices(split) for split in ("train", "validation", "test")}
         experiences = []
         unlabelled = np.random.default_rng([seed, 1]).permutation(
             rows["train"][manifest.labels[rows["train"]] < 0]
         )
-        for i, classes in enumerate(lists):
+        for i, names in enumerate(lists):
+            classes = [c for name in names for c in units[name]]
             own = {s: r[np.isin(manifest.labels[r], classes)] for s, r in rows.items()}
             if manifest.multi_label:
                 share = unlabelled[i :: len(lists)]
                 own = {**rows, "train": np.sort(np.concatenate([own["train"], share]))}
-            name = f"{i + 1}: " + ", ".join(manifest.class_names[c] for c in classes)
+            if grouped and not manifest.multi_label:
+                met = set(manifest.labels[own["train"]].tolist())
+                classes = [c for c in classes if c in met] or classes
+            name = f"{i + 1}: " + ", ".join(names)
             experiences.append(Experience(name, tuple(classes), **own))
-        return Stream(manifest, tuple(experiences), self._held_out(manifest))
+        return Stream(manifest, tuple(experiences), self._held_out(manifest), grouped=grouped)
+
+    def _units(self, manifest: Manifest) -> dict[str, list[int]]:
+        """What is dealt out to experiences, by name: classes, or groups of them."""
+        units: dict[str, list[int]] = {}
+        for c, name in enumerate(manifest.class_names):
+            if name not in self.held_out:
+                unit = name if self.group_classes_by is None else name.partition("_")[0]
+                units.setdefault(unit, []).append(c)
+        return units
+
+    @property
+    def _what(self) -> tuple[str, str]:
+        """What is dealt out, in words: one, many."""
+        if self.group_classes_by is None:
+            return "class", "classes"
+        return "group of classes", "groups of classes"
 
     def _held_out(self, manifest: Manifest) -> Experience | None:
         if not self.held_out:
@@ -95,37 +124,37 @@ class ClassIncrementalConfig(Config):
         test, none = test[np.isin(manifest.labels[test], classes)], np.empty(0, dtype=np.int64)
         return Experience("held out", classes, none, none, test)
 
-    def _drawn(self, manifest: Manifest, seed: int) -> list[list[int]]:
-        count, first = self.num_experiences or 1, self.first_experience
-        order = [c for c, name in enumerate(manifest.class_names) if name not in self.held_out]
-        total = len(order)
+    def _drawn(self, manifest: Manifest, units: dict[str, list[int]], seed: int) -> list[list[str]]:
+        count, first, order = self.num_experiences or 1, self.first_experience, list(units)
+        total, (one, many) = len(order), self._what
         rest, slots = (total, count) if first is None else (total - first, count - 1)
         if rest < slots or (slots == 0 and rest > 0):
             raise UserError(
                 f"scenario.num_experiences={count}"
                 + (f" with first_experience={first}" if first else "")
-                + f" does not fit the {total} classes of dataset {manifest.name!r}: "
-                + "every experience needs at least one class and every class an experience."
+                + f" does not fit the {total} {many} of dataset {manifest.name!r}: "
+                + f"every experience needs at least one {one} and every {one} an experience."
             )
         if self.shuffle:
-            order = np.random.default_rng(seed).permutation(order).tolist()
+            drawn = np.random.default_rng(seed).permutation(total).tolist()
+            order = [order[i] for i in drawn]
         sizes = [rest // slots + (i < rest % slots) for i in range(slots)]
         sizes = sizes if first is None else [first, *sizes]
         ends = np.cumsum(sizes).tolist()
         return [order[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
-    def _listed(self, manifest: Manifest) -> list[list[int]]:
+    def _listed(self, manifest: Manifest, units: dict[str, list[int]]) -> list[list[str]]:
         assert self.classes is not None
-        known = [name for name in manifest.class_names if name not in self.held_out]
+        known, (one, _) = list(units), self._what
         wanted = [name for group in self.classes for name in group]
         for name in wanted:
             if name not in known:
-                raise UserError(f"scenario.classes: no class {name!r}{did_you_mean(name, known)}")
+                raise UserError(f"scenario.classes: no {one} {name!r}{did_you_mean(name, known)}")
         repeated = sorted({n for n in wanted if wanted.count(n) > 1})
         forgotten = [n for n in known if n not in wanted]
         if repeated or forgotten:
             raise UserError(
-                f"scenario.classes must name every class of {manifest.name!r} once; "
+                f"scenario.classes must name every {one} of {manifest.name!r} once; "
                 f"repeated: {repeated or 'none'}, missing: {forgotten or 'none'}."
             )
-        return [[manifest.class_names.index(n) for n in group] for group in self.classes]
+        return [list(group) for group in self.classes]

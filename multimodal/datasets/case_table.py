@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from multimodal.datasets.pairing import Cases
-from multimodal.recordings import Manifest, Recording
+from multimodal.recordings import Manifest, Recording, Slots
 
 
 def as_table(cases: Cases) -> Manifest:
-    """A row a case, in the same order, with its text, patient, split and labels; no signal.
+    """A row a case, in the same order, with its text, patient, split, labels and slots; no signal.
 
     A class is present if a recording of the case has it, and unknown if no modality that knows the
     class has a recording here. The version tells the content of the cases.
@@ -28,6 +28,7 @@ def as_table(cases: Cases) -> Manifest:
             split=cases.splits[i],
             group=cases.groups[i],
             text=cases.texts[i],
+            slots=_slots(cases, i),
         )
         for i in range(len(cases))
     )
@@ -46,6 +47,12 @@ def as_table(cases: Cases) -> Manifest:
         split_rule=cases.rule,
         synthetic=cases.synthetic,
     )
+
+
+def _slots(cases: Cases, case: int) -> Slots:
+    """Those of the case's recordings, in the order of the modalities."""
+    there = [(m, cases.rows[name][case]) for name, m in cases.manifests.items() if m.slots]
+    return tuple(slot for m, row in there if row >= 0 for slot in m.recordings[row].slots)
 
 
 def case_targets(cases: Cases, class_names: tuple[str, ...]) -> np.ndarray:

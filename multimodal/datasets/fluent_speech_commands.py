@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import Field
+
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.csv_files import csv_rows
 from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.datasets.splits import Unverified
 from multimodal.errors import UserError
-from multimodal.recordings import Manifest, Recording
+from multimodal.recordings import Manifest, Recording, Slots
 
 # (action, object, location); position = class id, in the order of the authors' loader.
 INTENTS = (
@@ -61,6 +63,12 @@ def class_name(intent: tuple[str, str, str]) -> str:
     return " ".join(word for word in intent if word != "none")
 
 
+def slots_of(intent: tuple[str, str, str]) -> Slots:
+    """Object and location of (action, object, location), in lower case, without "none"."""
+    pairs = zip(("object", "location"), intent[1:], strict=True)
+    return tuple((kind, value.lower()) for kind, value in pairs if value != "none")
+
+
 @DATASETS.register("fluent_speech_commands")
 class FluentSpeechCommandsConfig(DatasetConfig):
     """``wavs/speakers/{speaker}/{uuid}.wav``, listed in ``data/{train,valid,test}_data.csv``.
@@ -68,6 +76,8 @@ class FluentSpeechCommandsConfig(DatasetConfig):
     Class = the triple of action, object and location; 31 occur. "none" is a value: ("activate",
     "lights", "none") is another intent than ("activate", "lights", "kitchen"). Texts are the
     transcripts, group = speaker; the official splits share no speaker.
+
+    slots: take object and location, in lower case, where they are not "none".
     """
 
     folder: ClassVar[str] = "fluent_speech_commands"
@@ -80,6 +90,8 @@ class FluentSpeechCommandsConfig(DatasetConfig):
         "to fluent_speech_commands or set root."
     )
 
+    slots: bool = Field(default=False, exclude_if=lambda on: not on)
+
     def build(self, root: Path) -> Manifest:
         """UserError names the line with an unknown triple or a path outside wavs/speakers/."""
         entries(root, EXPECTED)
@@ -91,7 +103,7 @@ class FluentSpeechCommandsConfig(DatasetConfig):
             modality="speech",
             class_names=tuple(class_name(intent) for intent in INTENTS),
             recordings=tuple(
-                _recording(root, row, split, f"{table}, line {line}")
+                _recording(root, row, split, f"{table}, line {line}", slots=self.slots)
                 for split, table in tables.items()
                 for line, row in csv_rows(table, COLUMNS)
             ),
@@ -110,7 +122,9 @@ class FluentSpeechCommandsConfig(DatasetConfig):
         return {split: Unverified(count) for split, count in COUNTS.items()}
 
 
-def _recording(root: Path, row: dict[str, str], split: str, where: str) -> Recording:
+def _recording(
+    root: Path, row: dict[str, str], split: str, where: str, *, slots: bool
+) -> Recording:
     intent = (row["action"], row["object"], row["location"])
     if intent not in IDS:
         raise UserError(
@@ -130,4 +144,5 @@ def _recording(root: Path, row: dict[str, str], split: str, where: str) -> Recor
         path=root / row["path"],
         group=row["speakerId"],
         text=row["transcription"],
+        slots=slots_of(intent) if slots else (),
     )

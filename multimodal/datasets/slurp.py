@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries, wrong_folder
+from multimodal.datasets.slots import checked
 from multimodal.datasets.splits import Unverified
 from multimodal.errors import UserError
-from multimodal.recordings import Manifest, Recording
+from multimodal.recordings import Manifest, Recording, Slots
 
 TABLES = {"train": "train", "validation": "devel", "test": "test"}
 SYNTHETIC = "train_synthetic"
@@ -40,6 +43,10 @@ class SlurpConfig(DatasetConfig):
 
     Texts are the prompts. Group = capture: a file's name without "-headset", since one utterance
     was often recorded by both microphones.
+
+    slots: take the entities of the prompts, in the order of the file: type, and the words of its
+    tokens in lower case (not those of the prompt, which are spelled otherwise in some lines), as
+    the official scorer does.
     """
 
     folder: ClassVar[str] = "slurp"
@@ -54,6 +61,7 @@ class SlurpConfig(DatasetConfig):
     label: Literal["intent", "scenario"] = "intent"
     microphone: Literal["both", "headset", "distant"] = "both"
     synthetic_train: bool = False
+    slots: bool = Field(default=False, exclude_if=lambda on: not on)
 
     def build(self, root: Path) -> Manifest:
         """UserError names the file and line that is not as documented."""
@@ -106,6 +114,7 @@ class SlurpConfig(DatasetConfig):
     def _recordings(
         self, root: Path, where: str, prompt: dict[str, Any], split: str, label: int
     ) -> Iterator[Recording]:
+        slots = _slots(prompt, where) if self.slots else ()
         for entry in prompt["recordings"]:
             name = entry.get("file") if isinstance(entry, dict) else None
             if not isinstance(name, str) or FILE.fullmatch(name) is None:
@@ -122,7 +131,38 @@ class SlurpConfig(DatasetConfig):
                 path=root / "audio" / folder / name,
                 group=stem.removesuffix(HEADSET),
                 text=prompt["sentence"],
+                slots=slots,
             )
+
+
+def _slots(prompt: dict[str, Any], where: str) -> Slots:
+    """Of a prompt's entities; UserError for a span outside its tokens, and other forms."""
+    tokens, entities = prompt.get("tokens"), prompt.get("entities")
+    if not isinstance(tokens, list) or not isinstance(entities, list):
+        raise UserError(f"{where}: slots need tokens and entities (lists); set dataset.slots=false")
+    words: dict[int, str] = {}
+    for token in tokens:
+        number, word = _fields(token, "id", "surface")
+        if type(number) is not int or number in words or not isinstance(word, str):
+            raise UserError(f"{where}: token {token!r} has no id of its own, or no surface (text).")
+        words[number] = word.lower()
+    slots = []
+    for entity in entities:
+        kind, span = _fields(entity, "type", "span")
+        if not isinstance(kind, str) or not isinstance(span, list):
+            raise UserError(f"{where}: entity {entity!r} has no type (text) or no span (a list).")
+        if not all(type(number) is int and number in words for number in span):
+            raise UserError(
+                f"{where}: entity {kind!r} has the span {span}, which is outside of its "
+                f"{len(words)} tokens; restore the official file."
+            )
+        slots.append((kind, " ".join(words[number] for number in span)))
+    return checked(slots, where)
+
+
+def _fields(entry: Any, *names: str) -> list[Any]:
+    """The values of an object's keys, None where it lacks one or is no object."""
+    return [entry.get(name) if isinstance(entry, dict) else None for name in names]
 
 
 def _prompts(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:

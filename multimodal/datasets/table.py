@@ -12,10 +12,11 @@ from pydantic import Field
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries
 from multimodal.datasets.moments import Written
+from multimodal.datasets.slots import slots_of_cell
 from multimodal.datasets.splits import class_order, seeded_split
 from multimodal.datasets.table_files import BLANK, Row, read_table
 from multimodal.errors import UserError
-from multimodal.recordings import Manifest, Recording
+from multimodal.recordings import Manifest, Recording, Slots
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -39,6 +40,9 @@ class TableConfig(DatasetConfig):
     None, or the table has no column "split", the split is seeded (see ``seeded_split``), by whole
     groups if there is a ``group_column`` (speaker, patient, source).
     text_column: transcript, caption or report; may have empty cells, as may ``group_column``.
+    slots_column: of spoken requests, JSON in each cell: an object of types and values such as
+    {"location": "kitchen"}, or a list of pairs, [["item", "milk"], ["item", "bread"]], which keeps
+    an order and may name a type twice; an empty cell has no slots.
     """
 
     modalities: ClassVar[tuple[str, ...]] = ("speech", "audio", "ecg", "xray", "video")
@@ -52,6 +56,7 @@ class TableConfig(DatasetConfig):
     split_column: str | None = DEFAULT_SPLIT_COLUMN
     group_column: str | None = None
     text_column: str | None = None
+    slots_column: str | None = Field(default=None, exclude_if=lambda column: column is None)
     modality: str = "speech"
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     seed: int = 0
@@ -66,19 +71,26 @@ class TableConfig(DatasetConfig):
         labels = _column(table, rows, self.label_column)
         groups = _column(table, rows, self.group_column, may_be_empty=True)
         texts = _column(table, rows, self.text_column, may_be_empty=True)
+        slots = self._slots(table, rows)
         splits, rule = self._splits(table, columns, rows, list(paths), labels, groups)
         names = class_order(labels)
         ids = {name: i for i, name in enumerate(names)}
-        fields = zip(paths.items(), labels, splits, groups, texts, strict=True)
+        fields = zip(paths.items(), labels, splits, groups, texts, slots, strict=True)
         return Manifest(
             name="table",
             modality=self.modality,
             class_names=tuple(names),
             recordings=tuple(
                 Recording(
-                    uid=uid, labels=(ids[label],), split=split, path=path, group=group, text=text
+                    uid=uid,
+                    labels=(ids[label],),
+                    split=split,
+                    path=path,
+                    group=group,
+                    text=text,
+                    slots=its,
                 )
-                for (uid, path), label, split, group, text in fields
+                for (uid, path), label, split, group, text, its in fields
             ),
             version="unversioned",
             split_rule=rule,
@@ -107,6 +119,7 @@ class TableConfig(DatasetConfig):
             "label_column": self.label_column,
             "group_column": self.group_column,
             "text_column": self.text_column,
+            "slots_column": self.slots_column,
         }
         # Only the default may be absent: another name was written by hand, so it is a slip.
         if self.split_column != DEFAULT_SPLIT_COLUMN:
@@ -139,6 +152,15 @@ class TableConfig(DatasetConfig):
                 "no file); names are relative to root."
             )
         return paths
+
+    def _slots(self, table: Path, rows: list[Row]) -> list[Slots]:
+        column = self.slots_column
+        if column is None:
+            return [()] * len(rows)
+        return [
+            slots_of_cell(row.get(column), f"{table}, data row {number}: {column}")
+            for number, row in enumerate(rows, start=1)
+        ]
 
     def _splits(
         self,

@@ -73,7 +73,7 @@ def _read_jsonl(table: Path) -> tuple[list[str], list[Row]]:
         for line in filter(str.strip, file):
             where = f"{table}, data row {len(rows) + 1}"
             try:
-                row = json.loads(line, object_pairs_hook=_once)
+                row = json.loads(line, object_pairs_hook=once)
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where} is not JSON: {error}.") from error
             if not isinstance(row, dict):
@@ -82,7 +82,8 @@ def _read_jsonl(table: Path) -> tuple[list[str], list[Row]]:
     return list(dict.fromkeys(name for row in rows for name in row)), rows
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For ``json``: an object whose keys come once; ValueError otherwise."""
     row = dict(pairs)
     if len(row) < len(pairs):
         raise ValueError("a key occurs twice")

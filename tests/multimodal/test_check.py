@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,14 @@ def test_a_fault_of_the_program_is_raised_with_the_name(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="shape") as caught:
         check(manifest_of(tmp_path), Broken(), progress=False)
     assert caught.value.__notes__ == [f"while decoding {tmp_path / 'a0.wav'}"]
+
+
+def test_slots_are_noted(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path)
+    rows = tuple(replace(r, slots=(("object", "lights"),)) for r in manifest)
+    assert run(replace(manifest, recordings=rows)).notes[-1] == (
+        f"{len(rows)} of {len(rows)} recordings have slots: object ({len(rows)})"
+    )
 
 
 def test_expected_counts(tmp_path: Path) -> None:

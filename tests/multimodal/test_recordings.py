@@ -36,6 +36,10 @@ def test_rows_are_sorted_by_uid_and_columns_follow() -> None:
         ((ROWS[0], ROWS[0]), "duplicate recording 'b'"),
         ((replace(ROWS[0], split="dev"),), "split 'dev' is not one of train, validation, test"),
         ((replace(ROWS[0], labels=(2,)),), r"label \(2,\) outside the 2 classes"),
+        ((replace(ROWS[0], slots=(("a", " "),)),), r"b: slot \('a', ' '\): its value is empty"),
+        ((replace(ROWS[0], slots=(("", "b"),)),), "its type is empty"),
+        ((replace(ROWS[0], slots=(("a\n", "b"),)),), "its type breaks a line"),
+        ((replace(ROWS[0], slots=(("a", "b\u2028c"),)),), "its value breaks a line"),
         ((ROWS[0], replace(ROWS[1], group="x")), r"1 group\(s\) stand on both sides .*\(x\)"),
     ],
 )
@@ -63,6 +67,23 @@ def test_content_hash_sees_rows_and_files(tmp_path) -> None:
     changed = {first, manifest(*with_file).content_hash, manifest(*ROWS[:2]).content_hash}
     changed.add(manifest(replace(ROWS[0], labels=(0,)), *ROWS[1:]).content_hash)
     assert len(changed) == 4
+
+
+def test_slots_are_a_column() -> None:
+    assert manifest(*ROWS).slots is None
+    slots = (("item", "milk"), ("item", "bread"))
+    table = manifest(replace(ROWS[0], slots=slots), *ROWS[1:])
+    assert table.slots == ((), slots, ())
+
+
+def test_content_hash_knows_slots_and_is_as_ever_without_any() -> None:
+    rows = (replace(ROWS[0], unknown=(0,)), ROWS[1])
+    assert manifest(*rows).content_hash == "d0aaddd6bb88b55f"  # before there were slots
+    one, two = ("object", "lights"), ("location", "kitchen")
+    others: list[tuple[tuple[str, str], ...]] = [(one,), (two,), (one, two), (two, one)]
+    changed = {manifest(replace(rows[0], slots=s), rows[1]).content_hash for s in others}
+    changed.add(manifest(rows[0], replace(rows[1], slots=(one,))).content_hash)
+    assert len(changed - {manifest(*rows).content_hash}) == 5
 
 
 def test_select_keeps_classes() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from multimodal.datasets import DATASETS, DatasetConfig
+from multimodal.datasets.synthetic.phrase_slots import slots_of
 from multimodal.datasets.synthetic.phrases import PHRASES
 from multimodal.datasets.synthetic.spoken import (
     ACCENTS,
@@ -40,6 +41,7 @@ class SyntheticSpeechConfig(DatasetConfig):
 
     The same config gives the same bytes, with the same espeak-ng, soxr and NumPy. num_intents:
     the first so many of ``PHRASES``. A set is made once, in ``root/<hash of the config>``.
+    slots: tell what the phrases name, by the lexicon of ``phrase_slots``; the files are the same.
     """
 
     synthetic: ClassVar[bool] = True
@@ -55,6 +57,7 @@ class SyntheticSpeechConfig(DatasetConfig):
     num_intents: int = Field(default=len(PHRASES), ge=2, le=len(PHRASES))
     train_per_intent: int = Field(default=60, ge=1, le=400)
     test_per_intent: int = Field(default=15, ge=1, le=60)
+    slots: bool = Field(default=False, exclude_if=lambda on: not on)
 
     def build(self, root: Path) -> Manifest:
         """The manifest; makes the wav files first if ``root`` does not hold them yet.
@@ -67,12 +70,13 @@ class SyntheticSpeechConfig(DatasetConfig):
             make_set(folder, plan(self), dataset=self.registered_name, version=GENERATOR_VERSION)
         names = tuple(PHRASES)[: self.num_intents]
         rule = "synthetic: phrasings and voices of train and test are disjoint"
-        return read_set(folder, names, dataset=self.registered_name, split_rule=rule)
+        lexicon = {"slots_of": slots_of} if self.slots else {}
+        return read_set(folder, names, dataset=self.registered_name, split_rule=rule, **lexicon)
 
     @property
     def cache_key(self) -> str:
-        """16 hex digits that name the set: every field but ``root``, and the generator version."""
-        fields = {**self.model_dump(exclude={"root"}), "generator": GENERATOR_VERSION}
+        """16 hex digits that name the set: every field that its files depend on, generator too."""
+        fields = {**self.model_dump(exclude={"root", "slots"}), "generator": GENERATOR_VERSION}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 

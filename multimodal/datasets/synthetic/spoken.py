@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import soundfile
 import soxr
 
 from multimodal.errors import UserError, how_to_install
-from multimodal.recordings import Manifest, Recording
+from multimodal.recordings import Manifest, Recording, Slots
 
 SAMPLE_RATE = 16_000  # Hz
 ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc")
@@ -204,10 +205,22 @@ def _write(
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", "utf-8")
 
 
+def _no_slots(text: str) -> Slots:
+    return ()
+
+
 def read_set(
-    folder: Path, class_names: tuple[str, ...], *, dataset: str, split_rule: str
+    folder: Path,
+    class_names: tuple[str, ...],
+    *,
+    dataset: str,
+    split_rule: str,
+    slots_of: Callable[[str], Slots] = _no_slots,
 ) -> Manifest:
-    """The manifest of a set that was made; UserError if it was damaged."""
+    """The manifest of a set that was made; UserError if it was damaged.
+
+    slots_of: the slots of what is said.
+    """
     remedy = f"; delete the folder, and {dataset!r} is made again."
     try:
         index = json.loads((folder / INDEX).read_text("utf-8"))
@@ -225,6 +238,7 @@ def read_set(
             path=folder / row["uid"],
             group=row["voice"],
             text=row["text"],
+            slots=slots_of(row["text"]),
         )
         for row in index["rows"]
     )

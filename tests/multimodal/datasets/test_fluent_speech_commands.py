@@ -12,6 +12,7 @@ from multimodal.datasets.fluent_speech_commands import (
     INTENTS,
     FluentSpeechCommandsConfig,
     class_name,
+    slots_of,
 )
 from multimodal.datasets.splits import Unverified
 from multimodal.errors import UserError
@@ -63,6 +64,34 @@ def test_tiny_copy(tmp_path: Path) -> None:
         "activate lights kitchen"
     )
     assert rows["wavs/speakers/DDD/DDD-2.wav"].label == 26
+
+
+def test_slots_are_asked_for(tmp_path: Path) -> None:
+    root = make_copy(tmp_path)
+    plain, config = FluentSpeechCommandsConfig(), FluentSpeechCommandsConfig(slots=True)
+    assert plain.build(root).slots is None
+    found = {r.uid.rpartition("/")[2]: r.slots for r in config.build(root) if r.split == "test"}
+    assert found == {
+        "DDD-0.wav": (("object", "lights"),),
+        "DDD-1.wav": (("object", "lights"), ("location", "kitchen")),
+        "DDD-2.wav": (("object", "chinese"),),
+    }
+    assert "slots" not in plain.dump()
+    assert DATASETS.parse(config.dump()) == config
+
+
+def test_slots_of_every_intent() -> None:
+    """The values of the specification; "none" is never one."""
+    pairs = Counter(slot for intent in INTENTS for slot in slots_of(intent))
+    assert {value for kind, value in pairs if kind == "location"} == {
+        *("kitchen", "bedroom", "washroom"),
+    }
+    assert {value for kind, value in pairs if kind == "object"} == {
+        *("music", "lights", "volume", "heat", "lamp", "newspaper", "juice", "socks", "shoes"),
+        *("chinese", "korean", "english", "german"),
+    }
+    assert pairs["object", "lights"] == 8
+    assert slots_of(INTENTS[0]) == ()
 
 
 def test_speaker_on_both_sides_is_refused(tmp_path: Path) -> None:

@@ -85,6 +85,70 @@ def test_synthetic_speech(tmp_path: Path) -> None:
         SlurpConfig(synthetic_train=True).build(root)
 
 
+def spoken(words: str, *entities: object, **changes: object) -> str:
+    """A prompt of these tokens, whose sentence is spelled otherwise, for both microphones."""
+    line = json.loads(prompt("alarm", "set", "audio-7-headset.flac", "audio-7.flac"))
+    tokens = [{"surface": word, "id": i} for i, word in enumerate(words.split(" "))]
+    return json.dumps({**line, "tokens": tokens, "entities": entities, **changes})
+
+
+def entity(kind: object, *span: object) -> dict[str, object]:
+    return {"type": kind, "span": list(span)}
+
+
+def build_test(root: Path, line: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    """The slots of the test split, which is this line."""
+    tables = {name: [spoken("wake me up").replace("audio-7", name)] for name in ("train", "devel")}
+    make_copy(root, **tables, test=[line])
+    return {r.uid: r.slots for r in SlurpConfig(slots=True).build(root) if r.split == "test"}
+
+
+def test_slots_are_the_entities(tmp_path: Path) -> None:
+    """Words of tokens in lower case, apostrophes too, in the file's order, a type twice."""
+    words = "Siri wake me at eight O'Clock and at half past Nine"
+    entities = [entity("time", 8, 9, 10), entity("person", 0), entity("time", 4, 5)]
+    slots = (("time", "half past nine"), ("person", "siri"), ("time", "eight o'clock"))
+    found = build_test(tmp_path, spoken(words, *entities))
+    assert found == {"slurp_real/audio-7-headset.flac": slots, "slurp_real/audio-7.flac": slots}
+    plain = SlurpConfig()
+    assert plain.build(tmp_path).slots is None
+    assert "slots" not in plain.dump()
+    assert SlurpConfig.parse({"slots": True}).dump()["slots"] is True
+
+
+def test_spans_name_tokens_by_their_ids(tmp_path: Path) -> None:
+    tokens = [{"surface": "wake", "id": 3}, {"surface": "Me", "id": 1}]
+    line = spoken("", entity("person", 1), tokens=tokens)
+    assert set(build_test(tmp_path, line).values()) == {(("person", "me"),)}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (spoken("wake me", entity("time", 2)), r"'time' has the span \[2\], .* of its 2 tokens"),
+        (spoken("wake me", entity("time", 0, -1)), r"has the span \[0, -1\], which is outside"),
+        (spoken("wake me", entity("time", True)), r"has the span \[True\], which is outside"),
+        (spoken("wake me", entity("time", [0])), "is outside"),
+        (spoken("wake me", entity("time")), r"slot \('time', ''\): its value is empty"),
+        (spoken("wake me", entity("", 1)), r"slot \('', 'me'\): its type is empty"),
+        (spoken("wake m\ne", entity("who", 1)), "its value breaks a line"),
+        (spoken("wake me", entity("w\no", 1)), "its type breaks a line"),
+        (spoken("wake me", entity(None, 1)), "entity .* has no type"),
+        (spoken("wake me", "time"), "entity 'time' has no type"),
+        (spoken("wake me", {"type": "time", "span": 1}), r"no span \(a list\)"),
+        (spoken("wake me", tokens=None), r"slots need tokens and entities \(lists\)"),
+        (spoken("wake me", entities={}), "slots need tokens and entities"),
+        (spoken("", tokens=["wake"]), "token 'wake' has no id of its own"),
+        (spoken("", tokens=[{"surface": 1, "id": 1}]), r"no surface \(text\)"),
+        (spoken("", tokens=[{"surface": "a", "id": 1}] * 2), "no id of its own"),
+    ],
+)
+def test_bad_slots(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(UserError, match=rf"test\.jsonl, line 1: .*{message}"):
+        build_test(tmp_path, line)
+    assert len(SlurpConfig().build(tmp_path)) == 6  # nobody else minds
+
+
 def test_a_capture_on_both_sides_is_refused(tmp_path: Path) -> None:
     root = make_copy(tmp_path, devel=[prompt("play", "music", "audio-4-headset.flac")])
     with pytest.raises(UserError, match=r"both sides of a split \(audio-4\)"):

@@ -80,6 +80,52 @@ def test_all_columns(root: Path, suffix: str) -> None:
     assert manifest.split_rule == "named by column 'split'"
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_slots(root: Path, suffix: str) -> None:
+    cells = ['{"object": "lights", "location": "kitchen"}', "", '[["a", "b"], ["a", "c"]]', "{}"]
+    rows = [{**row, "what": cell} for row, cell in zip(ROWS, cells, strict=True)]
+    write_table(root / f"t{suffix}", rows)
+    plain, config = (
+        TableConfig(file=f"t{suffix}"),
+        TableConfig(file=f"t{suffix}", slots_column="what"),
+    )
+    found = {r.uid: r.slots for r in config.build(root)}
+    assert list(map(found.get, [row["path"] for row in ROWS])) == [
+        (("object", "lights"), ("location", "kitchen")),
+        (),
+        (("a", "b"), ("a", "c")),
+        (),
+    ]
+    assert plain.build(root).slots is None
+    assert "slots_column" not in plain.dump()
+    assert DATASETS.parse(config.dump()) == config
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_slots_that_are_no_text(root: Path, suffix: str) -> None:
+    """As other programs write them: an object in JSON lines, a struct in Parquet."""
+    cells = [{"object": "lights"}, None, {"object": "lamp", "location": "bedroom"}, None]
+    rows = [{**row, "what": cell} for row, cell in zip(ROWS, cells, strict=True)]
+    write_table(root / f"t{suffix}", rows)
+    manifest = TableConfig(file=f"t{suffix}", slots_column="what").build(root)
+    assert manifest.slots is not None
+    assert sorted(manifest.slots) == [
+        (),
+        (),
+        (("object", "lamp"), ("location", "bedroom")),
+        (("object", "lights"),),
+    ]
+
+
+def test_bad_slots(root: Path) -> None:
+    text = 'path,label,split,what\nb.wav,a,test,\ne.wav,a,train,"{""n"": 7}"\n'
+    words = r"""t\.csv, data row 2: what '\{"n": 7\}' holds no pairs of texts; write \{"loc"""
+    with pytest.raises(UserError, match=words):
+        build(root, text, slots_column="what")
+    with pytest.raises(UserError, match=r"slots_column 'slots' is not in the table; columns: path"):
+        build(root, text, slots_column="slots")
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_numeric_labels_become_text(root: Path, suffix: str) -> None:
     rows = [{"path": row["path"], "label": 12 - i} for i, row in enumerate(ROWS)]
