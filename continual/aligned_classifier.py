@@ -37,7 +37,7 @@ class LabelSets:
         sets, owner = positive.cpu().unique(dim=0, return_inverse=True)
         keys = [tuple(row.nonzero()[:, 0].tolist()) for row in sets]
         new = [key for key in keys if key not in self._numbers]
-        if new and self.aligned.text.frozen:
+        if new and self.aligned.text_frozen:
             # Each alone: in company its last bits depend on which others are met at once, and a
             # stream that goes on from a checkpoint meets them in other groups.
             found = torch.cat([self.aligned.encode_texts([self.text(key)]) for key in new])
@@ -49,16 +49,18 @@ class LabelSets:
     def read(self, positive: Bool[Tensor, "batch classes"]) -> tuple[Tensor, Tensor]:
         """Encoded texts (N, W) of each recording's set, and its number (N,)."""
         number = self.numbers(positive)
-        if self.aligned.text.frozen:
+        if self.aligned.text_frozen:
             return self.encoded.to(positive.device)[number], number
         sets, owner = positive.unique(dim=0, return_inverse=True)
         texts = [self.text(row.nonzero()[:, 0].tolist()) for row in sets.cpu()]
         return self.aligned.read_texts(texts)[owner], number
 
-    def none(self) -> Float[Tensor, "1 width"]:
-        """What the text of the empty set is encoded to, without gradient."""
-        frozen = self.aligned.text.frozen
-        return self.encoded[:1] if frozen else self.aligned.encode_texts([self.text(())])
+    def none(self, *, learn: bool = False) -> Float[Tensor, "1 width"]:
+        """What the text of the empty set is encoded to. learn: with a gradient of the encoder."""
+        if self.aligned.text_frozen:
+            return self.encoded[:1]
+        read = self.aligned.read_texts if learn else self.aligned.encode_texts
+        return read([self.text(())])
 
 
 class AlignedClassifier(nn.Module):
@@ -89,7 +91,7 @@ class AlignedClassifier(nn.Module):
         self.aligned, self.label_sets = aligned, label_sets
         numbers = torch.tensor([len(texts) for texts in prompts])
         self.prompts = tuple(text for texts in prompts for text in texts)
-        frozen = aligned.text.frozen
+        frozen = aligned.text_frozen
         encoded = aligned.encode_texts(self.prompts) if frozen else torch.empty(0)
         self.register_buffer("exposed", torch.zeros(len(prompts), dtype=torch.bool))
         self.register_buffer("prompts_PW", encoded, persistent=False)
@@ -138,25 +140,31 @@ class AlignedClassifier(nn.Module):
         self,
         labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
         rows: Int[Tensor, " batch"],
+        exposed: Bool[Tensor, " classes"] | None = None,
     ) -> tuple[Float[Tensor, "batch width"], Int[Tensor, " batch"]]:
         """What recordings go with: encoded texts (N, W), and a number for each text.
 
         A prompt of the class, its templates in turn by row; of targets (N, C) the text of the
-        exposed classes that are positive.
+        exposed classes that are positive. exposed: None: its own; a teacher's are out of date.
         """
         if self.label_sets is not None:
-            return self.label_sets.read((labels == 1) & self.exposed)
+            shown = self.exposed if exposed is None else exposed
+            return self.label_sets.read((labels == 1) & shown)
         number = self.first_C[labels] + rows % self.number_C[labels]
-        if self.aligned.text.frozen:
+        if self.aligned.text_frozen:
             return self.prompts_PW[number], number
         distinct, owner = number.unique(return_inverse=True)
         texts = [self.prompts[i] for i in distinct.tolist()]
         return self.aligned.read_texts(texts)[owner], number
 
-    def class_vectors(self) -> Float[Tensor, "classes dim"]:
-        """(C, D) of length 1."""
-        frozen = self.aligned.text.frozen
-        prompts_PW = self.prompts_PW if frozen else self.aligned.encode_texts(self.prompts)
+    def class_vectors(self, *, learn: bool = False) -> Float[Tensor, "classes dim"]:
+        """(C, D) of length 1. learn: a text encoder that is trained gets a gradient too."""
+        aligned = self.aligned
+        if aligned.text_frozen:
+            prompts_PW = self.prompts_PW
+        else:
+            read = aligned.read_texts if learn else aligned.encode_texts
+            prompts_PW = read(self.prompts)
         unit_PD = normalize(self.aligned.text.projection(prompts_PW), dim=1)
         owner = torch.repeat_interleave(self.number_C)
         sums = unit_PD.new_zeros(len(self.number_C), unit_PD.shape[1])
@@ -173,8 +181,10 @@ class AlignedClassifier(nn.Module):
         """-inf for classes that are not exposed, once some are."""
         return scores.masked_fill(~self.exposed & self.exposed.any(), float("-inf"))
 
-    def no_label(self) -> Float[Tensor, " dim"]:
-        """(D,) of length 1: what a recording without any label goes with (multi-label data)."""
+    def no_label(self, *, learn: bool = False) -> Float[Tensor, " dim"]:
+        """(D,) of length 1: what a recording without any label goes with (multi-label data).
+        learn: as of ``class_vectors``.
+        """
         assert self.label_sets is not None
-        none = self.label_sets.none().to(self.exposed.device)
+        none = self.label_sets.none(learn=learn).to(self.exposed.device)
         return normalize(self.aligned.text.projection(none), dim=1)[0]

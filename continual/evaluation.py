@@ -15,6 +15,7 @@ from torch import Tensor
 from continual.learner import Learner, Prediction
 from continual.metrics import confusion_matrix, per_class_accuracy
 from continual.scenarios import Experience, Stream
+from continual.understanding import heard, understood
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.evaluation import multi_label
@@ -32,19 +33,36 @@ class Evaluator:
     stream: Stream
     batches: Callable[[np.ndarray], Iterator[Batch]]
 
-    def test(self) -> tuple[list[float], dict[str, Any]]:
-        """The score of each test set, and what ``details`` makes of all of them together."""
+    def test(self, met: int | None = None) -> tuple[list[float], dict[str, Any]]:
+        """The score of each test set, and what ``details`` makes of all of them together.
+
+        met: number of experiences met; of learners that write texts these are told of, too.
+        """
         rows = np.unique(np.concatenate([e.test for e in self.stream.experiences]))
         predicted = predict_rows(self.learner, self.batches, rows)
         scores = [self._score(predicted, rows, e.test, e.classes) for e in self.stream.experiences]
         defined = [s for s in scores if s is not None]
         assert len(defined) == len(scores), "check_stream lets no such experience through"
-        return defined, self._details(predicted, rows)
+        details = self._details(predicted, rows)
+        if predicted.texts is not None:
+            known = self.stream.experiences[:met]
+            details |= self._texts(predicted, rows, np.concatenate([e.test for e in known]))
+        return defined, details
 
     def details(self) -> dict[str, Any]:
         """What ``test`` tells beside the scores, of all test recordings together."""
         rows = np.unique(np.concatenate([e.test for e in self.stream.experiences]))
-        return self._details(predict_rows(self.learner, self.batches, rows), rows)
+        predicted = predict_rows(self.learner, self.batches, rows)
+        details = self._details(predicted, rows)
+        return details if predicted.texts is None else details | self._texts(predicted, rows, rows)
+
+    def _texts(self, predicted: Prediction, rows: np.ndarray, part: np.ndarray) -> dict[str, Any]:
+        """What was written of ``part`` of the ascending ``rows`` that were predicted."""
+        at, texts = np.searchsorted(rows, part), predicted.texts
+        assert texts is not None
+        own = Prediction(predicted.labels[at], texts=tuple(texts[i] for i in at))
+        manifest = self.stream.manifest
+        return {"understood": understood(own, manifest, part), "heard": heard(own, manifest, part)}
 
     def zero_shot(self, exposed: int) -> dict[str, float | None] | None:
         """Accuracy on classes never trained on, named by their texts; None if the learner cannot.
@@ -123,7 +141,9 @@ class Evaluator:
         manifest = self.stream.manifest
         if not manifest.multi_label:
             labels = manifest.labels[rows]
-            counts = confusion_matrix(labels, predicted.labels.numpy(), manifest.num_classes)
+            named, count = predicted.labels.numpy(), manifest.num_classes
+            writes = predicted.texts is not None  # and may name no class
+            counts = confusion_matrix(labels, named, count, no_prediction=writes)
             recalls = per_class_accuracy(counts).tolist()
             return {"per_class_accuracy": _defined(recalls), "confusion_matrix": counts.tolist()}
         scores, targets = scores_of(predicted), manifest.targets[rows]

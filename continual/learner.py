@@ -33,6 +33,7 @@ class LearnerContext:
     class_names: C names. modality: registered name. texts: of every manifest row, or None.
     cache_folder: for embeddings of texts; None: in memory. trains: False if it shall only predict,
     so that ``texts`` are not needed. groups: of every manifest row, "" where unknown, or None.
+    slots: of every manifest row, (type, value) pairs, or None.
     """
 
     model: Classifier
@@ -43,6 +44,7 @@ class LearnerContext:
     cache_folder: Path | None = None
     trains: bool = True
     groups: Sequence[str] | None = None
+    slots: Sequence[Sequence[tuple[str, str]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class ExperienceInfo:
 
 @dataclass(frozen=True)
 class Prediction:
-    """labels: (N,) int64 class ids, or (N, C) bool for multi-label data.
+    """labels: (N,) int64 class ids, -1 where a decoded text names none, or (N, C) bool for
+    multi-label data.
 
     scores: (N, C), -inf for classes not exposed, or None (multi-label data needs them). texts: N
     decoded texts, or None.
@@ -108,6 +111,11 @@ class LearnerConfig(Config):
     @property
     def needs_texts(self) -> bool:
         """Every recording that is trained on must have a text of its own."""
+        return False
+
+    @property
+    def uses_texts(self) -> bool:
+        """The same, where any recording of the dataset has one."""
         return False
 
     @model_validator(mode="before")

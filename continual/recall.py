@@ -1,16 +1,23 @@
-"""What learners with experiences do at their end: embed the recordings, and remember some."""
+"""What learners with experiences do at their end: embed the recordings, and remember some.
+
+And what they do with the memory, once: see ``Recollection``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from continual.learner import ExperienceInfo
 from continual.rehearsal import Memory
+from multimodal.batch import Batch
+
+AT_ONCE = 32  # recordings of a memory that are read together
 
 
 @torch.no_grad()
@@ -32,3 +39,40 @@ def remember(memory: Memory, model: Any, info: ExperienceInfo, seed: int) -> Non
     order = np.random.default_rng([seed, info.index]).permutation(len(info.rows))
     features = embed(model, info)[torch.as_tensor(order)] if memory.needs_features else None
     memory.update(info.rows[order], info.labels[order], features)
+
+
+class Recollection:
+    """What was made of manifest rows, once: tensors (M, ...) by name, found again by row.
+
+    rows: (M,), each once, in any order.
+    """
+
+    def __init__(self, rows: Int[Tensor, " rows"], tensors: dict[str, Tensor]) -> None:
+        device = next(iter(tensors.values())).device
+        order = rows.to(device).argsort()
+        self.rows = rows.to(device)[order]
+        self.tensors = {name: tensor[order] for name, tensor in tensors.items()}
+
+    @classmethod
+    @torch.no_grad()
+    def made(
+        cls,
+        rows: Int[Tensor, " rows"],
+        read: Callable[[Tensor], Batch],
+        make: Callable[[Batch], dict[str, Tensor]],
+    ) -> Self:
+        """make: a batch of N recordings -> tensors (N, ...) by name."""
+        parts = [make(read(some)) for some in rows.split(AT_ONCE)]
+        return cls(rows, {name: torch.cat([p[name] for p in parts]) for name in parts[0]})
+
+    def of(self, rows: Int[Tensor, " some"]) -> dict[str, Tensor]:
+        """Of rows that are all among these, as often as they are asked for."""
+        at = torch.searchsorted(self.rows, rows.to(self.rows.device))
+        return {name: tensor[at] for name, tensor in self.tensors.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "tensors": self.tensors}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> Self:
+        return cls(state["rows"], {name: t.to(device) for name, t in state["tensors"].items()})

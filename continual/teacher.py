@@ -3,20 +3,79 @@
 Published methods that distil copy the model when a task ends. A stream without borders has no such
 moment: there the copy is taken every N recordings, or is a running mean of what is trained. Neither
 of these two is the published method of anybody who wrote of tasks.
+
+``TaughtConfig`` is what learners with COCONUT's contrast have in common.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
+from multimodal.objectives.coconut import CoconutConfig
 from multimodal.weights import trained_weights
 
 TeacherKind = Literal["task", "ema"] | Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class TaughtConfig(CoconutConfig):
+    """COCONUT's contrast, and the teacher it is with. teacher: task, ema, or recordings between two
+    copies. ema_decay: of the running mean, a step.
+
+    kd_terms: names of the settings that are weights of distillation terms, all on rehearsal
+    samples. kd_stored: the one of them whose targets are made, and kept, at an experience's end.
+    """
+
+    kd_terms: ClassVar[tuple[str, ...]] = ()
+    kd_stored: ClassVar[str] = ""
+
+    memory_size: Annotated[int, Field(ge=0)] = 0
+    teacher: TeacherKind = "task"
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+
+    @property
+    def distils(self) -> tuple[str, ...]:
+        """The distillation terms that are switched on."""
+        return tuple(name for name in self.kd_terms if getattr(self, name))
+
+    @model_validator(mode="after")
+    def _refuse_idle(self) -> Self:
+        """Settings that change nothing, so that no two names are given to one experiment."""
+        no_nspt, no_mm, distils = not self.nspt, not self.mm, self.distils
+        for name in distils if not self.memory_size else ():
+            raise ValueError(f"{name}={getattr(self, name)} distils on the memory; set memory_size")
+        if self.kd_stored in distils and self.teacher != "task":
+            raise ValueError(
+                f"teacher={self.teacher}: {self.kd_stored} distils what a teacher of an "
+                "experience's end said; set teacher: task"
+            )
+        self._refuse(no_nspt, "nspt=0", "nspt_variant", "anchor_scope")
+        self._refuse(no_mm, "mm=0", "mm_temperature", "mm_scope", "mm_positive", "mm_tasks")
+        self._refuse(no_nspt and no_mm, "nspt=0 and mm=0", "temperature", "overlap")
+        asked = not no_nspt or distils
+        self._refuse(not asked, "no term that asks a teacher", "teacher")
+        self._refuse(self.teacher != "ema", f"teacher={self.teacher}", "ema_decay")
+        return self
+
+    def _refuse(self, idle: bool, why: str, *names: str) -> None:
+        fields = type(self).model_fields
+        for name in names if idle else ():
+            value = getattr(self, name)
+            if value != fields[name].default:
+                raise ValueError(f"{name}={value} has no effect with {why}; leave it out")
+
+    def row_of(self, whole: str, bare: str) -> str:
+        """``whole`` with both contrastive terms, else ``bare`` and the one that is left, and the
+        distillation terms.
+        """
+        kept = [name for name, weight in (("NSPT", self.nspt), ("MM", self.mm)) if weight]
+        base = whole if len(kept) == 2 else " + ".join([bare, *kept])
+        return " + ".join([base, *(f"{n.removesuffix('_kd')}-KD" for n in self.distils)])
 
 
 class Teacher:

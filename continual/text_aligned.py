@@ -179,16 +179,17 @@ class TextAlignedLearner(Learner):
         signals = views.embeddings[self.model.modality]
         return normalize(signals[:count], dim=1) @ self.model.class_vectors().T
 
-    def _texts(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Encoded texts (N, W) and their numbers (N,)."""
+    def _texts(self, batch: Batch, model: AlignedClassifier | None = None) -> tuple[Tensor, Tensor]:
+        """Encoded texts (N, W) and their numbers (N,). model: a copy that reads the same texts."""
+        model = model or self.model
         if self.captions is None:
-            return self.model.texts_of(batch.labels, batch.indices)
+            return model.texts_of(batch.labels, batch.indices, self.model.exposed)
         rows, device = batch.indices.cpu().numpy(), batch.labels.device
-        found = self.model.aligned.text.encode(self.captions.gather(rows).to(device))
+        found = model.aligned.text.encode(self.captions.gather(rows).to(device))
         return found, torch.from_numpy(self.captions.of_row[rows]).to(device)
 
     def end_experience(self, info: ExperienceInfo) -> None:
-        if self.memory is not None:
+        if self.memory is not None and not self._online:
             remember(self.memory, self.model, info, self.seed)
 
     def predict(self, batch: Batch) -> Prediction:

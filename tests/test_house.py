@@ -29,8 +29,8 @@ LAYERS = {
     ),
     "continual": (
         "learners online anytime",
-        "strategy evaluation text_aligned prompting",
-        "classifier_learner plugins recall",
+        "strategy evaluation text_aligned prompting spoken",
+        "classifier_learner plugins recall understanding",
         "learner",
         "scenarios classifier aligned_classifier rehearsal analytic metrics online_metrics "
         "stream_loaders rates teacher",
@@ -87,6 +87,7 @@ INSIDES = (
     "continual.classifier_learner",
     "continual.text_aligned",
     "continual.aligned_classifier",
+    "continual.spoken",
     "continual.prompting",
 )
 

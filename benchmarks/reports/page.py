@@ -13,6 +13,7 @@ from benchmarks.reports.cases import case_html
 from benchmarks.reports.charts import escape, head, scroll
 from benchmarks.reports.differences import Differences, differences
 from benchmarks.reports.figures.alignment import maps, similarities, wordings
+from benchmarks.reports.figures.misheard import misheard
 from benchmarks.reports.figures.online import anytime, draws
 from benchmarks.reports.figures.streams import confusions, curves, forgetting, matrices, per_class
 from benchmarks.reports.numbers import interval_text
@@ -105,6 +106,7 @@ def _section(group: list[Result], against: str | Result | None) -> str:
         forgetting(learners),
         per_class(learners),
         confusions(learners),
+        misheard(learners),
         wordings(learners),
         similarities(learners),
         maps(learners),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -95,6 +97,12 @@ def _without_seed(dataset: Any) -> None:
     rule = dataset.get("split_rule") if isinstance(dataset, dict) else None
     if isinstance(rule, str):
         dataset["split_rule"] = SEED_OF_VALIDATION.sub(rf"\1{BY_SEED}", rule)
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """A file of JSON lines, replaced atomically."""
+    text = "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(path, text)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -19,7 +19,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, softmax
 
 from continual.classifier import Classifier
 from continual.classifier_learner import ClassifierLearner, SoftmaxConfig
@@ -27,6 +26,7 @@ from continual.evaluation import evaluating
 from continual.learner import LEARNERS, ExperienceInfo, LearnerContext
 from multimodal.batch import Batch
 from multimodal.objectives import Loss
+from multimodal.objectives.distillation import answer_distillation
 
 
 @LEARNERS.register("lwf")
@@ -65,16 +65,15 @@ class LwfLearner(ClassifierLearner):
         with evaluating(self):
             past = functional_call(self.classifier, self.old, (batch,))
         assert plain.outputs is not None
-        kept = self._distillation(plain.outputs, past)
+        kept = answer_distillation(
+            plain.outputs,
+            past,
+            self.known,
+            multi_label=self.classifier.multi_label,
+            temperature=self.config.temperature,
+        )
         value = plain.value + self.config.weight * kept
         return Loss(value, {**plain.terms, "distillation": kept}, outputs=plain.outputs)
-
-    def _distillation(self, now: Tensor, past: Tensor) -> Tensor:
-        heat, known = self.config.temperature, self.known
-        now, past = now[:, known] / heat, past[:, known] / heat
-        if self.classifier.multi_label:
-            return binary_cross_entropy_with_logits(now, past.sigmoid())
-        return -(softmax(past, 1) * log_softmax(now, 1)).sum(1).mean()
 
     def after_step(self) -> None:
         if self.config.teacher != "ema":

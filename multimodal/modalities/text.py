@@ -61,6 +61,10 @@ class TextAdapter:
         # A tokenizer changes its own state when it cuts, and refuses to do so in two threads.
         self._lock = threading.Lock()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> TextAdapter:
+        """Copies of a model share it, with its counts and its lock."""
+        return self
+
     @property
     def channels(self) -> int:
         raise UserError(

@@ -215,8 +215,8 @@ def refuse_misfits(learner: Config, stream: Stream) -> None:
             f"learner {name!r}: some labels of dataset {manifest.name!r} are unknown, and a "
             "regression needs all of them; leave it out, or use er or linear_probe."
         )
-    if learner.needs_texts:
-        refuse_missing_texts(name, manifest, rows)
+    if learner.needs_texts or (learner.uses_texts and manifest.texts is not None):
+        refuse_missing_texts(learner, manifest, rows)
     if stream.online is None:
         return
     if learner.kind == "offline":
@@ -245,14 +245,16 @@ def refuse_small_memory(learner: str, memory: Memory | None, stream: Stream) -> 
         )
 
 
-def refuse_missing_texts(learner: str, manifest: Manifest, rows: np.ndarray) -> None:
-    """UserError naming training recordings without a text, for a learner that needs texts."""
+def refuse_missing_texts(learner: LearnerConfig, manifest: Manifest, rows: np.ndarray) -> None:
+    """UserError naming training recordings without a text, for a learner that reads texts."""
     recordings = [manifest.recordings[row] for row in rows]
     missing = [r.uid for r in recordings if not r.text.strip()]
     if missing:
+        why, remedy = "learns to write texts", "write texts, or leave these recordings out"
+        if learner.needs_texts:
+            why, remedy = "captions=text", "write texts, or set captions=labels"
         names = ", ".join(map(repr, missing[:5])) + ", ..." * (len(missing) > 5)
         raise UserError(
-            f"learner {learner!r}: captions=text, but {len(missing)} of {len(rows)} training "
-            f"recordings of dataset {manifest.name!r} have no text: {names}; write texts, or set "
-            "captions=labels."
+            f"learner {learner.registered_name!r}: {why}, but {len(missing)} of {len(rows)} "
+            f"training recordings of dataset {manifest.name!r} have no text: {names}; {remedy}."
         )

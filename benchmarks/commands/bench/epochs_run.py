@@ -1,7 +1,8 @@
 """Runs of streams whose experiences are trained on for several epochs, one learner and seed each.
 
 ``records``: the matrix of test scores (a row after each experience), validation scores, what the
-last evaluation tells of classes, scores of the untrained model, and zero-shot scores.
+last evaluation tells of classes, scores of the untrained model, zero-shot scores, and of learners
+that write texts what these are worth.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ class EpochsRun(StreamRun):
     """A cell whose stream is met experience by experience."""
 
     def first_records(self) -> dict[str, Any]:
-        return {"matrix": [], "validation": [], "details": {}, "baseline": None, "zero_shot": []}
+        lists: dict[str, Any] = {"matrix": [], "validation": [], "zero_shot": [], "understood": []}
+        return {**lists, "details": {}, "baseline": None}
 
     def make_strategy(self, **parts: Any) -> StreamStrategy:
         return LearnerStrategy(train_epochs=self.epochs, **parts)
@@ -36,16 +38,22 @@ class EpochsRun(StreamRun):
         return result_metrics(self.records, self.stream)
 
     def _experience_done(self, index: int, total: int) -> None:
-        scores, self.records["details"] = self.evaluator.test()
-        self.records["matrix"].append(scores)
         # Joint training has met every experience after its only one.
-        validation = self.evaluator.validation(index + 1 if total > 1 else len(self.stream))
+        met = index + 1 if total > 1 else len(self.stream)
+        scores, details = self.evaluator.test(met)
+        texts = self.take_texts(details)
+        self.records["details"] = details
+        self.records["matrix"].append(scores)
+        if texts:
+            self.records.setdefault("understood", []).append(texts)
+        validation = self.evaluator.validation(met)
         self.records["validation"].append(validation)
-        unseen = self._score_unseen(index + 1 if total > 1 else len(self.stream))
+        unseen = self._score_unseen(met)
         measure = score_name(self.data.manifest)
         values = {f"test_{measure}/experience_{j + 1:02d}": s for j, s in enumerate(scores)}
         if validation is not None:
             values[f"validation_{measure}"] = validation
+        values |= texts
         values |= {f"zero_shot_{k}": v for k, v in (unseen or {}).items() if v is not None}
         self.experience_done(index, total, values, scores)
 

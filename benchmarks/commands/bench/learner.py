@@ -36,6 +36,7 @@ def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learne
         texts=manifest.texts,
         cache_folder=cache_folder(config),
         groups=tuple(manifest.groups),
+        slots=manifest.slots,
     )
     return learner_of(config, context, device)
 

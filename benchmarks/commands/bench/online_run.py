@@ -41,7 +41,9 @@ class OnlineRun(StreamRun):
         for index in range(strategy.position.experience, total):
             strategy.train(self.benchmark.train_stream[index], eval_streams=[])
             if index == total - 1:
-                self.records["details"] = self.evaluator.details()
+                details = self.evaluator.details()
+                self.records["understood"] = [self.take_texts(details)]
+                self.records["details"] = details
             point = self._point()
             self.records["tasks"].append(asdict(point))
             overall = point.overall

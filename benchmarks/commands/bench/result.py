@@ -8,6 +8,7 @@ from continual.metrics import summary
 from continual.online_metrics import AnytimePoint, AurocPoint, online_summary
 from continual.scenarios import Stream
 from continual.scenarios.si_blurry import realised
+from continual.understanding import by_experience
 from multimodal.recordings import Manifest
 
 
@@ -39,6 +40,7 @@ def result_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
     name = score_name(stream.manifest)
     matrix_key = "accuracy_matrix" if name == "accuracy" else "auroc_matrix"
     extra = {matrix_key: matrix, f"validation_{name}": records["validation"]}
+    extra |= by_experience(records.get("understood", []))
     return {**values, **details, **extra, **_zero_shot(records["zero_shot"])}
 
 
@@ -95,4 +97,6 @@ def online_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
         values["future_zero_shot_accuracy"] = sum(p["score"] for p in future) / len(future)
         values["future_zero_shot_chance"] = sum(p["chance"] for p in future) / len(future)
     details = by_class_name(records["details"], stream.manifest.class_names)
+    for texts in records.get("understood", []):  # of the last evaluation
+        values |= texts
     return {**values, **details, "anytime": {"eval_period": stream.online.eval_period, **raw}}

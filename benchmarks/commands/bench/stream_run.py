@@ -17,7 +17,7 @@ import torch
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.learner import batch_source, build_learner, build_optimizer
 from benchmarks.commands.bench.result import score_name, stream_facts
-from benchmarks.results.result import Result
+from benchmarks.results.result import Result, write_lines
 from benchmarks.runs import machine
 from benchmarks.runs.data import Data, seed_everything
 from benchmarks.runs.facts import dataset_facts
@@ -31,6 +31,10 @@ from multimodal.digests import write_tensors
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
 from multimodal.weights import frozen_digest
+
+HEARD_FILE = "transcripts.jsonl"
+MISHEARD = 20  # recordings that a report shows
+SPOKEN = ("speech", "audio")
 
 
 class Observer(Protocol):
@@ -151,6 +155,8 @@ class StreamRun:
             told = stream_facts(self.stream)
             metrics = self.metrics()
             told["evaluation"] = {"parameters": self.learner.parameters()}
+            if "misheard" in self.records:
+                told["evaluation"]["misheard"] = self.records["misheard"]
             result = session.result(self.device, dataset=facts, metrics=metrics, **told)
             session.finish(result)
         session.stop_if_interrupted()
@@ -170,6 +176,18 @@ class StreamRun:
         self.session.stop_if_interrupted()
         if self.observer is not None:
             self.observer.experience_done(index, total, score_name(self.data.manifest), scores)
+
+    def take_texts(self, details: dict[str, Any]) -> dict[str, float]:
+        """Take what was written of test recordings out of an evaluation: into a file, a line each,
+        and, of sounds, some that are wrong into the result. Gives the scores; {} if nothing was.
+        """
+        lines = details.pop("heard", [])
+        if lines:
+            write_lines(self.session.folder / HEARD_FILE, (line._asdict() for line in lines))
+            wrong = [line._asdict() for line in lines if not line.right]
+            told = self.data.manifest.modality in SPOKEN  # reports of patients stay in the folder
+            self.records["misheard"] = wrong[:MISHEARD] if told else []
+        return details.pop("understood", {})
 
     def after_step(self, strategy: StreamStrategy) -> None:
         if self.learner.trains:

@@ -102,7 +102,7 @@ class Book:
         elif self.out.suffix.lower() == ".csv":
             write_atomically(self.out, as_csv(rows, class_names, top))
         else:
-            self._write_parquet([flat(row, class_names, top) for row in rows])
+            self._write_parquet(table(rows, class_names, top))
         self.partial.unlink(missing_ok=True)
         return rows
 
@@ -119,13 +119,20 @@ class Book:
 
 
 def as_csv(rows: Sequence[Predicted], class_names: Sequence[str], top: int) -> str:
-    """With a line of columns: those of ``flat``."""
+    """With a line of columns: those of ``table``."""
     text = io.StringIO()
-    columns = list(flat(Predicted(""), class_names, top))
+    found = table(rows, class_names, top)
+    columns = list(found[0] if found else flat(Predicted(""), class_names, top))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat(row, class_names, top) for row in rows)
+    writer.writerows(found)
     return text.getvalue()
+
+
+def table(rows: Sequence[Predicted], class_names: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """``flat`` of each; of a model that writes texts with a column text at the end."""
+    writes = any(row.text is not None for row in rows)
+    return [flat(row, class_names, top) | ({"text": row.text} if writes else {}) for row in rows]
 
 
 def flat(row: Predicted, class_names: Sequence[str], top: int) -> dict[str, Any]:
@@ -156,6 +163,7 @@ def nested(row: Predicted, top: int) -> dict[str, Any]:
         "top": row.top(top),
         "probabilities": row.probabilities,
         "error": row.error or None,
+        **({} if row.text is None else {"text": row.text}),
     }
 
 

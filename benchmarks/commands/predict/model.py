@@ -32,8 +32,9 @@ class Predicted:
     """What a model says of a file, or of a part of it.
 
     start, seconds: the part; seconds None: to its end. label: a class name; of multi-label models
-    a tuple of those that are present, perhaps none; None where there is an ``error``.
-    probabilities: by class name, in [0, 1]; 0 for classes that the model has not met.
+    a tuple of those that are present, perhaps none; None where there is an ``error``, or where the
+    text names no class. probabilities: by class name, in [0, 1]; 0 for classes that the model has
+    not met. text: what a model that writes texts has written; None of others.
     """
 
     file: str
@@ -42,6 +43,7 @@ class Predicted:
     label: str | tuple[str, ...] | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    text: str | None = None
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The most probable classes, best first; equally probable ones in the order of ids."""
@@ -149,21 +151,30 @@ class Model:
         with torch.inference_mode():
             for batch in loader.alike(usable, batch_size, signals.lengths(usable)):
                 answer = opened.answer(batch)
-                labels, shares = answer.labels.cpu(), answer.probabilities.cpu().tolist()
-                for row, label, own in zip(batch.indices.tolist(), labels, shares, strict=True):
-                    rows[pieces[row]] = self._predicted(pieces[row], label, own)
+                texts = answer.texts or [None] * len(batch)
+                told = zip(
+                    batch.indices.tolist(),
+                    answer.labels.cpu(),
+                    answer.probabilities.cpu().tolist(),
+                    texts,
+                    strict=True,
+                )
+                for row, label, own, text in told:
+                    rows[pieces[row]] = self._predicted(pieces[row], label, own, text)
         self.seconds["decoding"] += decoded - begin
         self.seconds["model"] += time.perf_counter() - decoded
         return rows
 
-    def _predicted(self, part: Part, label: torch.Tensor, shares: list[float]) -> Predicted:
+    def _predicted(
+        self, part: Part, label: torch.Tensor, shares: list[float], text: str | None
+    ) -> Predicted:
         names = self.class_names
         if self.multi_label:
             named: Any = tuple(names[i] for i in label.nonzero()[:, 0].tolist())
         else:
-            named = names[int(label)]
+            named = names[int(label)] if int(label) >= 0 else None
         probabilities = dict(zip(names, shares, strict=True))
-        return Predicted(part.name, part.start, part.duration, named, probabilities)
+        return Predicted(part.name, part.start, part.duration, named, probabilities, text=text)
 
 
 class Cutter:

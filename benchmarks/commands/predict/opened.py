@@ -27,10 +27,13 @@ from multimodal.registry import Config
 
 
 class Answer(NamedTuple):
-    """labels: (N,) int64 class ids, or (N, C) bool of multi-label models. probabilities: (N, C)."""
+    """labels: (N,) int64 class ids, -1 where a decoded text names none, or (N, C) bool of
+    multi-label models. probabilities: (N, C). texts: N decoded texts, of models that write.
+    """
 
     labels: Tensor
     probabilities: Tensor
+    texts: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def _open_bench(folder: Path, result: Result, device: torch.device, asked: Asked
 
     def answer(batch: Batch) -> Answer:
         prediction = learner.predict(batch)
-        return Answer(prediction.labels, learner.probabilities(batch, prediction))
+        shares = learner.probabilities(batch, prediction)
+        return Answer(prediction.labels, shares, prediction.texts)
 
     def score(batch: Batch, embeddings: Tensor) -> Tensor:
         scores = learner.predict(replace(batch, embeddings=embeddings)).scores

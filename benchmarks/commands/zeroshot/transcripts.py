@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.results.result import write_atomically
+from benchmarks.results.result import write_lines
 from multimodal.evaluation.scores import Scores
 from multimodal.evaluation.word_errors import word_error_rate
 from multimodal.recordings import Manifest
@@ -52,8 +51,7 @@ def write(heard: Mapping[str, str], manifest: Manifest, rows: np.ndarray, folder
     """``transcripts.jsonl``: a line a recording, its path, its own text and what was heard."""
     recordings = [manifest.recordings[i] for i in rows]
     lines = ({"path": r.uid, "text": r.text, "heard": heard[r.uid]} for r in recordings)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(folder / FILE, text)
+    write_lines(folder / FILE, lines)
 
 
 def _numeral(text: str) -> bool:

@@ -199,6 +199,12 @@ VARIED = {
     "learn_temperature": {"learn_temperature": True},
     "head": {"head": {"whiten": True}},
     "objective": {"objective": "siglip"},
+    "nspt": {"nspt": 0},
+    "mm": {"mm": 0},
+    **{
+        term: {term: 1, "memory_size": 8}
+        for term in ("audio_kd", "token_kd", "sequence_kd", "feature_kd", "answer_kd", "label_kd")
+    },
 }
 
 

@@ -41,7 +41,15 @@ MORE_STREAMS: dict[str, dict[str, Any]] = {
     "one class an experience": {"name": "class_incremental", "num_experiences": 4},
 }
 # What a learner needs to be small; the others are tried as they come.
-SMALL: dict[str, dict[str, Any]] = {"rm": {"memory_epochs": 1}, "rls": {"hidden": 20}}
+DECODER = {
+    **{"layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "merges": 8, "longest": 24},
+    **{"beam": 2, "projection": 8},
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "rm": {"memory_epochs": 1},
+    "rls": {"hidden": 20},
+    **{name: {"decoder": DECODER} for name in ("coconut", "seq2seq", "seq2seq_joint")},
+}
 VARIANTS: list[dict[str, Any]] = [
     {"name": "replay", "policy": "reservoir", "memory_size": 8},
     {"name": "replay", "policy": "herding", "memory_size": 8},
@@ -52,6 +60,9 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "lwf", "teacher": "ema"},
     {"name": "mvp_r", "memory_size": 4},
     {"name": "cwcl", "memory_size": 8},
+    {"name": "coconut", "memory_size": 8, "audio_kd": 1.0, "token_kd": 1.0, "decoder": DECODER},
+    {"name": "coconut_aligned", "memory_size": 8, "feature_kd": 1.0, "answer_kd": 1.0},
+    {"name": "coconut_aligned", "memory_size": 8, "teacher": "ema", "policy": "reservoir"},
 ]
 
 
@@ -143,6 +154,10 @@ def test_it_does_so_on_other_streams_too(name, scenario, labels, attempt) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", [SINGLE, SEVERAL])
 @pytest.mark.parametrize("scenario", STREAMS)
-@pytest.mark.parametrize("learner", VARIANTS, ids=lambda v: "-".join(map(str, v.values())))
+@pytest.mark.parametrize(
+    "learner",
+    VARIANTS,
+    ids=lambda v: "-".join(str(x) for x in v.values() if not isinstance(x, dict)),
+)
 def test_other_settings_do_so_too(learner, scenario, labels, attempt) -> None:
     attempt(learner, STREAMS[scenario], labels)

@@ -40,7 +40,15 @@ STREAMS = {
         "online_iter": 2,
     },
 }
-SMALL: dict[str, dict[str, Any]] = {"rm": {"memory_epochs": 1}, "rls": {"hidden": 20}}
+DECODER = {
+    **{"layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "merges": 8, "longest": 24},
+    **{"beam": 2, "projection": 8},
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "rm": {"memory_epochs": 1},
+    "rls": {"hidden": 20},
+    **{name: {"decoder": DECODER} for name in ("coconut", "seq2seq", "seq2seq_joint")},
+}
 VARIANTS: list[dict[str, Any]] = [
     {"name": "er", "head": {"whiten": True}, "encoder": "none"},
     {"name": "cwcl", "head": {"whiten": True}, "encoder": "none"},
@@ -138,8 +146,11 @@ def check(folder: Path, learner: Learner, files: list[tuple[Path, Recording]]) -
         assert named == (shares > 0.5).tolist()
         return
     np.testing.assert_allclose(own.sum(1), 1, atol=1e-5)
-    assert [row.label for row in found] == [model.class_names[c] for c in prediction.labels]
-    assert (own.argmax(1) == prediction.labels.numpy()).all()
+    names = [*model.class_names, None]  # the last one is of -1: a text that names no class
+    assert [row.label for row in found] == [names[c] for c in prediction.labels]
+    if prediction.texts is None:
+        assert (own.argmax(1) == prediction.labels.numpy()).all()
+    assert [row.text for row in found] == list(prediction.texts or [None] * len(files))
 
 
 @torch.no_grad()

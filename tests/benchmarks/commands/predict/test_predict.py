@@ -7,16 +7,20 @@ import json
 import re
 import runpy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 import soundfile
+import torch
 
 from benchmarks import load_model
 from benchmarks.commands.predict.inputs import Part
 from benchmarks.commands.predict.model import Model, Predicted
+from benchmarks.commands.predict.opened import Answer, Opened
+from multimodal.batch import Batch
 from multimodal.errors import UserError
 from tests.toy import RATE, tone
 
@@ -77,6 +81,38 @@ def test_all_tables_say_the_same(medley, run, new) -> None:
         assert (row["error"] or None) == line["error"] == column["error"]
         for name, share in line["probabilities"].items():
             assert float(row[f"p_{name}"]) == share == column[f"p_{name}"]
+
+
+def test_texts_are_kept_and_one_that_names_no_class_leaves_it_empty(
+    medley, run, new, monkeypatch
+) -> None:
+    """-1 is no class, above all not the last one. After a stop, too."""
+    opened = load_model(run)._opened
+
+    def answer(batch: Batch) -> Answer:
+        short = (batch.lengths < 0.22 * RATE).tolist()  # a.wav
+        texts = ["mumble" if is_a else "" for is_a in short]
+        labels = torch.tensor([-1 if is_a else 0 for is_a in short])
+        return Answer(labels, torch.full((len(batch), 2), 0.5), texts)
+
+    def writes(path: Path, device: object, asked: object) -> Opened:
+        return replace(opened, answer=answer)
+
+    monkeypatch.setattr("benchmarks.commands.predict.model.open_model", writes)
+    for kind in ("csv", "jsonl", "parquet"):
+        assert medley("predict", str(run), "new", "--out", f"found.{kind}").code == 2
+    place = new.parent
+    rows = table(place / "found.csv")
+    assert [(row["class"], row["text"]) for row in rows] == [
+        *(("", "mumble"), ("", "")),
+        (opened.class_names[0], ""),
+    ]
+    columns = pyarrow.parquet.read_table(place / "found.parquet").to_pylist()
+    lines = [json.loads(line) for line in (place / "found.jsonl").open()]
+    for found in (columns, [{"text": None, **line} for line in lines]):
+        told = [(row["class"], row["probability"], row["text"]) for row in found]
+        assert told == [(None, None, "mumble"), (None, None, None), (rows[2]["class"], 0.5, "")]
+    assert [bool(row["error"]) for row in rows] == [False, True, False]
 
 
 def test_a_stopped_run_goes_on_and_names_nothing_twice(medley, run, new, monkeypatch) -> None:
