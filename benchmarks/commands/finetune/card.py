@@ -31,7 +31,7 @@ PLAIN = """\
 ```python
 from peft import PeftModel
 from transformers import AutoModel
-base = AutoModel.from_pretrained({base!r}{revision}){within}
+base = AutoModel.from_pretrained({base}{revision}, dtype="float32"){within}
 encoder = PeftModel.from_pretrained(base, "PATH/OF/THIS/FOLDER").eval()
 ```
 """
@@ -131,10 +131,12 @@ def _files(facts: ModelFacts, files: list[str]) -> str:
             f"The adapter is of transformers' {base.model_class}, and plain PEFT loads it on that "
             "object, without Medley:"
         )
-        lines.append(PLAIN.format(base=name, revision=revision, within=place))
+        shown = "BASE" if name in PACKAGES else repr(name)
+        lines.append(PLAIN.format(base=shown, revision=revision, within=place))
         if name in PACKAGES:
             lines.append(
-                f"`{name}` comes as a package: `multimodal.hub.local_folder({name!r}, None)`."
+                f"`{name}` comes as a package: BASE is the folder that "
+                f"`multimodal.hub.local_folder({name!r}, None)` names."
             )
         if getattr(getattr(facts.encoder, "base", None), "window", "") == "cut":
             lines.append(
