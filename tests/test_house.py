@@ -29,7 +29,7 @@ LAYERS = {
     ),
     "continual": (
         "learners online anytime",
-        "strategy evaluation text_aligned prompting spoken",
+        "strategy evaluation text_aligned prompting spoken taught",
         "classifier_learner plugins recall understanding",
         "learner",
         "scenarios classifier aligned_classifier rehearsal analytic metrics online_metrics "

@@ -20,10 +20,11 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from continual.learner import LEARNERS, ExperienceInfo, LearnerContext
+from continual.learner import LEARNERS, LearnerContext
 from continual.recall import Recollection
 from continual.spoken import SpokenConfig, SpokenLearner, Step
-from continual.teacher import TaughtConfig, Teacher, Weight
+from continual.taught import Taught
+from continual.teacher import TaughtConfig, Weight
 from multimodal.batch import Batch, Encoded
 from multimodal.models.seq2seq import Seq2Seq, TextPool, framed
 from multimodal.models.vocabulary import PAD
@@ -76,27 +77,18 @@ class Recalled(NamedTuple):
     logits: Tensor | None = None
 
 
-class CoconutLearner(SpokenLearner):
-    """``teacher``: see ``continual/teacher.py``. ``retold``: what the teacher wrote of the memory's
-    recordings: ids (M, T) and lengths (M,).
+class CoconutLearner(Taught, SpokenLearner):
+    """``stored``: what the teacher wrote of the memory's recordings: ids (M, T) and lengths (M,).
 
     Where nothing is random, and memory and teacher stay what they are, the teacher embeds the
     memory once an experience.
     """
 
-    uses_borders = True
     config: CoconutLearnerConfig
 
     def __init__(self, model: Seq2Seq, config: CoconutLearnerConfig, **parts: Any) -> None:
         super().__init__(model, config, **parts)
-        self.teacher = Teacher(model, config.teacher, decay=config.ema_decay)
-        self.task = 0
-        self.retold: Recollection | None = None
-        self._kept: Recollection | None = None
-        if config.sequence_kd:
-            self.needs_borders = (
-                "sequence_kd distils what the teacher wrote at an experience's end; set it to 0"
-            )
+        self.be_taught(model, config)
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         step, config = self.step(batch, memory_batch), self.config
@@ -145,8 +137,8 @@ class CoconutLearner(SpokenLearner):
 
     def _retelling(self, step: Step) -> Tensor:
         """The cross-entropy of what the teacher wrote of the memory's recordings."""
-        assert self.retold is not None
-        told = self.retold.of(step.both.indices[step.new :])
+        assert self.stored is not None
+        told = self.stored.of(step.both.indices[step.new :])
         longest = int(told["lengths"].max())
         inputs, targets = framed(told["ids"][:, :longest], told["lengths"])
         encoded = Encoded(*(part[step.new :] for part in step.encoded))
@@ -190,22 +182,7 @@ class CoconutLearner(SpokenLearner):
         found = self._ask(batch, inputs, targets, whole=False)
         return {"signal": found.signal, "text": found.text}
 
-    def after_step(self) -> None:
-        self.teacher.after_step()
-
-    def observe(self, batch: Batch) -> None:
-        super().observe(batch)
-        self.teacher.observe(len(batch))
-
-    def end_experience(self, info: ExperienceInfo) -> None:
-        super().end_experience(info)
-        self.teacher.end_experience()
-        self.task, self._kept = self.task + 1, None
-        if self.config.sequence_kd and self.memory is not None and self.task < info.count:
-            assert self.read is not None
-            self.retold = Recollection.made(self.memory.indices, self.read, self.retell)
-
-    def retell(self, batch: Batch) -> dict[str, Tensor]:
+    def say(self, batch: Batch) -> dict[str, Tensor]:
         """What the teacher writes: ids (N, ``decoder.longest``), [PAD] beyond the lengths (N,)."""
         settings, model = self.config.decoder, self.teacher.model
         found = model.beam(
@@ -219,15 +196,3 @@ class CoconutLearner(SpokenLearner):
             row[: len(ids)] = torch.tensor(ids)
         lengths = torch.tensor([len(ids) for ids in found])
         return {"ids": padded.to(self.exposed.device), "lengths": lengths.to(self.exposed.device)}
-
-    def state_dict(self) -> dict[str, Any]:
-        own = {"teacher": self.teacher.state_dict(), "task": self.task, "online": self._online}
-        retold = None if self.retold is None else self.retold.state_dict()
-        return {**super().state_dict(), **own, "retold": retold}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.teacher.load_state_dict(state["teacher"])
-        self.task, self._online, self._kept = state["task"], state["online"], None
-        retold, device = state["retold"], self.exposed.device
-        self.retold = None if retold is None else Recollection.from_state(retold, device)

@@ -26,9 +26,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from continual.aligned_classifier import AlignedClassifier
-from continual.learner import LEARNERS, ExperienceInfo, LearnerContext
+from continual.learner import LEARNERS, LearnerContext
 from continual.recall import Recollection
-from continual.teacher import TaughtConfig, Teacher, Weight
+from continual.taught import Taught
+from continual.teacher import TaughtConfig, Weight
 from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
 from multimodal.batch import Batch
 from multimodal.errors import UserError
@@ -91,26 +92,18 @@ class CoconutAlignedConfig(TextAlignedConfig, TaughtConfig):
         return CoconutAlignedLearner(self, **self.parts(context))
 
 
-class CoconutAlignedLearner(TextAlignedLearner):
-    """``task``: how many have ended. ``named``: what the teacher named the memory's recordings:
-    labels (M,), or targets (M, C), NaN where it did not know the class.
+class CoconutAlignedLearner(Taught, TextAlignedLearner):
+    """``stored``: what the teacher named the memory's recordings: labels (M,), or targets (M, C),
+    NaN where it did not know the class.
 
     Where nothing is random, and memory and teacher stay what they are, the teacher reads the memory
     once an experience.
     """
 
-    uses_borders = True
-
     def __init__(self, config: CoconutAlignedConfig, model: AlignedClassifier, **parts: Any):
         super().__init__(model, **parts)
-        self.config, self.task = config, 0
-        self.teacher = Teacher(model, config.teacher, decay=config.ema_decay)
-        self.named: Recollection | None = None
-        self._kept: Recollection | None = None
-        if config.label_kd:
-            self.needs_borders = (
-                "label_kd distils what the teacher named at an experience's end; set it to 0"
-            )
+        self.config = config
+        self.be_taught(model, config)
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
@@ -193,8 +186,8 @@ class CoconutAlignedLearner(TextAlignedLearner):
             term = answer_distillation(mine["logits"], theirs["logits"], known, multi_label=several)
             found["answer_kd"] = (config.answer_kd, term)
         if config.label_kd:
-            assert self.named is not None
-            told = self.named.of(both.indices[new:])["labels"]
+            assert self.stored is not None
+            told = self.stored.of(both.indices[new:])["labels"]
             term = classification_loss(model.mask(mine["logits"]), told, model.exposed)
             found["label_kd"] = (config.label_kd, term)
         return found
@@ -223,7 +216,7 @@ class CoconutAlignedLearner(TextAlignedLearner):
             self.teacher.model, batch, text=config.text_nspt, logits=config.answer_kd > 0
         )
 
-    def _name(self, batch: Batch) -> dict[str, Tensor]:
+    def say(self, batch: Batch) -> dict[str, Tensor]:
         model = self.teacher.model
         logits = self.see(model, batch, text=False, logits=True)["logits"]
         if model.label_sets is None:
@@ -231,32 +224,8 @@ class CoconutAlignedLearner(TextAlignedLearner):
         return {"labels": (logits > 0).float().masked_fill(~model.exposed, float("nan"))}
 
     def after_step(self) -> None:
-        self.teacher.after_step()
+        super().after_step()
         white = self.model.tower.whitening
         if white is not None and self.config.teacher == "ema":
             # Of two whitenings there is no mean; the mean projection reads what the student's does.
             self.teacher.model.tower.whitening.load_state_dict(white.state_dict())
-
-    def observe(self, batch: Batch) -> None:
-        super().observe(batch)
-        self.teacher.observe(len(batch))
-
-    def end_experience(self, info: ExperienceInfo) -> None:
-        super().end_experience(info)
-        self.teacher.end_experience()
-        self.task, self._kept = self.task + 1, None
-        if self.config.label_kd and self.memory is not None and self.task < info.count:
-            assert self.read is not None
-            self.named = Recollection.made(self.memory.indices, self.read, self._name)
-
-    def state_dict(self) -> dict[str, Any]:
-        own = {"teacher": self.teacher.state_dict(), "task": self.task, "online": self._online}
-        named = None if self.named is None else self.named.state_dict()
-        return {**super().state_dict(), **own, "named": named}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.teacher.load_state_dict(state["teacher"])
-        self.task, self._online, self._kept = state["task"], state["online"], None
-        named, device = state["named"], self.model.exposed.device
-        self.named = None if named is None else Recollection.from_state(named, device)

@@ -115,7 +115,7 @@ def test_every_part_of_the_loss_of_coconut(begin) -> None:
     words, student, teacher = learner.said.vocabulary, learner.model, learner.teacher.model
     found, rows = learner.loss(batch, memory), both.indices.numpy()
     strings = learner.said.targets(rows, both.labels.numpy())
-    retold = learner.retold.of(memory.indices)
+    retold = learner.stored.of(memory.indices)
 
     def alone(model: Any, k: int, ids: list[int]) -> tuple[Any, Tensor]:
         """Tokens of a recording, and what is said to follow each of [SOS] and these ids."""
@@ -280,7 +280,7 @@ def test_texts_of_the_teacher_regenerate_from_what_is_saved(begin, tmp_path) -> 
     life.experience(1, last=2)
     again.go_on(life, tmp_path / "x.pt")
     rows = life.learner.memory.indices
-    found = again.learner.retell(life.gather(rows))
-    kept = again.learner.retold.of(rows)
+    found = again.learner.say(life.gather(rows))
+    kept = again.learner.stored.of(rows)
     assert all(torch.equal(found[name], kept[name]) for name in ("ids", "lengths"))
     assert len(rows) == 6
