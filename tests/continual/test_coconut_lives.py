@@ -67,9 +67,13 @@ WRITES: dict[str, dict[str, Any]] = {
     "every 9 recordings": {"teacher": 9, "audio_kd": 1.0},
     "dropped merges": {"decoder": {"bpe_dropout": 0.0, "dropout": 0.1}, "text_pool": "mean"},
 }
+# Each differs from one that is tried every time in what another test looks at, too.
+SLOW = ("running mean", "frozen, whitened", "herding, own texts", "no memory")
+BY_NAME = {"coconut": WRITES, "coconut_aligned": ALIGNED}
 WAYS = [
-    *(pytest.param("coconut", way, id=f"coconut, {n}") for n, way in WRITES.items()),
-    *(pytest.param("coconut_aligned", way, id=n) for n, way in ALIGNED.items()),
+    pytest.param(name, way, id=f"{name}, {kind}", marks=[pytest.mark.slow] if kind in SLOW else [])
+    for name, ways in BY_NAME.items()
+    for kind, way in ways.items()
 ]
 
 

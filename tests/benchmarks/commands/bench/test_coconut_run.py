@@ -41,9 +41,24 @@ def grid(text: dict[str, Any], tmp_path: Path) -> Any:
     return make
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("modality", DATASETS)
-@pytest.mark.parametrize("name", ["coconut", "coconut_aligned"])
+# The second learner's streams without borders are tried on one modality every time.
+EVERY = [
+    pytest.param(
+        name,
+        modality,
+        scenario,
+        id=f"{name}-{modality}-{scenario}",
+        marks=[pytest.mark.slow]
+        if (name, scenario) == ("coconut_aligned", "si_blurry") and modality != "ecg"
+        else [],
+    )
+    for name in ("coconut", "coconut_aligned")
+    for modality in DATASETS
+    for scenario in SCENARIOS
+]
+
+
+@pytest.mark.parametrize(("name", "modality", "scenario"), EVERY)
 def test_it_trains_on_every_modality(grid, name, modality, scenario) -> None:
     if modality == "speech":
         pytest.importorskip("espeakng_loader", reason="needs the extra 'offline'")
@@ -71,7 +86,9 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("scenario", [TASKS, BLURRY], ids=["tasks", "blurry"])
+@pytest.mark.parametrize(
+    "scenario", [TASKS, pytest.param(BLURRY, marks=pytest.mark.slow)], ids=["tasks", "blurry"]
+)
 @pytest.mark.parametrize("name", WAYS)
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(grid, name, scenario) -> None:
     options: dict[str, Any] = {"scenario": scenario}

@@ -248,6 +248,7 @@ def test_a_learner_and_a_dataset_from_outside_run_by_the_command(tmp_path, monke
     assert len(list(tmp_path.glob("runs/toy/*/result.json"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_fsdd_learns_and_forgets(tmp_path, real_data) -> None:
     """A short version of configs/bench/fsdd_class_incremental.yaml on the real recordings."""
