@@ -82,6 +82,7 @@ def test_runs_are_tracked(medley, tones, empty_store) -> None:
     assert {"map.png", "similarity.png", "report.html", "result.json"} <= names
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_run(tones) -> None:
     """As ``torchrun`` starts them; only the first one writes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]

@@ -137,6 +137,7 @@ def _process(rank: int, place: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_hold_one_transform(tones, monkeypatch) -> None:
     """That of one process, of the recordings without their augmentation."""
     multiprocessing.spawn(_process, args=(str(tones),), nprocs=2)  # pyright: ignore
