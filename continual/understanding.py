@@ -45,7 +45,8 @@ def understood(predicted: Prediction, manifest: Manifest, rows: np.ndarray) -> d
         whole = [_target(manifest, rows[i]) for i in texted]
         scores["word_error_rate_full"] = _rate(whole, [predicted.texts[i] for i in texted])
     if manifest.slots is not None:
-        gold = [[(kind, normalise(value)) for kind, value in r.slots] for r in recordings]
+        pairs = ([(kind, normalise(value)) for kind, value in r.slots] for r in recordings)
+        gold = [[pair for pair in own if pair[1]] for own in pairs]  # "&" is no word to be heard
         scores["slu_f1"] = slu_f1(gold, [each.slots for each in found]).f1
     return scores
 

@@ -56,8 +56,12 @@ class Said:
         ]
 
     def check(self, rows: np.ndarray) -> None:
-        """UserError if texts of these rows have no word, or are too long for the decoder."""
+        """UserError if texts of these rows have no word, or are too long for the decoder, or if
+        any text or slot, of a test too, cannot be written: a test is scored after the training.
+        """
         texts = self.texts or ()
+        every = np.arange(len(texts or self.slots or ()))
+        self.targets(every, np.zeros_like(every))
         empty = [texts[row] for row in rows if not normalise(texts[row])] if texts else []
         if empty:
             raise UserError(
