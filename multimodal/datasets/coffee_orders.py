@@ -10,9 +10,10 @@ from pydantic import Field
 
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import wrong_folder
+from multimodal.datasets.slots import checked
 from multimodal.datasets.splits import class_order, seeded_split
 from multimodal.errors import UserError
-from multimodal.recordings import Manifest, Recording
+from multimodal.recordings import Manifest, Recording, Slots
 
 INDEX = "orders.json"
 EXPECTED = f"{INDEX} and the recordings that it names"
@@ -29,7 +30,7 @@ class CoffeeOrdersConfig(DatasetConfig):
     The text of a recording is its order in the words of its slots, such as "twelve ounce light
     roast coffee with cream": there are no transcripts. Over 50 people speak, but who speaks where
     is unknown, so the split is seeded, stratified by drink, and **shares speakers**. seed,
-    test_fraction: of that split.
+    test_fraction: of that split. slots: take all but the drink, in the order of the words.
     """
 
     folder: ClassVar[str] = "coffee_orders"
@@ -44,6 +45,7 @@ class CoffeeOrdersConfig(DatasetConfig):
 
     seed: int = Field(default=0, ge=0, lt=2**32)
     test_fraction: float = Field(default=0.25, gt=0, lt=1)
+    slots: bool = Field(default=False, exclude_if=lambda on: not on)
 
     def build(self, root: Path) -> Manifest:
         """UserError: no index, one that is damaged, an order without drink or recording."""
@@ -63,6 +65,7 @@ class CoffeeOrdersConfig(DatasetConfig):
                 split=side,
                 path=root / order["file"],
                 text=words_of(order["slots"]),
+                slots=_slots(order["slots"], order["file"]) if self.slots else (),
             )
             for order, drink, side in zip(orders, drinks, sides, strict=True)
         )
@@ -87,6 +90,12 @@ def words_of(slots: dict[str, str]) -> str:
     extras = " and ".join(slots[key] for key in EXTRAS if key in slots)
     head = " ".join(slots[key] for key in SLOTS if key in slots)
     return f"{head} with {extras}" if extras else head
+
+
+def _slots(slots: dict[str, str], file: str) -> Slots:
+    """All but the drink, which is the class."""
+    others = (key for key in (*SLOTS, *EXTRAS) if key in slots and key != DRINK)
+    return checked(((key, slots[key]) for key in others), f"{INDEX}, {file}")
 
 
 def _read(root: Path) -> list[dict[str, Any]]:

@@ -56,6 +56,21 @@ def test_the_words_of_an_order() -> None:
     assert words_of(slots) == words
 
 
+def test_slots_are_all_but_the_drink_in_the_order_of_the_words(tmp_path: Path) -> None:
+    orders = make_copy(tmp_path)
+    said = {"sugarAmount": "sugar", "milkAmount": "milk", "coffeeDrink": "latte", "size": "large"}
+    orders[0]["slots"] = said
+    write(tmp_path, orders)
+    with_slots = CoffeeOrdersConfig(slots=True).build(tmp_path)
+    row = next(r for r in with_slots if r.uid == orders[0]["file"])
+    assert row.slots == (("size", "large"), ("milkAmount", "milk"), ("sugarAmount", "sugar"))
+    assert CoffeeOrdersConfig().build(tmp_path).slots is None
+    orders[0]["slots"] = {**said, "size": "very\nlarge"}
+    write(tmp_path, orders)
+    with pytest.raises(UserError, match=r"orders\.json, audio/l0\.ogg: slot"):
+        CoffeeOrdersConfig(slots=True).build(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -94,6 +109,8 @@ def test_real_copy(real_data: Path) -> None:
     assert Counter(manifest.labels.tolist())[manifest.class_names.index("mocha")] == 89
     assert Counter(manifest.splits)["test"] == 155
     assert all(r.text for r in manifest)
+    slots = CoffeeOrdersConfig(slots=True).build(root).slots
+    assert slots is not None and Counter(kind for own in slots for kind, _ in own)["roast"] == 304
     phrases = load_prompts("speech_intent", "coffee_orders").phrases
     assert tuple(phrases) == manifest.class_names
     assert not check(manifest, SpeechConfig().build(), progress=False).errors
