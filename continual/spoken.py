@@ -36,7 +36,7 @@ from multimodal.errors import UserError
 from multimodal.models.said import Said
 from multimodal.models.seq2seq import DecoderConfig, Seq2Seq, framed
 from multimodal.models.targets import read_target
-from multimodal.models.vocabulary import INTENTS, PAD, SOS, Vocabulary
+from multimodal.models.vocabulary import INTENTS, PAD, SOS
 from multimodal.objectives import Loss
 from multimodal.objectives.distillation import Reduction, sequence_cross_entropy
 from multimodal.weights import trained_weights
@@ -72,7 +72,7 @@ class SpokenConfig(LearnerConfig):
                 f"learner {self.registered_name!r} writes one intent a recording, and these have "
                 "several labels; use coconut_aligned."
             )
-        vocabulary = Vocabulary(context.class_names, merges=self.decoder.merges)
+        vocabulary = self.decoder.vocabulary(context.class_names)
         model = self.decoder.build(base.front_end, base.encoder, vocabulary)
         model.register_buffer("exposed", torch.zeros(len(context.class_names), dtype=torch.bool))
         model.register_buffer("pieces", vocabulary.state())

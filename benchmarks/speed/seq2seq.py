@@ -47,6 +47,7 @@ def endless_model() -> Seq2Seq:
     config = DecoderConfig()
     vocabulary = Vocabulary([f"intent_{i}" for i in range(INTENTS)], merges=config.merges)
     model = config.build(nn.Identity(), CompactEncoder(40), vocabulary).eval()
+    assert model.decoder.out is not None
     with torch.no_grad():
         model.decoder.out.bias[EOS] = -100.0
     return model

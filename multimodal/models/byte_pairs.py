@@ -45,12 +45,22 @@ class BytePairs:
             vocab_size=256 + most, initial_alphabet=LETTERS, show_progress=False
         )
         tokenizer.train_from_iterator(texts, trainer)
+        return cls.spelled_as(first, json.loads(tokenizer.to_str())["model"]["merges"][:most])
+
+    @classmethod
+    def spelled_as(cls, first: int, merges: Iterable[tuple[str, str]]) -> BytePairs:
+        """Merges as the tokenizers library writes them. KeyError: of what is not there."""
         ids = {letter: first + byte for byte, letter in enumerate(LETTERS)}
         pairs = []
-        for left, right in json.loads(tokenizer.to_str())["model"]["merges"][:most]:
+        for left, right in merges:
             pairs.append((ids[left], ids[right]))
             ids.setdefault(left + right, first + len(ids))
         return cls(first, pairs)
+
+    @property
+    def letters(self) -> Mapping[int, str]:
+        """Every id as the tokenizers library writes it."""
+        return self._letters
 
     def tokenizer(self, whole: Mapping[str, int]) -> Tokenizer:
         """whole: texts that are one token wherever they stand, and their ids, below ``first``."""

@@ -3,6 +3,8 @@
 Vaswani et al. 2017 with the norms before the layers (Xiong et al. 2020), as in the code of
 COCONUT's authors: sinusoidal positions, embeddings times sqrt(D), Xavier initialisation, a final
 norm, a linear layer to the vocabulary that is not the embedding table. ReLU is our choice.
+Or as Whisper's decoder (Radford et al. 2022): positions are trained, embeddings not scaled, GELU,
+and the embedding table is the last layer too.
 
 Legend: N recordings, W hypotheses of each, T tokens written, L tokens of the encoder, H heads,
 D width, d = D / H, V vocabulary.
@@ -11,13 +13,14 @@ D width, d = D / H, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import dropout, relu, scaled_dot_product_attention
+from torch.nn.functional import dropout, gelu, linear, relu, scaled_dot_product_attention
 
 from multimodal.models.written import LOWEST, Past, Written
 
@@ -60,9 +63,16 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """Attention to what is written, attention to the encoder, and an MLP."""
 
-    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        activation: Callable[[Tensor], Tensor],
+    ) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.activation = dropout, activation
         self.own, self.cross = (Attention(width, heads, dropout) for _ in range(2))
         self.wide, self.narrow = nn.Linear(width, feed_forward), nn.Linear(feed_forward, width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
@@ -88,7 +98,7 @@ class Layer(nn.Module):
     def _behind(self, tokens: Tensor, memory_2NHLd: Tensor, mask: Tensor | None) -> Tensor:
         read = self.cross(self.norm2(tokens), memory_2NHLd, mask=mask)
         tokens = tokens + self._dropped(read)
-        hidden = self._dropped(relu(self.wide(self.norm3(tokens))))
+        hidden = self._dropped(self.activation(self.wide(self.norm3(tokens))))
         return tokens + self._dropped(self.narrow(hidden))
 
     def _dropped(self, tokens: Tensor) -> Tensor:
@@ -97,7 +107,8 @@ class Layer(nn.Module):
 
 class Decoder(nn.Module):
     """``forward(ids, tokens, mask) -> logits``; ``start`` and ``step`` give the same, one token a
-    step. pad: the id whose embedding is zero and stays so.
+    step. pad: the id whose embedding is zero and, but of Whisper's, stays so. places: trained
+    positions of Whisper's form; 0: the other form.
     """
 
     def __init__(
@@ -110,15 +121,19 @@ class Decoder(nn.Module):
         feed_forward: int,
         dropout: float = 0.0,
         pad: int = 0,
+        places: int = 0,
     ) -> None:
         super().__init__()
         assert width % (2 * heads) == 0, "heads divide the width, and positions are pairs"
         self.width, self.dropout, self.pad = width, dropout, pad
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=pad)
+        self.places = nn.Embedding(places, width) if places else None
         self.layers = nn.ModuleList(
-            Layer(width, heads, feed_forward, dropout) for _ in range(layers)
+            Layer(width, heads, feed_forward, dropout, gelu if places else relu)
+            for _ in range(layers)
         )
-        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, vocabulary)
+        self.norm = nn.LayerNorm(width)
+        self.out = None if places else nn.Linear(width, vocabulary)
         self.initialise()
 
     def initialise(self) -> None:
@@ -148,11 +163,11 @@ class Decoder(nn.Module):
         """Logits of what follows each id. ids: [SOS] first, padded on the right, where no token
         that is real reads them. tokens, mask: of the encoder, False at padding.
         """
-        hidden = self._embedded(ids, positions(ids.shape[1], self.width))
+        hidden = self._embedded(ids, self._positions(ids.shape[1]))
         added = _added(mask)
         for layer in self._stack:
             hidden = layer(hidden, layer.cross.keys_values(tokens), added)
-        return self.out(self.norm(hidden))
+        return self._logits(hidden)
 
     def start(
         self, tokens: Float[Tensor, "batch read dim"], mask: Bool[Tensor, "batch read"]
@@ -165,13 +180,22 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "batch hypotheses vocabulary"]:
         """Logits of what follows the newest id of each hypothesis; ``written`` grows by it."""
         line = written.next_step(ids)
-        hidden = self._embedded(ids, positions(written.length, self.width)[-1])
+        hidden = self._embedded(ids, self._positions(written.length)[-1])
         for layer, past, memory in zip(self._stack, written.past, written.memory, strict=True):
             hidden = layer.step(hidden, past, line, memory, written.mask)
-        return self.out(self.norm(hidden))
+        return self._logits(hidden)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        normed = self.norm(hidden)
+        return linear(normed, self.embedding.weight) if self.out is None else self.out(normed)
+
+    def _positions(self, length: int) -> Tensor:
+        return positions(length, self.width) if self.places is None else self.places.weight[:length]
 
     def _embedded(self, ids: Tensor, places: Tensor) -> Tensor:
-        embedded = self.embedding(ids) * math.sqrt(self.width)
+        embedded = self.embedding(ids)
+        if self.places is None:
+            embedded = embedded * math.sqrt(self.width)
         return dropout(embedded + places.to(embedded), self.dropout, self.training)
 
 

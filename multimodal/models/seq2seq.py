@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from multimodal.batch import Batch, Encoded
 from multimodal.encoders import Encoder
+from multimodal.errors import UserError
 from multimodal.models.decoder import Decoder
 from multimodal.models.decoding import Decoded, beam_search, greedy
 from multimodal.models.vocabulary import EOS, PAD, SEP_ID, SOS, SPECIALS, Vocabulary
+from multimodal.models.whisper_decoder import WhisperDecoder
 from multimodal.registry import Config
 
 TextPool = Literal["intent_token", "mean"]
@@ -29,9 +31,14 @@ class DecoderConfig(Config):
     merges: pieces that the vocabulary may learn. bpe_dropout: of merges, in the targets of training
     (0.1 in the authors' code). longest: tokens of a text, without [EOS]. beam, length_penalty: see
     ``decoding``. label_smoothing: of the tokens' cross-entropy. projection: width of the space of
-    the contrastive losses.
+    the contrastive losses. checkpoint, revision: of Whisper, whose decoder and pieces are taken
+    then, sizes and merges with them; of an encoder of the same width the bridge starts as identity.
     """
 
+    checkpoint: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    revision: str | None = Field(
+        default=None, pattern="^[0-9a-f]{40}$", exclude_if=lambda name: name is None
+    )
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)
     width: int = Field(default=128, ge=2)
@@ -46,12 +53,27 @@ class DecoderConfig(Config):
     projection: int = Field(default=128, ge=1)
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
+    def _fits(self) -> Self:
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({self.heads})")
+        own = ("layers", "heads", "width", "feed_forward", "merges")
+        given = [name for name in own if name in self.model_fields_set]
+        if self.checkpoint is None and self.revision is not None:
+            raise ValueError("revision: is of a checkpoint; name it too, or leave it out")
+        if self.checkpoint is not None and given:
+            raise ValueError(f"{', '.join(given)}: come with the checkpoint; leave them out")
         return self
 
+    def vocabulary(self, intents: tuple[str, ...]) -> Vocabulary:
+        """UserError: see ``Vocabulary`` and ``WhisperDecoder``."""
+        if self.checkpoint is not None:
+            return WhisperDecoder(self.checkpoint, self.revision).vocabulary(intents)
+        return Vocabulary(intents, merges=self.merges)
+
     def build(self, front_end: nn.Module, encoder: Encoder, vocabulary: Vocabulary) -> Seq2Seq:
+        """UserError: ``longest`` is more than the checkpoint has places for."""
+        if self.checkpoint is not None:
+            return self._from_checkpoint(self.checkpoint, front_end, encoder, vocabulary)
         decoder = Decoder(
             vocabulary.size,
             layers=self.layers,
@@ -62,6 +84,22 @@ class DecoderConfig(Config):
             pad=PAD,
         )
         return Seq2Seq(front_end, encoder, decoder, projection=self.projection)
+
+    def _from_checkpoint(
+        self, name: str, front_end: nn.Module, encoder: Encoder, vocabulary: Vocabulary
+    ) -> Seq2Seq:
+        opened = WhisperDecoder(name, self.revision)
+        if self.longest > opened.longest:
+            raise UserError(
+                f"decoder.longest={self.longest}: {name} writes at most {opened.longest} tokens; "
+                "lower it."
+            )
+        decoder = opened.build(vocabulary, dropout=self.dropout)
+        model = Seq2Seq(front_end, encoder, decoder, projection=self.projection)
+        if encoder.width == decoder.width:
+            nn.init.eye_(model.bridge.weight)
+            nn.init.zeros_(model.bridge.bias)
+        return model
 
 
 class Seq2Seq(nn.Module):

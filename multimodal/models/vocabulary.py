@@ -11,7 +11,7 @@ lacks the digits 4 and 6.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -47,29 +47,36 @@ class Vocabulary:
 
     intents: in the order of their ids, whole tokens where a text begins with one, as targets do; in
     the middle of a text their words are words. merges: pieces that ``learn`` may make; rows of
-    those that it does not make stay unused. UserError: an intent that is empty, holds a marker, or
-    is there twice.
+    those that it does not make stay unused. Or those of a trained tokenizer, as the tokenizers
+    library writes them: then nothing is learned. UserError: an intent that is empty, holds a
+    marker, or is there twice.
     """
 
-    def __init__(self, intents: Sequence[str], *, merges: int) -> None:
-        self.intents, self.merges = tuple(intents), merges
+    def __init__(self, intents: Sequence[str], *, merges: int | Sequence[tuple[str, str]]) -> None:
+        self.learns = isinstance(merges, int)
+        self.intents, self.merges = (
+            tuple(intents),
+            merges if isinstance(merges, int) else len(merges),
+        )
         self._intent_ids = {name: INTENTS + i for i, name in enumerate(self.intents)}
         for i, name in enumerate(self.intents):
             check_name("intent", name)
             if self._intent_ids[name] != INTENTS + i:
                 raise UserError(f"intent {name!r}: is named twice; give every class its own name.")
         self.bytes_from = INTENTS + len(self.intents)
-        self.size = self.bytes_from + 256 + merges
-        self._use(BytePairs(self.bytes_from))
+        self.size = self.bytes_from + 256 + self.merges
+        given = () if isinstance(merges, int) else merges
+        self._use(BytePairs.spelled_as(self.bytes_from, given))
 
     def learn(self, texts: Iterable[str]) -> int:
         """Learn pieces from these texts or targets, instead of those before; gives how many.
 
         Whatever the order of the texts, equal ones give equal pieces. Nothing is learned of intents
-        that texts begin with, nor of markers.
+        that texts begin with, nor of markers; nor anything where the pieces were given.
         """
-        parts = chain.from_iterable(self._between_markers(text) for text in texts)
-        self._use(BytePairs.learned(self.bytes_from, parts, self.merges))
+        if self.learns:
+            parts = chain.from_iterable(self._between_markers(text) for text in texts)
+            self._use(BytePairs.learned(self.bytes_from, parts, self.merges))
         return len(self._pairs.spelled) - 256
 
     def encode(self, text: str) -> list[int]:
@@ -119,6 +126,11 @@ class Vocabulary:
             spelled.append(self._bytes[token])
         return b"".join(spelled).decode("utf-8", errors="replace")
 
+    @property
+    def letters(self) -> Mapping[int, str]:
+        """Bytes and pieces as the tokenizers library writes them."""
+        return self._pairs.letters
+
     def check_texts(self, texts: Sequence[str], longest: int) -> TextCheck:
         """What cannot be learned of these texts or targets, at most ``longest`` tokens each."""
         lengths = self.encode_batch(texts)[1]
@@ -153,6 +165,11 @@ class Vocabulary:
             )
         if len(pairs) > self.merges:
             raise _damaged(f"{len(pairs)} merges, at most {self.merges} fit")
+        if not self.learns and pairs != self._pairs.pairs:
+            raise UserError(
+                "vocabulary: saved with other pieces than those of the checkpoint that decoder."
+                "checkpoint names now; restore that checkpoint, or train the model again."
+            )
         try:
             self._use(BytePairs(self.bytes_from, pairs))
         except ValueError as error:

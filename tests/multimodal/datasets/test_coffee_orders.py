@@ -110,7 +110,8 @@ def test_real_copy(real_data: Path) -> None:
     assert Counter(manifest.splits)["test"] == 155
     assert all(r.text for r in manifest)
     slots = CoffeeOrdersConfig(slots=True).build(root).slots
-    assert slots is not None and Counter(kind for own in slots for kind, _ in own)["roast"] == 304
+    assert slots is not None
+    assert Counter(kind for own in slots for kind, _ in own)["roast"] == 304
     phrases = load_prompts("speech_intent", "coffee_orders").phrases
     assert tuple(phrases) == manifest.class_names
     assert not check(manifest, SpeechConfig().build(), progress=False).errors
