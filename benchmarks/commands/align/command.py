@@ -12,6 +12,7 @@ from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData, decode, open_align
 from benchmarks.commands.align.parts import build_model, refuse_batches
 from benchmarks.commands.align.run import AlignRun
+from benchmarks.commands.align.start import start_folder, start_inputs
 from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table, print_wordings
 from benchmarks.results.result import Result
@@ -69,10 +70,12 @@ def _checked(config: AlignConfig, *, fresh: bool) -> tuple[AlignData, list[Resul
         config.prompts.load(name).texts(data.manifest.class_names)
     adapters = {name: view.data.adapter for name, view in data.views.items()}
     for cell in config.cells():
-        build_model(cell, adapters)
+        build_model(cell, adapters, start=start_folder(cell))
     check_store(config.tracking, Path(config.output_dir))
-    manifest, more = data.manifest, data.inputs
-    done = [None if fresh else finished(cell, manifest, more) for cell in config.cells()]
+    done = [
+        None if fresh else finished(cell, data.manifest, data.inputs | start_inputs(cell))
+        for cell in config.cells()
+    ]
     if None in done:
         data = decode(data, skip_damaged=config.skip_damaged)
     for cell, result in zip(config.cells(), done, strict=True):

@@ -92,6 +92,8 @@ class AlignConfig(SignalConfig):
     ("labels"). skip_uncaptioned: leave recordings without a text out (they are counted) instead of
     refusing to start. classes: train on recordings that have one of these, and score these; None:
     all. validation_fraction: of the training recordings, held out by group for early stopping.
+    init: the run whose model training starts from, instead of anew: its folder, or the folder or
+    name of an experiment, of which each seed takes the run of the same seed.
     quick: one epoch.
     views: of a dataset of cases (X-ray, ECG and report of a patient), its modalities by name, each
     with a tower of its own towards the report; then modality and encoder stay unset.
@@ -112,6 +114,7 @@ class AlignConfig(SignalConfig):
     classes: tuple[str, ...] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     training: FitConfig = FitConfig()
+    init: str | None = Field(default=None, exclude_if=lambda init: init is None)
     views: dict[str, ViewConfig] = Field(default_factory=dict, exclude_if=lambda views: not views)
 
     @property

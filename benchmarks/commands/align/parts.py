@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData
+from benchmarks.commands.align.start import load_start
 from benchmarks.runs.data import cache_folder, chosen_classes
 from multimodal.datasets.splits import hold_out_validation
 from multimodal.encoders import EncoderConfig
@@ -25,14 +27,14 @@ from multimodal.signals import SignalCache
 from multimodal.training.meanings import refuse_misfit
 from multimodal.training.processes import is_first, share_weights
 
-MODEL_FILE = "model.safetensors"
 
-
-def build_model(config: AlignConfig, adapters: Mapping[str, Adapter]) -> Aligned:
+def build_model(
+    config: AlignConfig, adapters: Mapping[str, Adapter], *, start: Path | None = None
+) -> Aligned:
     """The untrained model of a cell; UserError for checkpoints that do not fit, for whitening where
     an encoder is trained, and for an objective that needs a frozen text encoder without one.
 
-    adapters: of the modalities of ``config.towers``.
+    adapters: of the modalities of ``config.towers``. start: the run whose model it begins as.
     """
     objective, readers = config.objectives[0], {}
     assert isinstance(objective, ViewsConfig)
@@ -51,6 +53,8 @@ def build_model(config: AlignConfig, adapters: Mapping[str, Adapter]) -> Aligned
         for name in readers:
             tower_of(model, name).whiten("whiten")
     refuse_objective(objective, model)
+    if start is not None:
+        load_start(model, start)
     return model
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.commands.align.parts import MODEL_FILE, build_model
+from benchmarks.commands.align.parts import build_model
+from benchmarks.commands.align.start import MODEL_FILE, start_folder
 from benchmarks.config.loading import read_back
 from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE
@@ -58,9 +59,19 @@ def reopen(folder: Path, device: torch.device) -> Reopened:
     }
     with torch.random.fork_rng():
         torch.manual_seed(config.seeds[0])
-        model = build_model(config, adapters)
+        model = build_model(config, adapters, start=_start(config))
     words = load_weights(model, folder / MODEL_FILE)
     return Reopened(config, adapters, model.to(device).eval(), words)
+
+
+def _start(config: AlignConfig) -> Path | None:
+    """What the run began as, if it is still there: it matters where that was frozen afterwards, and
+    then ``load_weights`` misses it.
+    """
+    try:
+        return start_folder(config)
+    except UserError:
+        return None
 
 
 def _has_model(folder: Path) -> bool:

@@ -15,7 +15,6 @@ from benchmarks.commands.align.case_scoring import CaseScorer
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData
 from benchmarks.commands.align.parts import (
-    MODEL_FILE,
     build_model,
     caption_texts,
     count_recordings,
@@ -26,6 +25,7 @@ from benchmarks.commands.align.parts import (
     tower_of,
 )
 from benchmarks.commands.align.scoring import Scorer
+from benchmarks.commands.align.start import MODEL_FILE, start_folder, start_inputs
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.data import cache_folder, chosen_classes, seed_everything
@@ -57,7 +57,7 @@ class AlignRun(FittedRun):
             scenario=ALIGNMENT,
             seed=self.seed,
             writes=is_first(),
-            more=data.inputs,
+            more=data.inputs | start_inputs(config),
         )
         self.device = start_processes(cpu=machine.pick_device(config.training.device).type == "cpu")
         if config.training.threads is not None:
@@ -68,7 +68,8 @@ class AlignRun(FittedRun):
         )
         self.classes = chosen_classes(self.manifest, config.classes)
         adapters = {name: view.data.adapter for name, view in data.views.items()}
-        self.model = build_model(config, adapters).to(self.device)
+        start = start_folder(config)
+        self.model = build_model(config, adapters, start=start).to(self.device)
         self.model.share_encoded(data.encoded)
         self.captions = Captions(
             caption_texts(config, self.manifest),

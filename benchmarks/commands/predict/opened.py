@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.commands.align.naming import naming
-from benchmarks.commands.align.parts import MODEL_FILE, tower_of
+from benchmarks.commands.align.parts import tower_of
 from benchmarks.commands.align.reopen import reopen
+from benchmarks.commands.align.start import MODEL_FILE
 from benchmarks.commands.bench import reopen as bench
 from benchmarks.results import model_folder
 from benchmarks.results.files import load_result, only_run

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from benchmarks.commands.align.parts import MODEL_FILE
 from benchmarks.commands.align.reopen import finished_runs, reopen
+from benchmarks.commands.align.start import MODEL_FILE
 from benchmarks.commands.zeroshot.models import MODELS, ModelConfig, OpenModel
 from multimodal.errors import UserError
 from multimodal.evaluation.protocols import Protocol

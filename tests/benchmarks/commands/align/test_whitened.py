@@ -14,10 +14,11 @@ from torch import multiprocessing
 
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import open_align
-from benchmarks.commands.align.parts import MODEL_FILE, count_recordings, tower_of
+from benchmarks.commands.align.parts import count_recordings, tower_of
 from benchmarks.commands.align.reopen import reopen
 from benchmarks.commands.align.run import AlignRun
 from benchmarks.commands.align.scoring import Scorer
+from benchmarks.commands.align.start import MODEL_FILE
 from benchmarks.config.loading import load_config
 from benchmarks.results.result import Result
 from benchmarks.runs.data import open_data, read_manifest
