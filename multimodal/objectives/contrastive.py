@@ -35,7 +35,8 @@ from multimodal.objectives.tools.gather import (
     unit,
     unit_pair,
 )
-from multimodal.objectives.tools.tiled import Block, Targets, choose, judge, own_pairs
+from multimodal.objectives.tools.judged import judge
+from multimodal.objectives.tools.tiled import Block, Targets, choose, own_pairs
 
 
 @OBJECTIVES.register("clip")

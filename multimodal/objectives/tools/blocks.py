@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import softplus
 
 
 def fold(
@@ -29,6 +30,11 @@ def scaled_exp(
 ) -> Float[Tensor, "r c"]:
     """(r, c): factor * exp(logits - maximum), maximum and factor of each row, (r,)."""
     return (logits - maximum[:, None]).exp_().mul_(factor[:, None])
+
+
+def exact_softplus(x: Tensor) -> Tensor:
+    """log(1 + exp x), x itself from 40 on: exact also in float64."""
+    return softplus(x, threshold=40.0)
 
 
 @cache

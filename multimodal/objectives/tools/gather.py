@@ -57,9 +57,9 @@ def scalar(x: Float[Tensor, "..."], name: str, dtype: torch.dtype) -> Float[Tens
 
 def scaled(
     rows: Float[Tensor, "rows dim"],
-    columns: Float[Tensor, "columns dim"],
+    columns: Float[Tensor, "*columns dim"],
     scale: Float[Tensor, "..."],
-) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, "columns dim"]]:
+) -> tuple[Float[Tensor, "rows dim"], Float[Tensor, "*columns dim"]]:
     """Both, the scale on a side that has a gradient anyway: a frozen one then needs no product."""
     scale = scalar(scale, "scale", rows.dtype)
     return (scale * rows, columns) if rows.requires_grad else (rows, scale * columns)

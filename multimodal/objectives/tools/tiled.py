@@ -1,4 +1,4 @@
-"""Rows that choose among columns, and pairs that are judged alone: whole or tile by tile.
+"""Rows that choose among columns: whole or tile by tile.
 
 Both forms work on logits = rows @ columns.T, (R, C). The whole form holds them (fastest for usual
 batches). The tiled form never does: forward keeps a maximum and a sum for each row (a running
@@ -20,7 +20,6 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn.functional import softplus
 
 from multimodal.objectives.tools.blocks import fold, fused, scaled_exp
 
@@ -35,11 +34,15 @@ class Targets:
     weights: blocks of weights >= 0, not normalised, without gradient; None: only the own pair has
         weight. excluded: bool blocks, True where a column is no candidate; such a column has no
         weight. None: all are candidates.
+    decoupled: the own pair is no candidate, yet what is wanted (there are no weights then). Losses
+        are the log-sum-exp of the candidates minus the own logit, below 0 where that is larger; so
+        more candidates of a row's own can be added. Without any it is the lowest number.
     """
 
     first: int = 0
     weights: Block | None = None
     excluded: Block | None = None
+    decoupled: bool = False
 
 
 class Choice(NamedTuple):
@@ -64,8 +67,8 @@ def choose(
     targets: of the rows and, if there are two, of the columns, which then choose among the rows.
     tile: None holds the (R, C) logits. ValueError if it is below 1.
     """
-    _check_tile(tile)
-    with _own_precision(rows):
+    check_tile(tile)
+    with own_precision(rows):
         if tile is None:
             logits = rows @ columns.T
             return [_whole(x, t) for x, t in zip((logits, logits.T), targets, strict=False)]
@@ -74,27 +77,12 @@ def choose(
     return [s.choice(x) for s, x in zip(sides, losses, strict=True)]
 
 
-def judge(
-    rows: Tensor, columns: Tensor, bias: Tensor, first: int, same: Block | None, tile: int | None
-) -> Tensor:
-    """(R,) sums over the columns of -log sigmoid(z x), with x = rows @ columns.T + bias (scalar).
-
-    z is 1 for the own pair (row i, column first + i), or where the block ``same`` is True; else -1.
-    """
-    _check_tile(tile)
-    with _own_precision(rows):
-        if tile is None:
-            block = slice(0, len(rows)), slice(0, len(columns))
-            return _softplus(_negated(rows @ columns.T + bias, *block, first, same)).sum(1)
-        return _TiledJudgement.apply(rows, columns, bias, first, same, tile)
-
-
-def _check_tile(tile: int | None) -> None:
+def check_tile(tile: int | None) -> None:
     if tile is not None and tile < 1:
         raise ValueError(f"tile: {tile} rows a tile; give at least 1, or None for no tiles.")
 
 
-def _own_precision(x: Tensor) -> torch.autocast:
+def own_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -105,11 +93,15 @@ def _lowest(x: Tensor) -> float:
 
 def _whole(logits: Tensor, targets: Targets) -> Choice:
     block = slice(0, logits.shape[0]), slice(0, logits.shape[1])
-    if targets.excluded is not None:
-        logits = logits.masked_fill(targets.excluded(*block), _lowest(logits))
-    log_p = logits.log_softmax(1)
-    own = logits.detach().diagonal(targets.first)
+    own_logits = logits.diagonal(targets.first)
+    logits = _candidates(targets, *block, logits)
+    own = own_logits.detach()
+    if targets.decoupled:
+        right = (logits.detach() < own[:, None]).all(1)
+        losses = logits.logsumexp(1) - own_logits
+        return Choice(losses, torch.ones_like(own), torch.zeros_like(own), right)
     right = (logits.detach() >= own[:, None]).sum(1) == 1
+    log_p = logits.log_softmax(1)
     if targets.weights is None:
         return Choice(
             -log_p.diagonal(targets.first), torch.ones_like(own), torch.zeros_like(own), right
@@ -118,6 +110,17 @@ def _whole(logits: Tensor, targets: Targets) -> Choice:
     mass = weights.sum(1)
     losses = -(weights * log_p).sum(1) / _divisor(mass)
     return Choice(losses, mass, _entropy(mass, _w_log_w(weights).sum(1)), right)
+
+
+def _candidates(targets: Targets, rows: slice, columns: slice, logits: Tensor) -> Tensor:
+    """A block with the lowest number where a column is no candidate."""
+    lowest = _lowest(logits)
+    if targets.excluded is not None:
+        logits = logits.masked_fill(targets.excluded(rows, columns), lowest)
+    if targets.decoupled:
+        logits = logits.clone()
+        own_pairs(logits, rows, columns, targets.first)[1].fill_(lowest)
+    return logits
 
 
 def _divisor(mass: Tensor) -> Tensor:
@@ -134,7 +137,7 @@ def _entropy(mass: Tensor, w_log_w: Tensor) -> Tensor:
     return _divisor(mass).log() - w_log_w / _divisor(mass)
 
 
-def _tiles(rows: Tensor, columns: Tensor, tile: int) -> Iterator[tuple[slice, slice, Tensor]]:
+def tiles(rows: Tensor, columns: Tensor, tile: int) -> Iterator[tuple[slice, slice, Tensor]]:
     for i in range(0, len(rows), tile):
         r = slice(i, min(i + tile, len(rows)))
         for j in range(0, len(columns), tile):
@@ -170,7 +173,7 @@ class _Side:
             self.mass[rows] += weights.sum(1)
             self.expected[rows] += (weights * logits).sum(1)
             self.w_log_w[rows] += _w_log_w(weights).sum(1)
-        logits = self._candidates(rows, columns, logits)
+        logits = _candidates(targets, rows, columns, logits)
         taken = fused(fold, logits.device.type)(logits, self.maximum[rows], self.sum[rows])
         highest, self.maximum[rows], self.sum[rows] = taken
         if len(own):
@@ -190,7 +193,7 @@ class _Side:
         """(r, c): (softmax - T) * grad, the gradient of these rows' losses (grad: (R,))."""
         targets = self.targets
         softmax = fused(scaled_exp, logits.device.type)
-        logits = self._candidates(rows, columns, logits)
+        logits = _candidates(targets, rows, columns, logits)
         if targets.weights is None:
             gradient = softmax(logits, self.maximum[rows], (grad / self.sum)[rows])
             own_rows, own = own_pairs(gradient, rows, columns, targets.first)
@@ -205,29 +208,24 @@ class _Side:
         mass = self.mass if self.targets.weights is not None else torch.ones_like(self.mass)
         return Choice(losses, mass, _entropy(mass, self.w_log_w), self.own > self.rival)
 
-    def _candidates(self, rows: slice, columns: slice, logits: Tensor) -> Tensor:
-        if self.targets.excluded is None:
-            return logits
-        return logits.masked_fill(self.targets.excluded(rows, columns), _lowest(logits))
-
 
 class _TiledChoice(Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor, sides: list[_Side], tile: int) -> Any:
         ctx.save_for_backward(rows, columns)
         ctx.sides, ctx.tile = sides, tile
-        for r, c, logits in _tiles(rows, columns, tile):
+        for r, c, logits in tiles(rows, columns, tile):
             for side, place in zip(sides, ((r, c, logits), (c, r, logits.T)), strict=False):
                 side.see(*place)
         return tuple(side.losses() for side in sides)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        _refuse_second_derivatives()
+        refuse_second_derivatives()
         rows, columns = ctx.saved_tensors
-        products = _Products(rows, columns, ctx.needs_input_grad)
-        with _own_precision(rows):
-            for r, c, logits in _tiles(rows, columns, ctx.tile):
+        products = Products(rows, columns, ctx.needs_input_grad)
+        with own_precision(rows):
+            for r, c, logits in tiles(rows, columns, ctx.tile):
                 gradient = ctx.sides[0].gradient(r, c, logits, grads[0])
                 if len(ctx.sides) == 2:
                     gradient += ctx.sides[1].gradient(c, r, logits.T, grads[1]).T
@@ -235,7 +233,7 @@ class _TiledChoice(Function):
         return products.of_rows, products.of_columns, None, None
 
 
-def _refuse_second_derivatives() -> None:
+def refuse_second_derivatives() -> None:
     """They would be wrong silently: what forward kept is taken for constant."""
     if torch.is_grad_enabled():
         raise ValueError(
@@ -243,7 +241,7 @@ def _refuse_second_derivatives() -> None:
         )
 
 
-class _Products:
+class Products:
     """The gradients of rows and columns, those that are wanted, from gradients of logits."""
 
     def __init__(self, rows: Tensor, columns: Tensor, wanted: Sequence[bool]) -> None:
@@ -256,44 +254,3 @@ class _Products:
             self.of_rows[r].addmm_(gradient, self.columns[c])
         if self.of_columns is not None:
             self.of_columns[c].addmm_(gradient.T, self.rows[r])
-
-
-def _softplus(x: Tensor) -> Tensor:
-    return softplus(x, threshold=40.0)  # x itself from there on: exact also in float64
-
-
-def _negated(logits: Tensor, rows: slice, columns: slice, first: int, same: Block | None) -> Tensor:
-    """A block with the sign of its positive pairs turned; into a copy where autograd looks on."""
-    if same is not None:
-        return torch.where(same(rows, columns), -logits, logits)
-    logits = logits.clone() if logits.requires_grad else logits
-    own_pairs(logits, rows, columns, first)[1].neg_()
-    return logits
-
-
-class _TiledJudgement(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, columns: Tensor, bias: Tensor, first: int, same: Any, tile: int
-    ) -> Tensor:
-        ctx.save_for_backward(rows, columns, bias)
-        ctx.first, ctx.same, ctx.tile = first, same, tile
-        sums = rows.new_zeros(len(rows))
-        for r, c, logits in _tiles(rows, columns, tile):
-            sums[r] += _softplus(_negated(logits.add_(bias), r, c, first, same)).sum(1)
-        return sums
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        _refuse_second_derivatives()
-        rows, columns, bias = ctx.saved_tensors
-        products = _Products(rows, columns, ctx.needs_input_grad)
-        of_bias = torch.zeros_like(bias)
-        with _own_precision(rows):
-            for r, c, logits in _tiles(rows, columns, ctx.tile):
-                negated = _negated(logits.add_(bias), r, c, ctx.first, ctx.same)
-                gradient = _negated(negated.sigmoid_(), r, c, ctx.first, ctx.same)
-                gradient *= grads[0][r, None]
-                of_bias += gradient.sum()
-                products.add(r, c, gradient)
-        return products.of_rows, products.of_columns, of_bias, None, None, None
