@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -20,10 +21,20 @@ TEXT = "text"
 SHARED = ("scale", "bias")
 
 
+class Extra(NamedTuple):
+    """K more texts or signals of each case, seen by that case only. embeddings: (N, K, D) of any
+    length; allowed: (N, K) bool, those that are there; what stands in for others is never read.
+    """
+
+    embeddings: Tensor
+    allowed: Tensor
+
+
 class Pairs(NamedTuple):
     """Two views of N cases. signals, texts: (N, D). source: (N, W) frozen text encoder's output
     before any projection. ids: (N,) int64, equal where the texts are. scale, bias: the model's,
-    scalars. present: (N,) bool, cases that have both views; None: all have.
+    scalars. present: (N,) bool, cases that have both views; None: all have. extras, keys: as in
+    ``Views``.
     """
 
     signals: Tensor
@@ -33,6 +44,8 @@ class Pairs(NamedTuple):
     scale: Tensor
     bias: Tensor
     present: Tensor | None = None
+    extras: Mapping[str, Extra] = MappingProxyType({})
+    keys: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +55,11 @@ class Views:
     present: name -> (N,) bool, cases that have it; without an entry all have. source: (N, W) text
     encoder's output before any projection. ids: (N,) int64, equal where the texts are. groups: (N,)
     int64, equal where patients (speakers, sources) are, or None. scale, bias: the model's, scalars.
+    extras: more texts of each case, true ones ("positives") and false ones ("negatives") of its
+    signals, and signals that its text is false of ("negative_signals"); K may differ. keys: (N,)
+    int64, equal where the texts mean the same in other words too, or None.
 
-    Of several processes all must have an entry for a view, or none.
+    Of several processes all must have an entry for a view or an extra, or none.
     """
 
     embeddings: Mapping[str, Tensor]
@@ -53,6 +69,8 @@ class Views:
     bias: Tensor
     present: Mapping[str, Tensor] = field(default_factory=dict)
     groups: Tensor | None = None
+    extras: Mapping[str, Extra] = field(default_factory=dict)
+    keys: Tensor | None = None
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -69,7 +87,15 @@ class Views:
         views, present = self.embeddings, self.both(name, TEXT)
         texts = views[TEXT]
         return Pairs(
-            views[name], texts, self.source, self.ids, self.scale, self.bias, present=present
+            views[name],
+            texts,
+            self.source,
+            self.ids,
+            self.scale,
+            self.bias,
+            present=present,
+            extras=self.extras,
+            keys=self.keys,
         )
 
 
@@ -79,6 +105,8 @@ class ViewsConfig(Config):
     needs_frozen_text: it takes weights from the text encoder's output. masks: it leaves out what is
     absent; without, it is given complete cases only. spares_equal_texts (a property): cases of
     equal text are no negatives of each other. sparing: the settings that make it so, in words.
+    extra_texts, extra_signals, needs_keys (properties): the ``extras`` that its views must have,
+    name -> how many a case is to have at most, and whether they must have ``keys``.
     """
 
     masks: ClassVar[bool] = False
@@ -87,6 +115,18 @@ class ViewsConfig(Config):
 
     @property
     def spares_equal_texts(self) -> bool:
+        return False
+
+    @property
+    def extra_texts(self) -> dict[str, int]:
+        return {}
+
+    @property
+    def extra_signals(self) -> dict[str, int]:
+        return {}
+
+    @property
+    def needs_keys(self) -> bool:
         return False
 
     @property
