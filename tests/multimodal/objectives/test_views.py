@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from multimodal.objectives import OBJECTIVES, Loss
+from multimodal.objectives.compa import modular
 from multimodal.objectives.contrastive import info_nce, multi_positive, siglip
 from multimodal.objectives.cwcl import cwcl
 from multimodal.objectives.pairs import AlignmentConfig, Pairs
@@ -30,7 +31,22 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "siglip, ids": lambda a, b, q, i, s, c, **k: siglip(a, b, s, c, ids=i, **k),
     "cwcl": lambda a, b, q, i, s, c, **k: cwcl(a, b, s, similarity_source=q, ids=i, **k),
     "cwcl, frozen": lambda a, b, q, i, s, c, **k: cwcl(a, b, s, anchor="frozen", **k),
+    "compa": lambda a, b, q, i, s, c, **k: modular(a, b, s, **beside(a, b, q, i), **k),
 }
+
+
+def beside(a: Tensor, b: Tensor, q: Tensor, i: Tensor) -> dict[str, Any]:
+    """What only its own case sees: one and two texts, a signal, some of which are missing."""
+    return {
+        "positives": torch.stack([b + q, b.flip(1)], 1),
+        "allowed_positives": torch.stack([i != 0, i > 2], 1),
+        "negatives": torch.stack([b.roll(1, 1), q, q.flip(1)], 1),
+        "allowed_negatives": torch.stack([i > 0, i % 3 == 0, i < 5], 1),
+        "negative_signals": (a + q)[:, None],
+        "keys": i,
+    }
+
+
 CASES = [(name, tile) for name in LOSSES for tile in (None, 3)]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from multimodal.objectives import Loss
+from multimodal.objectives.compa import modular
 from multimodal.objectives.contrastive import (
     info_nce,
     multi_positive,
@@ -40,6 +41,17 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "cwcl, exp": lambda a, b, s, c, i, **k: cwcl(
         a, b, s, kernel="exp", sharpness=0.1, similarity_source=source(i), **k
+    ),
+    "compa": lambda a, b, s, c, i, **k: modular(
+        a,
+        b,
+        s,
+        positives=(b + a.flip(1))[:, None],
+        negatives=torch.stack([b.flip(1), a + b], 1),
+        allowed_negatives=torch.stack([i > 1, i % 2 == 0], 1),
+        negative_signals=(b - a)[:, None],
+        keys=i,
+        **k,
     ),
 }
 
