@@ -7,7 +7,7 @@ modality every recording is a case.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from multimodal.models.captions import NO_TEXT, Captions
 from multimodal.models.towers import Aligned
 from multimodal.objectives import Loss
 from multimodal.objectives.tools.gather import world_size
-from multimodal.objectives.views import TEXT, Views, ViewsConfig
+from multimodal.objectives.views import TEXT, Extra, Views, ViewsConfig
 from multimodal.signals import SignalCache
 
 ABSENT = NO_TEXT
@@ -38,6 +38,20 @@ class Source:
     signals: SignalCache | EmbeddingCache
     rows: np.ndarray | None = None
     augment: Callable[[Batch], Batch] | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """More of each case than its views: what ``Views.extras`` and ``Views.keys`` are made of.
+
+    texts: name -> (cases, K) int64 numbers of texts, as in ``Captions.of_row``. signals: name ->
+    (cases, K) int64 rows of the signals of the only modality. ``ABSENT`` where there is none.
+    keys: (cases,) int64.
+    """
+
+    texts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    keys: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -74,18 +88,23 @@ class Part:
 
 @dataclass(frozen=True)
 class CaseBatch:
-    """N cases: parts by modality, the texts under ``TEXT``."""
+    """N cases: parts by modality, the texts under ``TEXT``; extras: N K parts of each name."""
 
     parts: dict[str, Part]
+    extras: dict[str, Part] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.parts[TEXT].count
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> CaseBatch:
-        return CaseBatch({k: p.to(device, non_blocking) for k, p in self.parts.items()})
+        return self._map(lambda part: part.to(device, non_blocking))
 
     def pin_memory(self) -> CaseBatch:
-        return CaseBatch({k: p.pin_memory() for k, p in self.parts.items()})
+        return self._map(Part.pin_memory)
+
+    def _map(self, change: Callable[[Part], Part]) -> CaseBatch:
+        every = [{k: change(p) for k, p in of.items()} for of in (self.parts, self.extras)]
+        return CaseBatch(*every)
 
 
 def refuse_objective(objective: ViewsConfig, model: Aligned) -> None:
@@ -103,6 +122,18 @@ def refuse_objective(objective: ViewsConfig, model: Aligned) -> None:
         )
 
 
+def refuse_lacking(objective: ViewsConfig, beside: Beside) -> None:
+    """UserError where an objective needs more of each case than there is."""
+    lacking = [n for n in objective.extra_texts if n not in beside.texts]
+    lacking += [n for n in objective.extra_signals if n not in beside.signals]
+    lacking += ["keys"] if objective.needs_keys and beside.keys is None else []
+    if lacking:
+        raise UserError(
+            f"objective {objective.registered_name!r} compares each case with {', '.join(lacking)} "
+            "of its own, and these have captions alone; set compose, or choose clip or cwcl."
+        )
+
+
 def numbered(names: Iterable[str]) -> np.ndarray:
     """(N,) int64, equal where names are; each "" has a number of its own, for it is unknown."""
     known: dict[str, int] = {}
@@ -117,10 +148,11 @@ class AlignTask:
     """The ``Task`` of ``training/fit.py`` that aligns modalities of ``module`` with texts of cases.
 
     sources: of each modality, all of the same cases. captions: of the cases. groups: (cases,)
-    int64, equal where patients are. A modality that no case lacks has no mask, nor have the texts
-    if no source has ``rows``: rows without a text are then never trained on.
-    UserError: the objective needs a frozen text encoder and this one is trained, or it cannot leave
-    out what is absent.
+    int64, equal where patients are. beside: what the objective may ask of each case. A modality
+    that no case lacks has no mask, nor have the texts if no source has ``rows``: rows without a
+    text are then never trained on.
+    UserError: the objective needs a frozen text encoder and this one is trained, it needs more of
+    each case than there is, or it cannot leave out what is absent.
     """
 
     smallest_batch = 2  # one pair has no negatives
@@ -133,8 +165,11 @@ class AlignTask:
         objective: ViewsConfig,
         *,
         groups: np.ndarray | None = None,
+        beside: Beside | None = None,
     ) -> None:
         refuse_objective(objective, module)
+        self.beside = beside or Beside()
+        refuse_lacking(objective, self.beside)
         self.module, self.sources = module, dict(sources)
         self.captions, self.objective, self.groups = captions, objective, groups
         of_cases = {name: s.rows for name, s in sources.items() if s.rows is not None}
@@ -153,26 +188,46 @@ class AlignTask:
             theirs = rows if source.rows is None else source.rows[rows]
             parts[name] = self._part(name, theirs, source.signals.gather)
         parts[TEXT] = self._part(TEXT, self.captions.of_row[rows], self.captions.numbered)
-        return CaseBatch(parts)
+        texts, signals = self._asked()
+        extras = {n: there(t[rows].ravel(), self.captions.numbered) for n, t in texts.items()}
+        for name, of_case in signals.items():
+            (source,) = self.sources.values()
+            extras[name] = there(of_case[rows].ravel(), source.signals.gather)
+        return CaseBatch(parts, extras)
+
+    def _asked(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Texts and signals beside each case, as many as the objective asks for."""
+        wanted, beside = self.objective, self.beside
+        texts = {n: beside.texts[n][:, :k] for n, k in wanted.extra_texts.items()}
+        return texts, {n: beside.signals[n][:, :k] for n, k in wanted.extra_signals.items()}
 
     def _part(self, name: str, rows: np.ndarray, gather: Callable[[np.ndarray], Batch]) -> Part:
         if name not in self._rows:
             return Part(gather(rows), None, len(rows))
-        places = np.flatnonzero(rows != ABSENT)
-        found = gather(rows[places]) if len(places) else None
-        return Part(found, torch.from_numpy(places), len(rows))
+        return there(rows, gather)
 
     def embed(self, batch: CaseBatch) -> tuple[Tensor, ...]:
         """Of n cases: signals (n, D) of each modality, texts (n, D) and the text encoder's outputs
-        (n, W); zeros where a case lacks one.
+        (n, W), then what stands beside them (n, K, D); zeros where a case lacks one.
         """
         signals = [self._signals(name, batch.parts[name]) for name in self.sources]
-        part, text = batch.parts[TEXT], self.module.text
+        texts, source = self._texts(batch.parts[TEXT])
+        extras = []
+        for name, part in batch.extras.items():
+            if name in self.objective.extra_texts:
+                found, _ = self._texts(part)
+            else:
+                found = self._signals(next(iter(self.sources)), part)
+            extras.append(found.unflatten(0, (len(batch), -1)))
+        return *signals, texts, source, *extras
+
+    def _texts(self, part: Part) -> tuple[Tensor, Tensor]:
+        text = self.module.text
         if part.batch is None:
             width = text.encoder.width
-            return *signals, self._nothing(part, text), self._nothing(part, text.encoder, width)
+            return self._nothing(part, text), self._nothing(part, text.encoder, width)
         source = text.encode(part.batch)
-        return *signals, part.spread(text.projection(source)), part.spread(source)
+        return part.spread(text.projection(source)), part.spread(source)
 
     def _signals(self, name: str, part: Part) -> Tensor:
         tower = self.module.signals[name]
@@ -193,7 +248,13 @@ class AlignTask:
 
     def views(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Views:
         """Embeddings of the cases ``rows`` by name, with what the objective may know of these."""
-        *signals, texts, source = embeddings
+        count = len(self.sources)
+        signals, (texts, source), extras = (
+            embeddings[:count],
+            embeddings[count:][:2],
+            embeddings[count + 2 :],
+        )
+        beside = {name: of_case for asked in self._asked() for name, of_case in asked.items()}
 
         def here(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values[rows]).to(texts.device)
@@ -206,6 +267,11 @@ class AlignTask:
             bias=self.module.bias,
             present={name: here(known != ABSENT) for name, known in self._rows.items()},
             groups=None if self.groups is None else here(self.groups),
+            extras={
+                name: Extra(found, here(of_case != ABSENT))
+                for (name, of_case), found in zip(beside.items(), extras, strict=True)
+            },
+            keys=None if self.beside.keys is None else here(self.beside.keys),
         )
 
     def loss(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Loss:
@@ -213,3 +279,10 @@ class AlignTask:
 
     def after_step(self) -> None:
         self.module.clamp_scale()
+
+
+def there(rows: np.ndarray, gather: Callable[[np.ndarray], Batch]) -> Part:
+    """Of the cases those that are not ``ABSENT``."""
+    places = np.flatnonzero(rows != ABSENT)
+    found = gather(rows[places]) if len(places) else None
+    return Part(found, torch.from_numpy(places), len(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ NO_TEXT = -1
 class Captions:
     """The texts of a manifest's rows; equal ones are one text.
 
-    texts: of each row, "" where it has none. of_row: (N,) int64, number of the text, -1 for none.
+    texts: of each row, "" where it has none. more: texts that are asked for beside those of rows,
+    see ``table``. of_row: (N,) int64, number of the text, -1 for none.
     ``gather(rows)`` is a Batch of token ids or, where the text encoder is frozen, of its outputs,
     which are computed once (and kept in ``folder``, if given). known: such outputs by their key; of
     equal texts and encoders one is used by all.
@@ -32,16 +33,18 @@ class Captions:
         model: Aligned,
         *,
         settings: object,
+        more: Iterable[str] = (),
         folder: Path | None = None,
         known: dict[str, EmbeddingCache] | None = None,
     ) -> None:
-        self.unique = tuple(sorted({text for text in texts if text.strip()}))
+        self.unique = tuple(sorted({text for text in (*texts, *more) if text.strip()}))
         if not self.unique:
             raise UserError(
                 "every recording has an empty caption; set captions=labels to use class prompts."
             )
-        number = {text: i for i, text in enumerate(self.unique)}
-        self.of_row = np.array([number.get(text, NO_TEXT) for text in texts], dtype=np.int64)
+        self._numbers = {text: i for i, text in enumerate(self.unique)}
+        found = [self._numbers.get(text, NO_TEXT) for text in texts]
+        self.of_row = np.array(found, dtype=np.int64)
         signals = SignalCache(_as_manifest(self.unique), model.tokenizer)
         self._source: SignalCache | EmbeddingCache = signals
         if model.text.frozen:
@@ -72,9 +75,20 @@ class Captions:
                 "recordings out, or captions=labels."
             )
 
+    def table(self, lists: Sequence[Sequence[str]], width: int) -> np.ndarray:
+        """(N, width) int64 numbers of the first texts of N lists, -1 beyond their ends."""
+        found = np.full((len(lists), width), NO_TEXT, dtype=np.int64)
+        for row, texts in zip(found, lists, strict=True):
+            row[: len(texts)] = [self._numbers[text] for text in texts[:width]]
+        return found
+
     def ensure(self, rows: np.ndarray) -> None:
         """Embed, or tokenise, the texts of these rows."""
-        self._source.ensure(np.unique(self.of_row[rows]))
+        self.ensure_numbers(self.of_row[rows])
+
+    def ensure_numbers(self, numbers: np.ndarray) -> None:
+        """Of texts by their numbers, -1 for none."""
+        self._source.ensure(np.unique(numbers[numbers != NO_TEXT]))
 
     def gather(self, rows: np.ndarray) -> Batch:
         """Of rows that all have a text."""
