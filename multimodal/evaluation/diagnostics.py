@@ -115,6 +115,17 @@ def centroid_distance(x: Embeddings, y: Embeddings) -> float:
     return float((unit_rows(x).mean(dim=0) - unit_rows(y).mean(dim=0)).norm())
 
 
+def centroid_angle(x: Embeddings, y: Embeddings) -> float:
+    """Degrees between mean x and mean y, in [0, 180]; NaN if a mean is 0. x, y: (N, D), (M, D)."""
+    first, second = unit_rows(x).mean(dim=0), unit_rows(y).mean(dim=0)
+    lengths = first.norm(), second.norm()
+    if not all(lengths):
+        return math.nan
+    one, two = first / lengths[0], second / lengths[1]
+    # The arc cosine would round small angles to 0.
+    return 2 * math.degrees(math.atan2(float((one - two).norm()), float((one + two).norm())))
+
+
 def linear_separability(x: Embeddings, y: Embeddings) -> float:
     """Test accuracy of a logistic regression that tells x from y: 0.5 no gap, 1 disjoint.
 

@@ -12,7 +12,9 @@ cluster bootstrap: Davison and Hinkley, "Bootstrap Methods and their Application
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from statistics import NormalDist
 
 import numpy as np
 
@@ -34,25 +36,30 @@ def estimates(
     replicates: int,
     seed: int,
     groups: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
 ) -> tuple[dict[str, float], Intervals]:
     """The values of a statistic and its 95 % intervals (low, high), both by key.
 
     cells: (N,) int64, the cell of each recording, in [0, num_cells). statistic: counts (B,
     num_cells) of B samples -> (B,) values by key; NaN where a sample has no value, which the
     interval leaves out. replicates: number of samples; 0 gives no intervals (UserError if less).
-    groups: (N,) int64, equal where recordings are sampled together; None: each alone.
+    groups: (N,) int64, equal where recordings are sampled together; None: each alone. strata: (N,)
+    int64, equal where recordings are sampled from one another, so that every sample has as many of
+    each stratum (not together with groups).
     """
+    assert groups is None or strata is None, "groups within strata are not sampled"
     if replicates < 0:
         raise UserError(f"replicates is {replicates}; give 0 for no intervals, or {REPLICATES:,}.")
     once = statistic(np.bincount(cells, minlength=num_cells)[None])
     values = {key: float(value[0]) for key, value in once.items()}
     if not replicates:
         return values, {}
-    samples = (
-        _samples(cells, num_cells, replicates, seed)
-        if groups is None
-        else _grouped_samples(cells, num_cells, groups, replicates, seed)
-    )
+    if groups is not None:
+        samples = _grouped_samples(cells, num_cells, groups, replicates, seed)
+    elif strata is not None:
+        samples = _stratified_samples(cells, num_cells, strata, replicates, seed)
+    else:
+        samples = _samples(cells, num_cells, replicates, seed)
     drawn = [statistic(counts) for counts in samples]
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     intervals = {}
@@ -88,6 +95,32 @@ def _grouped_samples(
         at_once = max(1, _NUMBERS_AT_ONCE // num_cells)
         for first in range(0, len(drawn), at_once):
             yield np.asarray((cells_of_group.T @ drawn[first : first + at_once].T).T)
+
+
+def _stratified_samples(
+    cells: np.ndarray, num_cells: int, strata: np.ndarray, replicates: int, seed: int
+) -> Iterator[np.ndarray]:
+    """As ``_samples``, each stratum by itself: its counts by cell are multinomial."""
+    generator = np.random.default_rng(seed)
+    own = [np.bincount(cells[strata == s], minlength=num_cells) for s in np.unique(strata)]
+    at_once = max(1, _NUMBERS_AT_ONCE // num_cells)
+    for first in range(0, replicates, at_once):
+        rows = min(at_once, replicates - first)
+        drawn = [generator.multinomial(n.sum(), n / n.sum(), size=rows) for n in own]
+        yield np.sum(drawn, axis=0)
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share, hits of count >= 1, that also holds at 0 and at 1.
+
+    Wilson, "Probable inference", 1927: the shares p with |hits / count - p| <= z sqrt(p (1 - p) /
+    count). The bootstrap's interval of a share of 0 or 1 is a point.
+    """
+    square = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2
+    share, scale = hits / count, 1 + square / count
+    centre = (share + square / (2 * count)) / scale
+    half = math.sqrt(square * (share * (1 - share) + square / (4 * count)) / count) / scale
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def weighted_median(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
