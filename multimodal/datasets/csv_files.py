@@ -13,19 +13,22 @@ from multimodal.errors import UserError
 
 
 def csv_rows(
-    table: Path, columns: Sequence[str], *, others: bool = False
+    table: Path, columns: Sequence[str], *, others: bool = False, repeated: bool = False
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a CSV file, read as it is asked for.
 
-    columns: exactly these, in this order; with ``others`` these must be among the columns. A file
-    that ends in .gz is unpacked. A quoted cell may hold commas and line ends; "none" and "NA" are
-    text like any other. UserError: other columns, a row with too few or too many cells, not UTF-8,
-    damaged.
+    columns: exactly these, in this order; with ``others`` these must be among the columns. With
+    ``repeated`` a name may come again: it is name.1, name.2, ... then, as data frames call it. A
+    file that ends in .gz is unpacked. A quoted cell may hold commas and line ends; "none" and "NA"
+    are text like any other. UserError: other columns, a row with too few or too many cells, not
+    UTF-8, damaged.
     """
     try:
         with _opened(table) as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
+            if repeated:
+                header = _numbered(header)
             _refuse_columns(table, header, columns, others=others)
             for line in filter(None, reader):
                 if len(line) != len(header):
@@ -43,6 +46,11 @@ def _opened(table: Path) -> TextIO:
     if table.suffix == ".gz":
         return gzip.open(table, "rt", newline="", encoding="utf-8-sig")
     return table.open(newline="", encoding="utf-8-sig")
+
+
+def _numbered(header: list[str]) -> list[str]:
+    before = [header[:place].count(name) for place, name in enumerate(header)]
+    return [f"{n}.{number}" if number else n for n, number in zip(header, before, strict=True)]
 
 
 def _refuse_columns(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ from multimodal.datasets.folder import entries
 from multimodal.datasets.moments import Written
 from multimodal.datasets.slots import slots_of_cell
 from multimodal.datasets.splits import class_order, seeded_split
-from multimodal.datasets.table_files import BLANK, Row, read_table
+from multimodal.datasets.table_files import BLANK, Row, inside, read_table, spelled
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording, Slots
 
@@ -64,7 +63,7 @@ class TableConfig(DatasetConfig):
     def build(self, root: Path) -> Manifest:
         """UserError names the file and the column or row (data rows count from 1)."""
         entries(root, f"the table {self.file!r} and its recordings")
-        table, _ = _inside(root, self.file, f"file {self.file!r}")
+        table, _ = inside(root, self.file, f"file {self.file!r}")
         columns, rows = read_table(table)
         self._refuse_missing_columns(table, columns)
         paths = self._paths(root, table, rows)
@@ -99,7 +98,7 @@ class TableConfig(DatasetConfig):
 
     def moments(self, root: Path, column: str | None = None) -> dict[str, Written]:
         """Of a column of the table, which must be named."""
-        table, _ = _inside(root, self.file, f"file {self.file!r}")
+        table, _ = inside(root, self.file, f"file {self.file!r}")
         columns, rows = read_table(table)
         if column is None or column not in columns:
             raise UserError(
@@ -139,7 +138,7 @@ class TableConfig(DatasetConfig):
         missing = []
         for number, name in enumerate(_column(table, rows, self.path_column), start=1):
             where = f"{table}, data row {number}: {self.path_column} {name!r}"
-            path, uid = _inside(root, _spelled(root, name), where)
+            path, uid = inside(root, spelled(root, name), where)
             if uid in paths:
                 raise UserError(f"{where} is already in data row {lines[uid]}; keep one of them.")
             # Unlike Path.is_file, it does not fail on a name that is too long for a file.
@@ -190,28 +189,6 @@ class TableConfig(DatasetConfig):
                     f"valid: {', '.join(SPLIT_NAMES)}."
                 )
         return [SPLIT_NAMES[v.lower()] for v in values], f"named by column {self.split_column!r}"
-
-
-def _spelled(root: Path, name: str) -> str:
-    """``name`` as its file is called: tables are often written on another system."""
-    slashes = name.replace("\\", "/")
-    forms = (unicodedata.normalize(form, slashes) for form in ("NFC", "NFD"))
-    found = (form for form in (name, slashes, *forms) if os.path.exists(root / form))
-    try:
-        return next(found, name)
-    except ValueError:  # a NUL
-        return name
-
-
-def _inside(root: Path, name: str, where: str) -> tuple[Path, str]:
-    """(file, its POSIX name relative to root); UserError if it leads out of root."""
-    path = Path(os.path.normpath(root.absolute() / name))
-    try:
-        relative = path.relative_to(os.path.normpath(root.absolute()))
-        path.resolve().relative_to(root.resolve())
-    except (ValueError, RuntimeError) as error:  # RuntimeError: links that form a ring
-        raise UserError(f"{where} leads out of the data root {root}; move it inside.") from error
-    return root / relative, relative.as_posix()
 
 
 def _column(

@@ -6,7 +6,9 @@ import codecs
 import csv
 import io
 import json
+import os
 import string
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,28 @@ def _read_jsonl(table: Path) -> tuple[list[str], list[Row]]:
                 raise UserError(f'{where} is not a JSON object such as {{"path": ...}}.')
             rows.append(row)
     return list(dict.fromkeys(name for row in rows for name in row)), rows
+
+
+def spelled(root: Path, name: str) -> str:
+    """``name`` as its file is called: tables are often written on another system."""
+    slashes = name.replace("\\", "/")
+    forms = (unicodedata.normalize(form, slashes) for form in ("NFC", "NFD"))
+    found = (form for form in (name, slashes, *forms) if os.path.exists(root / form))
+    try:
+        return next(found, name)
+    except ValueError:  # a NUL
+        return name
+
+
+def inside(root: Path, name: str, where: str) -> tuple[Path, str]:
+    """(file, its POSIX name relative to root); UserError if it leads out of root."""
+    path = Path(os.path.normpath(root.absolute() / name))
+    try:
+        relative = path.relative_to(os.path.normpath(root.absolute()))
+        path.resolve().relative_to(root.resolve())
+    except (ValueError, RuntimeError) as error:  # RuntimeError: links that form a ring
+        raise UserError(f"{where} leads out of the data root {root}; move it inside.") from error
+    return root / relative, relative.as_posix()
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

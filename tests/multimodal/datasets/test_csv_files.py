@@ -71,3 +71,10 @@ def test_damaged(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"{name}.* {words}|{name}.*, {words}"):
         list(csv_rows(tmp_path / name, ("a", "b")))
+
+
+def test_names_that_come_again_are_numbered(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b,a,a,b\n1,2,3,4,5\n")
+    ((_, row),) = csv_rows(table, ["a", "b"], others=True, repeated=True)
+    assert row == {"a": "1", "b": "2", "a.1": "3", "a.2": "4", "b.1": "5"}
