@@ -139,7 +139,7 @@ def chance(sizes: Sequence[int] | np.ndarray) -> dict[str, float]:
     on without its row and column, which gives (n-1)!/(2n-1)!. 1/4, 1/4, 1/6 for n = 2.
     """
     numbers, items = np.unique(np.asarray(sizes), return_counts=True)
-    shares = [(int(n), float(c) / items.sum()) for n, c in zip(numbers, items, strict=True)]
+    shares = [(int(n), int(c) / len(sizes)) for n, c in zip(numbers, items, strict=True)]
     one_way = sum(share / n**n for n, share in shares)
     group = sum(s * (math.factorial(n - 1) / math.factorial(2 * n - 1)) for n, s in shares)
     return {"text": one_way, "audio": one_way, "group": group}
@@ -219,8 +219,9 @@ def _rows_of(
 def _unit(
     embeddings: Embeddings, of: str, table: np.ndarray, names: Sequence[str] | None
 ) -> Tensor:
-    rows = torch.as_tensor(embeddings)
-    bad = np.flatnonzero(~rows.isfinite().all(dim=-1).cpu().numpy()) if rows.ndim == 2 else []
+    is_tensor = isinstance(embeddings, Tensor)
+    rows = embeddings.detach().cpu().double().numpy() if is_tensor else np.asarray(embeddings)
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1)) if rows.ndim == 2 else []
     if len(bad):
         items = np.flatnonzero(np.isin(table, bad).any(axis=1))
         where = _named(items, names) if len(items) else f"row {bad[0]}, of no item,"

@@ -219,6 +219,20 @@ def test_bad_items(items, message: str) -> None:
         compositional(np.eye(4), np.eye(4), items)
 
 
+def test_forms_of_embeddings() -> None:
+    """Half precision of a model, with its gradient, and a file that cannot be written to."""
+    rows = np.random.default_rng(4).integers(-3, 4, size=(6, 5)).astype(np.float32)
+    locked = rows.copy()
+    locked.flags.writeable = False
+    half = torch.tensor(rows, dtype=torch.bfloat16, requires_grad=True)
+    items = [[0, 1, 2], [3, 4, 5]]
+    expected = compositional(rows, rows[::-1], items, mode="full").metrics
+    for one in (locked, half, torch.tensor(rows)):
+        found = compositional(one, rows[::-1], items, mode="full").metrics
+        assert found == expected
+        assert {type(value) for value in found.values()} == {float}
+
+
 def test_bad_sides() -> None:
     with pytest.raises(UserError, match="embedding dimensions"):
         compositional(np.eye(4), np.eye(4)[:, :3], [[0, 1]])
