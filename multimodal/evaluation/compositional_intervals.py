@@ -14,8 +14,6 @@ import numpy as np
 from multimodal.errors import UserError
 from multimodal.evaluation.intervals import REPLICATES, Intervals, estimates, wilson
 
-_CHANGES = np.array([-1.0, 0.0, 1.0])
-
 
 def score_intervals(
     hits: Mapping[str, np.ndarray],
@@ -44,13 +42,14 @@ def differences(
 ) -> tuple[dict[str, float], Intervals]:
     """Scores of model one minus those of model two, and their intervals, both by score.
 
-    one, two: (I,) bool by score, of the SAME items in the same order; sizes: (I,). An item is
-    sampled with the outcomes of both models, so what both find easy or hard cancels out. Where all
+    one, two: (I,) bool by score, of the SAME items in the same order, or (S, I) of S runs of each
+    (seeds): then of their means; sizes: (I,). An item is sampled with the outcomes of both models
+    (of all runs), so what both find easy or hard cancels out. Where all
     items of a size change alike (mostly: none at all) no sample differs either; the interval then
     allows for the share of other changes that Wilson's does. UserError: scores or numbers of items
     that differ.
     """
-    numbers = {len(hit) for hits in (one, two) for hit in hits.values()} | {len(sizes)}
+    numbers = {hit.shape[-1] for hits in (one, two) for hit in hits.values()} | {len(sizes)}
     if len(numbers) != 1 or set(one) != set(two):
         raise UserError(
             f"models scored {', '.join(map(str, sorted(numbers)))} items; a paired interval needs "
@@ -58,8 +57,9 @@ def differences(
         )
     values, intervals = {}, {}
     for key in one:
-        change = one[key].astype(np.int64) - two[key]
-        values[key] = float(change.mean())
+        change = np.atleast_2d(one[key].astype(np.int64) - two[key])
+        runs, change = len(change), change.sum(axis=0)
+        values[key] = float(change.mean() / runs)
         if not replicates:
             continue
         if _alike(change, sizes):
@@ -67,7 +67,8 @@ def differences(
             reach = (1 + abs(values[key])) * most
             intervals[key] = max(-1.0, values[key] - reach), min(1.0, values[key] + reach)
         else:
-            intervals[key] = _interval(change + 1, _CHANGES, sizes, replicates, seed)
+            steps = np.arange(-runs, runs + 1) / runs
+            intervals[key] = _interval(change + runs, steps, sizes, replicates, seed)
     return values, intervals
 
 

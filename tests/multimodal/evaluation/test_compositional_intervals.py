@@ -126,3 +126,19 @@ def test_other_items_are_refused() -> None:
         differences(one, two, np.full(10, 2))
     with pytest.raises(UserError, match="same items and scores"):
         differences(one, {"audio_score": hits(0.5, 10)}, np.full(10, 2))
+
+
+def test_runs_of_several_seeds_are_compared_by_their_means() -> None:
+    """Items are drawn with the outcomes of all runs, by hand; one run is a run."""
+    rng = np.random.default_rng(4)
+    one, two = (rng.random((3, 200)) < share for share in (0.5, 0.4))
+    sizes = np.full(200, 2)
+    values, intervals = differences({"t": one}, {"t": two}, sizes, seed=1)
+    change = (one.astype(float) - two).mean(axis=0)
+    assert values["t"] == pytest.approx(change.mean())
+    drawn = change[rng.integers(200, size=(10_000, 200))].mean(axis=1)
+    np.testing.assert_allclose(intervals["t"], np.percentile(drawn, [2.5, 97.5]), atol=6e-3)
+    single = differences({"t": one[0]}, {"t": two[0]}, sizes, seed=1)
+    assert single == differences({"t": one[:1]}, {"t": two[:1]}, sizes, seed=1)
+    repeated = differences({"t": one[[0, 0]]}, {"t": two[[0, 0]]}, sizes, seed=1)
+    assert repeated == single

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -13,20 +14,29 @@ from benchmarks.commands.zeroshot.models import MODELS, ModelConfig, OpenModel
 from multimodal.errors import UserError
 from multimodal.evaluation.protocols import Protocol
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
 
 @MODELS.register("aligned")
 class AlignedModelConfig(ModelConfig):
-    """The finished runs of ``medley align``. experiment: theirs. run: only the one of this hash."""
+    """The finished runs of ``medley align``. experiment: theirs, or several experiments. run: only
+    the one of this hash.
+    """
 
-    experiment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    experiment: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
     run: str | None = Field(default=None, pattern="^[0-9a-f]{12}$")
 
     def single(self, output_dir: Path) -> list[ModelConfig]:
-        names = finished_runs(output_dir / self.experiment, self.run)
-        return [self.model_copy(update={"run": name}) for name in names]
+        several = isinstance(self.experiment, tuple)
+        return [
+            self.model_copy(update={"experiment": experiment, "run": name})
+            for experiment in (self.experiment if several else (self.experiment,))
+            for name in finished_runs(output_dir / experiment, self.run)
+        ]
 
     def files(self, output_dir: Path) -> list[Path]:
         assert self.run is not None
+        assert isinstance(self.experiment, str)
         folder = output_dir / self.experiment / self.run
         return [folder / "config.yaml", folder / MODEL_FILE]
 
@@ -34,6 +44,7 @@ class AlignedModelConfig(ModelConfig):
         self, output_dir: Path, protocol: Protocol, *, device: torch.device, seed: int
     ) -> OpenModel:
         assert self.run is not None
+        assert isinstance(self.experiment, str)
         folder = output_dir / self.experiment / self.run
         config, adapters, model, _ = reopen(folder, device)
         if len(adapters) > 1:
