@@ -1,0 +1,8 @@
+"""Scenes composed of single-event recordings, with exact times, captions and graded negatives.
+
+After CompA (Ghosh et al., ICLR 2024, arXiv 2310.08753), whose generator is a reference mode in
+``tree``; everything else here is a design of ours, see docstrings. ``expressions``, ``relations``,
+``meanings``, ``captions``, ``plan``, ``layout``, ``scenes``, ``draw`` and ``twins`` know no
+modality: times are steps of a pool's rate. ``levels``, ``snippets``, ``audio``, ``tree`` and
+``speech`` know sound.
+"""
