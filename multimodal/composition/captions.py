@@ -163,27 +163,24 @@ def caption(
         _wordings(wordings),
         _wordings(wordings + rng.integers((1, 1), WORDS, (count, 2))),
     )
-    chosen = [
-        _taken(forms, judge, wanted, count, rng)
-        for forms, wanted in ((true_forms(tree), TRUE), (false_forms(tree), FALSE))
-    ]
+    yes, no = true_forms(tree), false_forms(tree)
+    true, false = _taken(yes, judge, TRUE, rng), _taken(no, judge, FALSE, rng)
     found = Captions([], [], [], [], [])
     for row in range(count):
         main = template(tree, usual[row]).format(*words[row])
         found.main.append(main)
-        for (forms, order), most, kept, trees, first in (
-            (chosen[0], positives, found.positives, found.positive_trees, {main: tree}),
-            (chosen[1], negatives, found.negatives, found.negative_trees, {}),
+        for forms, order, texts, most, sides in (
+            (yes, true[row], {main: tree}, positives, (found.positives, found.positive_trees)),
+            (no, false[row], {}, negatives, (found.negatives, found.negative_trees)),
         ):
-            texts: dict[str, Tree] = first
-            for number in order[row]:
+            for number in order:
                 if number < 0 or len(texts) >= most:
                     break
                 t, _, reworded = forms[number]
                 wording = other[row] if reworded else usual[row]
                 texts.setdefault(template(t, wording).format(*words[row]), t)
-            kept.append(list(texts))
-            trees.append(list(texts.values()))
+            sides[0].append(list(texts))
+            sides[1].append(list(texts.values()))
     return found
 
 
@@ -199,12 +196,11 @@ def _wordings(numbers: np.ndarray) -> list[Wording]:
 
 
 def _taken(
-    forms: tuple[Form, ...], judge: Judge, wanted: int, count: int, rng: np.random.Generator
-) -> tuple[tuple[Form, ...], list[list[int]]]:
-    """The forms, and in each scene the numbers of those with the wanted verdict, in order, then -1."""
+    forms: tuple[Form, ...], judge: Judge, wanted: int, rng: np.random.Generator
+) -> list[list[int]]:
+    """In each scene the numbers of the forms with the wanted verdict, in order, then -1."""
     levels = np.array([form.level for form in forms], dtype=np.float64)
     right = np.stack([judge.verdicts(constraints(form.tree)) == wanted for form in forms], axis=1)
-    keys = np.where(right, levels + rng.random((count, len(forms))), np.inf)
+    keys = np.where(right, levels + rng.random(right.shape), np.inf)
     order = np.argsort(keys, axis=1)
-    ordered = np.where(np.isfinite(np.take_along_axis(keys, order, axis=1)), order, -1)
-    return forms, ordered.tolist()
+    return np.where(np.isfinite(np.take_along_axis(keys, order, axis=1)), order, -1).tolist()

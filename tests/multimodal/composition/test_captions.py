@@ -19,33 +19,16 @@ from multimodal.composition.captions import (
     true_forms,
     written,
 )
-from multimodal.composition.expressions import Overlay, Sequence, Slot, Tree, parse, slots
+from multimodal.composition.expressions import Tree, parse, slots
 from multimodal.composition.layout import place
 from multimodal.composition.meanings import constraints, meaning
 from multimodal.composition.relations import RULES, verdict
 from multimodal.errors import UserError
+from tests.multimodal.composition.oracles import read
 from tests.multimodal.composition.trees import all_trees, trees
 
 WORDINGS = [Wording(*pair) for pair in itertools.product(ORDER, TOGETHER)]
 THEN = Wording("then", "while")
-
-
-def read(text: str) -> Tree:
-    """A reader for people's rules: the strongest mark first, then the words beside it."""
-    longest_first = sorted((*ORDER, *TOGETHER), key=len, reverse=True)
-    for mark, words in itertools.product((";", ",", ""), longest_first):
-        parts = text.split(f"{mark} {words} ")
-        if len(parts) < 2:
-            continue
-        if words in ORDER:
-            found = [read(part) for part in parts]
-            return Sequence(tuple(found[::-1] if ORDER[words] else found))
-        found = []
-        for part in parts:
-            single = part.removesuffix(" throughout")
-            found += [Slot(x) for x in single.split(" and ")] if single != part else [read(part)]
-        return Overlay(tuple(found))
-    return Slot(text)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])

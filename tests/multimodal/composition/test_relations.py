@@ -14,6 +14,7 @@ from multimodal.composition.relations import (
     Rules,
     verdict,
 )
+from tests.multimodal.composition.oracles import decided
 
 BEFORE, WITH = Constraint("before", (0,), (1,)), Constraint("with", (0,), (1,))
 NUMBER = {True: TRUE, False: FALSE, None: UNDECIDED}
@@ -38,18 +39,6 @@ def test_verdicts_of_two_events(x, y, before, with_) -> None:
     assert verdict([WITH], [x, y]) is with_
 
 
-def oracle(constraint: Constraint, events: list[list[float]], rules: Rules) -> bool | None:
-    """Spec 5.2, step by step, for one scene."""
-    x, y = ((min(events[i][0] for i in g), max(events[i][1] for i in g)) for g in constraint[1:])
-    common = max(0.0, min(x[1], y[1]) - max(x[0], y[0]))
-    shorter, union = min(x[1] - x[0], y[1] - y[0]), x[1] - x[0] + y[1] - y[0] - common
-    c = common / (shorter if rules.share_of == "shorter" else union)
-    both, apart = c >= rules.theta, c <= rules.theta_lo
-    forth, back = x[1] <= y[0] + rules.eps, y[1] <= x[0] + rules.eps
-    holds, denied = (forth, back or both) if constraint.kind == "before" else (both, apart)
-    return None if holds == denied else holds
-
-
 @settings(max_examples=20)
 @given(st.integers(0, 10**6), st.sampled_from(["shorter", "union"]))
 def test_verdicts_are_the_oracles(seed: int, share_of) -> None:
@@ -69,7 +58,7 @@ def test_verdicts_are_the_oracles(seed: int, share_of) -> None:
         expected = []
         for row in range(30):
             events = np.stack([onsets[row], offsets[row]], axis=1).tolist()
-            each = [oracle(c, events, rules) for c in constraints]
+            each = [decided(c, events, rules) for c in constraints]
             expected.append(False if False in each else True if all(each) else None)
             assert verdict(constraints, events, rules) is expected[-1]
         np.testing.assert_array_equal(
