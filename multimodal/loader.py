@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from multimodal.batch import Batch
+from multimodal.modalities import Adapter
+from multimodal.recordings import Manifest
+
 AnyBatch = TypeVar("AnyBatch")
 SPREAD = 1.25  # longest over shortest recording of a batch of like lengths
+
+
+class Signals(Protocol):
+    """Where signals come from: recordings (``SignalCache``), or scenes that are composed of them."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+    @property
+    def adapter(self) -> Adapter: ...
+
+    def ensure(self, indices: ArrayLike) -> None: ...
+    def usable(self, indices: ArrayLike) -> np.ndarray: ...
+    def lengths(self, indices: ArrayLike) -> np.ndarray: ...
+    def gather(self, indices: ArrayLike) -> Batch: ...
+    def annotations(self, indices: ArrayLike) -> Batch: ...
 
 
 class Loader(Generic[AnyBatch]):

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Columns
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from multimodal.composition import COMPOSERS
 from multimodal.composition.levels import ACTIVE_DB, Level, a_weighted_level
 from multimodal.composition.plan import ComposerConfig, Pool
 from multimodal.composition.scenes import Plan
@@ -50,6 +51,21 @@ class Rendered(NamedTuple):
 
     values: Tensor
     lengths: Tensor
+
+
+@COMPOSERS.register("audio")
+class AudioComposerConfig(ComposerConfig):
+    """Sounds in sequence and overlaid, at levels that the ear hears as equal."""
+
+    level: ClassVar[Level] = staticmethod(a_weighted_level)
+
+    def open(self, signals: SignalCache, rows: ArrayLike, *, phrases: Mapping[str, str]) -> Sounds:
+        """Pool and clips of single-event recordings; errors as of ``sounds``."""
+        rate = signals.adapter.config.sample_rate  # pyright: ignore[reportAttributeAccessIssue]
+        return sounds(signals, rows, rate, self, phrases=phrases, level=type(self).level)
+
+    def render(self, scenes: Plan, rows: ArrayLike, clips: Clips) -> Rendered:
+        return render(scenes, rows, clips)
 
 
 def clips_of(signals: Columns[np.ndarray], rate: int, level: Level = a_weighted_level) -> Clips:

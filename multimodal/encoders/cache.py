@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from multimodal.bars import bar
 from multimodal.batch import Batch
 from multimodal.digests import memory_of
-from multimodal.loader import Loader
+from multimodal.loader import Loader, Signals
 from multimodal.shards import discard, new_shard, new_shards, open_embeddings
-from multimodal.signals import SignalCache
 
 BLOCK = 64  # rows embedded together
 SHARD_BLOCKS = 64  # at most, of one shard: what an interruption may lose
@@ -44,7 +43,7 @@ class EmbeddingCache:
 
     def __init__(
         self,
-        signals: SignalCache,
+        signals: Signals,
         front_end: nn.Module,
         encoder: nn.Module,
         *,
@@ -143,9 +142,7 @@ class EmbeddingCache:
                 self._enter(*shard)
 
 
-def cache_key(
-    signals: SignalCache, front_end: nn.Module, encoder: nn.Module, settings: object
-) -> str:
+def cache_key(signals: Signals, front_end: nn.Module, encoder: nn.Module, settings: object) -> str:
     """16 hex digits: equal where, and only where, the embeddings are."""
     manifest, digest = signals.manifest, hashlib.sha256()
     plain = [json.dumps(settings, sort_keys=True), signals.adapter.fingerprint]

@@ -17,12 +17,12 @@ from torch import Tensor
 from multimodal.batch import Batch
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
+from multimodal.loader import Signals
 from multimodal.models.captions import NO_TEXT, Captions
 from multimodal.models.towers import Aligned
 from multimodal.objectives import Loss
 from multimodal.objectives.tools.gather import world_size
 from multimodal.objectives.views import TEXT, Extra, Views, ViewsConfig
-from multimodal.signals import SignalCache
 
 ABSENT = NO_TEXT
 
@@ -35,7 +35,7 @@ class Source:
     own number. augment: as in ``Adapter.augment``.
     """
 
-    signals: SignalCache | EmbeddingCache
+    signals: Signals | EmbeddingCache
     rows: np.ndarray | None = None
     augment: Callable[[Batch], Batch] | None = None
 

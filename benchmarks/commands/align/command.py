@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmarks.commands.align.case_scoring import refuse_unscored
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.commands.align.data import AlignData, decode, open_align
+from benchmarks.commands.align.data import AlignData, decode, open_align, with_scenes
 from benchmarks.commands.align.parts import build_model, refuse_batches
 from benchmarks.commands.align.run import AlignRun
 from benchmarks.commands.align.start import start_folder, start_inputs
@@ -77,7 +77,7 @@ def _checked(config: AlignConfig, *, fresh: bool) -> tuple[AlignData, list[Resul
         for cell in config.cells()
     ]
     if None in done:
-        data = decode(data, skip_damaged=config.skip_damaged)
+        data = with_scenes(config, decode(data, skip_damaged=config.skip_damaged))
     for cell, result in zip(config.cells(), done, strict=True):
         if result is None and cell.views:
             refuse_unscored(cell, data)

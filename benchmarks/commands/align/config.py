@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from benchmarks.config.base import SignalConfig, refuse_repeats
+from benchmarks.runs.composed import ComposeConfig
 from multimodal.encoders import ENCODERS
 from multimodal.evaluation.prompt_sets import Pooling, PromptSets
 from multimodal.evaluation.prompts import Prompts, load_prompts
@@ -92,8 +93,10 @@ class AlignConfig(SignalConfig):
     ("labels"). skip_uncaptioned: leave recordings without a text out (they are counted) instead of
     refusing to start. classes: train on recordings that have one of these, and score these; None:
     all. validation_fraction: of the training recordings, held out by group for early stopping.
-    init: the run whose model training starts from, instead of anew: its folder, or the folder or
-    name of an experiment, of which each seed takes the run of the same seed.
+    compose: train on scenes of the dataset's single events instead, with their captions, and score
+    what of look-alike scenes is told apart; objectives compa_hard_negatives and compa_modular need
+    it. init: the run whose model training starts from, instead of anew: its folder, or the folder
+    or name of an experiment, of which each seed takes the run of the same seed.
     quick: one epoch.
     views: of a dataset of cases (X-ray, ECG and report of a patient), its modalities by name, each
     with a tower of its own towards the report; then modality and encoder stay unset.
@@ -114,6 +117,7 @@ class AlignConfig(SignalConfig):
     classes: tuple[str, ...] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     training: FitConfig = FitConfig()
+    compose: ComposeConfig | None = Field(default=None, exclude_if=lambda scenes: scenes is None)
     init: str | None = Field(default=None, exclude_if=lambda init: init is None)
     views: dict[str, ViewConfig] = Field(default_factory=dict, exclude_if=lambda views: not views)
 
@@ -127,6 +131,23 @@ class AlignConfig(SignalConfig):
         data = super().dump()
         unused = ("modality", "encoder") if self.views else ()
         return {key: value for key, value in data.items() if key not in unused}
+
+    @model_validator(mode="after")
+    def _composed_alone(self) -> Self:
+        others = {
+            "views": bool(self.views),
+            "classes": self.classes is not None,
+            "captions": self.captions == "labels",
+            "skip_uncaptioned": self.skip_uncaptioned,
+            "training.batch": self.training.batch is not None,
+        }
+        wrong = [name for name, given in others.items() if given]
+        if self.compose is not None and wrong:
+            raise ValueError(
+                f"compose: scenes are of all classes and have captions of their own; leave out "
+                f"{', '.join(wrong)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_name_modalities(self) -> Self:

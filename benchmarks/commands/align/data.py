@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from benchmarks.commands.align.config import AlignConfig
+from benchmarks.runs.composed import Composed, test_items, training_scenes
 from benchmarks.runs.data import Data, open_data, open_signals, read_manifest
 from benchmarks.runs.inputs import Inputs, digests_file
 from multimodal.datasets import CasesConfig
@@ -43,7 +44,7 @@ class AlignData:
     """What the cells share. manifest: of the cases. embeddings, encoded: as in ``Data``.
 
     cases: as they were paired, of several modalities. inputs: digests of what the manifest does not
-    tell of.
+    tell of. scenes: composed of the recordings, to be trained on; items: scenes to be told apart.
     """
 
     manifest: Manifest
@@ -52,6 +53,8 @@ class AlignData:
     inputs: Inputs = field(default_factory=dict)
     embeddings: dict[str, EmbeddingCache] = field(default_factory=dict)
     encoded: dict[str, Tensor] = field(default_factory=dict)
+    scenes: Composed | None = None
+    items: Composed | None = None
 
     @property
     def skipped(self) -> int:
@@ -113,6 +116,18 @@ def decode(data: AlignData, *, skip_damaged: bool) -> AlignData:
             rows = np.where(np.isin(rows, list(signals.damaged)), ABSENT, rows)
         views[name] = View(view.data, rows)
     return AlignData(data.manifest, views, data.cases, data.inputs, data.embeddings, data.encoded)
+
+
+def with_scenes(config: AlignConfig, data: AlignData) -> AlignData:
+    """The same with what ``compose`` asks for, if anything."""
+    if config.compose is None:
+        return data
+    ((modality, view),) = data.views.items()
+    names, signals = data.manifest.class_names, view.data.signals
+    words = dict(zip(names, config.prompts.load(modality).words(names), strict=True))
+    paired = any(objective.extra_signals for objective in config.objectives)  # pyright: ignore
+    scenes = training_scenes(config.compose, signals, words, paired=paired)
+    return replace(data, scenes=scenes, items=test_items(config.compose, signals, words))
 
 
 def _open_cases(config: AlignConfig) -> AlignData:

@@ -16,14 +16,13 @@ from multimodal.datasets.splits import hold_out_validation
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import BLOCK, EmbeddingCache
 from multimodal.errors import UserError
-from multimodal.loader import Loader
+from multimodal.loader import Loader, Signals
 from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
 from multimodal.models.align_task import Source, refuse_objective
 from multimodal.models.towers import Aligned, Reader, Tower, build_aligned
 from multimodal.objectives.views import ViewsConfig
 from multimodal.recordings import Manifest
-from multimodal.signals import SignalCache
 from multimodal.training.meanings import refuse_misfit
 from multimodal.training.processes import is_first, share_weights
 
@@ -128,29 +127,32 @@ def signal_source(
     rows: np.ndarray,
     *,
     device: torch.device,
+    signals: Signals | None = None,
 ) -> Source:
     """Where signals come from: embeddings, if the encoder is frozen and nothing is augmented.
 
-    rows: cases that are ever read.
+    rows: cases that are ever read. signals: scenes, in place of the dataset's recordings.
     """
     tower, view, read = tower_of(model, modality), config.towers[modality], data.views[modality]
     augment = read.data.adapter.augment()
+    of_cases, recordings = (read.rows, read.recordings(rows)) if signals is None else (None, rows)
+    taken: Signals = read.data.signals if signals is None else signals
     if not tower.frozen or augment is not None:
-        return Source(read.data.signals, read.rows, augment)
+        return Source(taken, of_cases, augment)
     cache = EmbeddingCache(
-        read.data.signals,
+        taken,
         tower.front_end,
         tower.encoder,
-        rows=read.recordings(rows),
+        rows=recordings,
         settings=[view.modality.dump(), view.encoder.dump()],
         folder=cache_folder(config),
         device=device,
     )
-    return Source(data.embeddings.setdefault(cache.key, cache), read.rows)
+    return Source(data.embeddings.setdefault(cache.key, cache), of_cases)
 
 
 def count_recordings(
-    tower: Tower, source: SignalCache | EmbeddingCache, rows: np.ndarray, *, device: torch.device
+    tower: Tower, source: Signals | EmbeddingCache, rows: np.ndarray, *, device: torch.device
 ) -> None:
     """Mean and covariance of a whitened tower: of these recordings, as they are without
     augmentation, each once; nothing where it is not whitened, or has been counted for.

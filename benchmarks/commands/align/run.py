@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.commands.align.case_scoring import CaseScorer
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData
+from benchmarks.commands.align.lesson import Lesson, composed, recorded, recorded_captions
 from benchmarks.commands.align.parts import (
     build_model,
-    caption_texts,
     count_recordings,
     meanings_of,
     signal_source,
@@ -28,13 +29,15 @@ from benchmarks.commands.align.scoring import Scorer
 from benchmarks.commands.align.start import MODEL_FILE, start_folder, start_inputs
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
-from benchmarks.runs.data import cache_folder, chosen_classes, seed_everything
+from benchmarks.runs.composed import Composed, compositional_scores
+from benchmarks.runs.data import chosen_classes, seed_everything
 from benchmarks.runs.facts import dataset_facts, row_pins, text_pins
 from benchmarks.runs.fitted import FittedRun
 from benchmarks.runs.session import Session
 from multimodal.datasets.splits import hold_out_validation
-from multimodal.models.align_task import AlignTask, numbered
-from multimodal.models.captions import Captions
+from multimodal.evaluation.embeddings import embed_rows
+from multimodal.loader import Loader
+from multimodal.models.align_task import AlignTask, Source
 from multimodal.objectives.views import ViewsConfig
 from multimodal.training.fit import Fit
 from multimodal.training.processes import is_first, start_processes
@@ -71,27 +74,12 @@ class AlignRun(FittedRun):
         start = start_folder(config)
         self.model = build_model(config, adapters, start=start).to(self.device)
         self.model.share_encoded(data.encoded)
-        self.captions = Captions(
-            caption_texts(config, self.manifest),
-            self.model,
-            settings=config.text.dump(),
-            folder=cache_folder(config),
-            known=data.embeddings,
-        )
         self.rows = {
             split: split_rows(config, data, self.manifest, split)
             for split in ("train", "validation", "test")
         }
-        train = self.rows["train"]
-        if config.skip_uncaptioned:
-            self.rows["train"] = train[self.captions.has_text(train)]
-        self.uncaptioned = len(train) - len(self.rows["train"])
-        self.captions.refuse_missing(self.rows["train"], self.manifest)
-        every = np.concatenate(list(self.rows.values()))
-        self.sources = {
-            name: signal_source(config, data, self.model, name, every, device=self.device)
-            for name in config.towers
-        }
+        self.uncaptioned = 0
+        self.lesson = self._composed() if config.compose is not None else self._recorded()
         parts = (config, self.model, data, self.manifest, self.rows, self.classes)
         if config.views:
             self.scorer = CaseScorer(*parts, self.sources, self.device)
@@ -100,33 +88,52 @@ class AlignRun(FittedRun):
             self.scorer = Scorer(*parts, prompts, self.sources, self.device)
         self.fit = self._fit()
 
-    def _distinct_texts(self) -> int:
-        return len(np.unique(self.captions.of_row[self.rows["train"]]))
+    def _recorded(self) -> Lesson:
+        config, manifest, train = self.config, self.manifest, self.rows["train"]
+        captions = recorded_captions(config, self.data, manifest, self.model)
+        if config.skip_uncaptioned:
+            self.rows["train"] = train[captions.has_text(train)]
+        self.uncaptioned = len(train) - len(self.rows["train"])
+        captions.refuse_missing(self.rows["train"], manifest)
+        self.sources = self._sources()
+        return recorded(config, self.data, manifest, captions, self.sources, self.rows["train"])
+
+    def _composed(self) -> Lesson:
+        self.sources = self._sources()
+        return composed(self.config, self.data, self.model, device=self.device)
+
+    def _sources(self) -> dict[str, Source]:
+        """Of the dataset's own recordings."""
+        config, every = self.config, np.concatenate(list(self.rows.values()))
+        return {
+            name: signal_source(config, self.data, self.model, name, every, device=self.device)
+            for name in config.towers
+        }
 
     def _fit(self) -> Fit:
-        config, objective = self.config, self.config.objectives[0]
+        config, objective, lesson = self.config, self.config.objectives[0], self.lesson
         assert isinstance(objective, ViewsConfig)
         training = config.training
         if config.quick:
             training = training.model_copy(update={"epochs": 1})
         task = AlignTask(
             self.model,
-            self.sources,
-            self.captions,
+            lesson.sources,
+            lesson.captions,
             objective,
-            groups=numbered(self.manifest.groups),
+            groups=lesson.groups,
+            beside=lesson.beside,
         )
-        train, recordings = self.rows["train"], self.manifest.recordings
         return Fit(
             task,
             training,
-            rows=train,
-            lengths=self.data.lengths(train),
+            rows=lesson.rows,
+            lengths=lesson.lengths,
             seed=self.seed,
-            meaning_of=meanings_of(config, self.manifest, train),
+            meaning_of=meanings_of(config, self.manifest, lesson.rows),
             validate=self.validate if len(self.rows["validation"]) else None,
             after_step=self.after_step,
-            name_of=lambda row: recordings[row].uid,
+            name_of=lambda row: lesson.of[row].uid,
         )
 
     # ---- the run ------------------------------------------------------------------------
@@ -143,6 +150,8 @@ class AlignRun(FittedRun):
             session.track(facts)
             self._train()
             longest = self.data.longest(self.rows["train"])
+            if self.config.compose is not None:
+                longest = dict.fromkeys(longest, str(self.lesson.lengths.max()))
             save_weights(self.model, session.folder / MODEL_FILE, longest)
             result = self._result(facts)
             session.finish(result)
@@ -150,9 +159,11 @@ class AlignRun(FittedRun):
         return result
 
     def _train(self) -> None:
-        self.captions.ensure(self.rows["train"])
-        for name, source in self.sources.items():
-            own = self.data.views[name].recordings(self.rows["train"])
+        lesson = self.lesson
+        lesson.ensure()
+        for name, source in lesson.sources.items():
+            composed = self.config.compose is not None
+            own = lesson.rows if composed else self.data.views[name].recordings(lesson.rows)
             source.signals.ensure(own)
             tower = tower_of(self.model, name)
             count_recordings(tower, source.signals, own, device=self.device)
@@ -161,11 +172,16 @@ class AlignRun(FittedRun):
     def _result(self, facts: dict[str, Any]) -> Result:
         split = "test" if len(self.rows["test"]) else "train"
         scores = self.scorer.scores(split)
+        if self.data.items is not None:
+            found = compositional_scores(self._embedded, self.data.items, seed=self.seed)
+            scores.metrics |= found.metrics
+            scores.intervals |= found.intervals
+            scores.details |= found.details
         names = [self.manifest.class_names[c] for c in self.classes]
         evaluation = {
-            "num_train": len(self.rows["train"]),
+            "num_train": len(self.lesson.rows),
             "num_train_without_text": self.uncaptioned,
-            "num_train_texts": self._distinct_texts(),
+            "num_train_texts": self.lesson.distinct_texts,
             "multi_label": bool(self.config.views) or self.manifest.multi_label,
             **row_pins(self.manifest, self.rows[split], split),
             **self._text_pins(names),
@@ -182,6 +198,14 @@ class AlignRun(FittedRun):
             evaluation={**evaluation, **scores.details, "intervals": scores.intervals},
         )
 
+    def _embedded(self, items: Composed) -> tuple[Tensor, Tensor]:
+        """Scenes of items, and their captions."""
+        self.model.eval()
+        rows, size = np.arange(len(items.scenes)), self.config.training.eval_batch_size
+        loader = Loader(items.signals.gather, self.device)
+        signals = embed_rows(self.model.embed_signals, loader, rows, batch_size=min(size, 64))
+        return signals, self.model.embed_texts(items.scenes.captions)
+
     def _text_pins(self, names: list[str]) -> dict[str, Any]:
         """Of several modalities the first's, and those of each as ``views``."""
         of = {name: text_pins(self.config.prompts.load(name), names) for name in self.config.towers}
@@ -192,8 +216,8 @@ class AlignRun(FittedRun):
         """What a user should know of the texts: cut ones, shared ones."""
         objective = self.config.objectives[0]
         assert isinstance(objective, ViewsConfig)
-        count = len(self.rows["train"])
-        return text_notes(self.model.tokenizer, count, self._distinct_texts(), objective)
+        count, distinct = len(self.lesson.rows), self.lesson.distinct_texts
+        return text_notes(self.model.tokenizer, count, distinct, objective)
 
     def validation_score(self) -> float:
         return self.scorer.validation_score()

@@ -17,11 +17,10 @@ from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.linear_probe import LabelledSet, probe_metrics
 from multimodal.evaluation.prompts import Prompts
 from multimodal.evaluation.scores import Scores, Wanted, score
-from multimodal.loader import Loader
+from multimodal.loader import Loader, Signals
 from multimodal.models.align_task import Source
 from multimodal.models.towers import Aligned
 from multimodal.recordings import Manifest
-from multimodal.signals import SignalCache
 
 MOST_PROBED = 20_000  # training recordings; a probe of more takes too long
 VALIDATED = ("zero_shot_top1", "mean_average_precision", "map_at_10")  # the first that there is
@@ -46,7 +45,7 @@ class Scorer:
     device: torch.device
 
     @property
-    def source(self) -> SignalCache | EmbeddingCache:
+    def source(self) -> Signals | EmbeddingCache:
         (source,) = self.sources.values()
         return source.signals
 

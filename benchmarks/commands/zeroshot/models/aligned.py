@@ -27,10 +27,10 @@ class AlignedModelConfig(ModelConfig):
     run: str | None = Field(default=None, pattern="^[0-9a-f]{12}$")
 
     def single(self, output_dir: Path) -> list[ModelConfig]:
-        several = isinstance(self.experiment, tuple)
+        named = (self.experiment,) if isinstance(self.experiment, str) else self.experiment
         return [
             self.model_copy(update={"experiment": experiment, "run": name})
-            for experiment in (self.experiment if several else (self.experiment,))
+            for experiment in named
             for name in finished_runs(output_dir / experiment, self.run)
         ]
 
