@@ -18,6 +18,7 @@ from multimodal.errors import UserError
 
 TRIES = 400  # of a scene, each with a candidate or more
 SAME_LABELS = 8  # tries, before others are drawn: labels of short snippets are not preferred much
+BLOCK = 4096  # scenes that are drawn together, which bounds the memory
 AT_ONCE = 512  # candidates at least, for all scenes that are left together
 SHORTEST = 12  # labels that the shortest possible scene is looked for among
 
@@ -43,9 +44,10 @@ def draw(pool: Pool, config: ComposerConfig, count: int, seed: int = 0) -> Scene
     parts = []
     for number, tree in enumerate(trees):
         rows = np.flatnonzero(which == number)
-        if len(rows):
+        for first in range(0, len(rows), BLOCK):
+            block = rows[first : first + BLOCK]
             drawer = _Drawer(tree, stock, pool, config, np.random.default_rng(rng.integers(2**63)))
-            parts.append(Part(tree, rows, drawer.columns(len(rows))))
+            parts.append(Part(tree, block, drawer.columns(len(block))))
     plan = joined(parts, pool.rate, max(len(slots(tree)) for tree in trees))
     return told(plan, pool, config, rng)
 
