@@ -98,6 +98,18 @@ def test_items(found: Items) -> None:
             assert (rows == rows[0]).all(), name
 
 
+def test_silence_around_the_shorter_ones_is_at_both_ends(found: Items) -> None:
+    scenes = found.scenes
+    third = np.array([item[2] for item in found.items if len(item) == 3])
+    there = scenes.snippets[third] >= 0
+    before = np.where(there, scenes.onsets[third], 10**9).min(axis=1)
+    after = scenes.totals[third] - scenes.offsets[third].max(axis=1)
+    assert (before + after > 0).all()
+    share = before / (before + after)
+    np.testing.assert_allclose(share, scenes.lead[third], atol=0.01)
+    assert 0.4 < share.mean() < 0.6
+
+
 def scores(items: Items, score: Callable[[int, int], float]) -> dict[str, float]:
     """Shares of items solved, by strict comparisons; score(audio, caption) of scene numbers."""
     solved = []
