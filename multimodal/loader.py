@@ -10,7 +10,6 @@ import torch
 from numpy.typing import ArrayLike
 
 from multimodal.batch import Batch
-from multimodal.modalities import Adapter
 from multimodal.recordings import Manifest
 
 AnyBatch = TypeVar("AnyBatch")
@@ -18,12 +17,12 @@ SPREAD = 1.25  # longest over shortest recording of a batch of like lengths
 
 
 class Signals(Protocol):
-    """Where signals come from: recordings (``SignalCache``), or scenes that are composed of them."""
+    """Where signals come from: recordings (``SignalCache``), or scenes composed of them."""
 
     @property
     def manifest(self) -> Manifest: ...
     @property
-    def adapter(self) -> Adapter: ...
+    def adapter(self) -> Any: ...
 
     def ensure(self, indices: ArrayLike) -> None: ...
     def usable(self, indices: ArrayLike) -> np.ndarray: ...

@@ -10,7 +10,7 @@ from multimodal.composition.draw import draw
 from multimodal.composition.levels import a_weighted_level, active_level
 from multimodal.composition.plan import ComposerConfig, Pool
 from multimodal.composition.scenes import Scenes
-from multimodal.composition.speech import SpeechComposerConfig, utterances
+from multimodal.composition.speech import SpeechComposerConfig
 from multimodal.composition.twins import twins
 from multimodal.datasets.esc10 import Esc10Config
 from multimodal.datasets.fsdd import FsddConfig
@@ -202,7 +202,9 @@ def test_speech_is_levelled_by_what_is_said_and_pauses_between_words() -> None:
     }
     config = SpeechComposerConfig(expressions={"A+B": 1.0})
     said = lambda recording: f"a woman says {recording.uid.split('/')[0]}"  # noqa: E731
-    pool, clips = utterances(cache(words, "ann"), range(12), RATE, config, phrases=said)
+    pool, clips = sounds(
+        cache(words, "ann"), range(12), RATE, config, phrases=said, level=active_level
+    )
     assert clips.levels[0] == active_level(clips.values[: clips.offsets[1]], RATE)
     assert set(pool.sources) == {"ann"}
     scenes = draw(pool, config, 100, 0)
@@ -222,7 +224,7 @@ def test_real_digits_follow_each_other_by_one_speaker(real_data: Path) -> None:
     rows = np.arange(0, 3000, 25)
     config = SpeechComposerConfig()
     words = {name: name for name in manifest.class_names}
-    pool, clips = utterances(signals, rows, 8000, config, phrases=words)
+    pool, clips = config.open(signals, rows, phrases=words)
     assert len(pool) == len(rows)
     scenes = draw(pool, config, 60, 0)
     found = render(scenes, range(60), clips)
