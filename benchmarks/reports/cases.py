@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from typing import NamedTuple
 
-from rich.table import Table
-
-from benchmarks.reports.charts import escape, head, scroll
 from benchmarks.reports.numbers import interval, percent
-from benchmarks.reports.stacked import Column, stacked
+from benchmarks.reports.parts import Part
 from benchmarks.reports.tables import by_learner
 from benchmarks.results.result import Result
 
@@ -47,16 +43,7 @@ CAPTION = (
 )
 
 
-class Part(NamedTuple):
-    """A table: title, names of the rows, and texts by heading."""
-
-    title: str
-    rows: list[tuple[str, str]]
-    columns: list[tuple[str, list[str]]]
-    note: str
-
-
-def parts(group: Sequence[Result]) -> list[Part]:
+def case_parts(group: Sequence[Result]) -> list[Part]:
     """The tables of comparable results; none where they are not of cases."""
     modalities = group[0].modality.split("+")
     if len(modalities) < 2:
@@ -103,7 +90,8 @@ def _part(
             for key, cell in cells.items():
                 texts[key].append(cell)
     shown = [key for key in keys if any(cell != "–" for cell in texts[key])]
-    return Part(title, rows, [(keys[key], texts[key]) for key in shown], note)
+    columns = [(keys[key], texts[key]) for key in shown]
+    return Part(title, rows, columns, f"{CAPTION}. {note}")
 
 
 def _cell(runs: Sequence[Result], key: str, form: str | None) -> str:
@@ -119,39 +107,3 @@ def _cell(runs: Sequence[Result], key: str, form: str | None) -> str:
     fact = mean.half_width is None or key.endswith(("_chance", "_sd", "size", "queries"))
     width = "" if fact or "chance" in key else f" ± {show(mean.half_width or 0.0)}"
     return f"{show(mean.mean)}{width}"
-
-
-def case_tables(group: Sequence[Result], width: int) -> list[Table]:
-    """For the terminal."""
-    return [
-        table
-        for part in parts(group)
-        for table in stacked(
-            [
-                Column("", [words for words, _ in part.rows]),
-                Column("learner", [label for _, label in part.rows]),
-            ],
-            [Column(name, [t.replace(" (", "\n(") for t in own]) for name, own in part.columns],
-            width=width,
-            title=part.title,
-            caption=f"{CAPTION}. {part.note}",
-        )
-    ]
-
-
-def case_html(group: Sequence[Result]) -> str:
-    """For a page."""
-    found = []
-    for part in parts(group):
-        names = ["", "learner", *(name.replace("\n", " ") for name, _ in part.columns)]
-        body = []
-        for i, (words, label) in enumerate(part.rows):
-            cells = "".join(f"<td>{escape(own[i])}</td>" for _, own in part.columns)
-            body.append(f"<tr>{head(words, scope='row')}<td>{escape(label)}</td>{cells}</tr>")
-        table = (
-            f"<table><caption>{escape(f'{CAPTION}. {part.note}')}</caption>"
-            f"<thead><tr>{''.join(map(head, names))}</tr></thead>"
-            f"<tbody>{''.join(body)}</tbody></table>"
-        )
-        found.append(f'<h3>{escape(part.title)}</h3><div class="card">{scroll(table, part.title)}')
-    return "".join(f"{part}</div>" for part in found)

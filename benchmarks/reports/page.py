@@ -9,14 +9,16 @@ from typing import Any
 
 import yaml
 
-from benchmarks.reports.cases import case_html
+from benchmarks.reports.cases import case_parts
 from benchmarks.reports.charts import escape, head, scroll
 from benchmarks.reports.differences import Differences, differences
 from benchmarks.reports.figures.alignment import maps, similarities, wordings
 from benchmarks.reports.figures.misheard import misheard
 from benchmarks.reports.figures.online import anytime, draws
 from benchmarks.reports.figures.streams import confusions, curves, forgetting, matrices, per_class
+from benchmarks.reports.items import item_parts
 from benchmarks.reports.numbers import interval_text
+from benchmarks.reports.parts import part_html
 from benchmarks.reports.tables import by_learner, columns, comparable, data_title, summarise
 from benchmarks.results.metric_names import METRICS
 from benchmarks.results.result import Result, write_atomically
@@ -99,7 +101,7 @@ def _section(group: list[Result], against: str | Result | None) -> str:
         _facts(group),
         _results_table(group),
         _difference_table(differences(group, against)),
-        case_html(group),
+        part_html([*case_parts(group), *item_parts(group)]),
         curves(learners),
         anytime(learners),
         matrices(learners),

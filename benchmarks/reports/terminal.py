@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.reports.cases import case_tables
+from benchmarks.reports.cases import case_parts
 from benchmarks.reports.differences import Differences, differences
+from benchmarks.reports.items import item_parts
 from benchmarks.reports.numbers import interval, interval_text, percent
+from benchmarks.reports.parts import part_tables
 from benchmarks.reports.stacked import Column, stacked
 from benchmarks.reports.tables import (
     Row,
@@ -111,7 +113,7 @@ def print_table(
         wide = console.width >= WIDE_CONSOLE
         for table in terminal_tables(group, width=console.width, full=wide):
             console.print(table)
-        for table in case_tables(group, console.width):
+        for table in part_tables([*case_parts(group), *item_parts(group)], console.width):
             console.print(table)
         found = differences(group, against)
         for table in _difference_tables(found, console.width) if found else ():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from benchmarks.commands.align.config import PromptsConfig
 from benchmarks.commands.zeroshot.models import MODELS
 from benchmarks.config.base import CommandConfig
+from benchmarks.runs.composed import ComposeConfig
+from multimodal.evaluation.compositional import Mode
 from multimodal.registry import Config
 
 
@@ -21,7 +23,10 @@ class ZeroShotConfig(CommandConfig):
     prompts: as for ``align``; the protocol's, if None. robustness, retrieval, diagnostics: parts of
     the report. protocol: of audio checkpoints, all that a foreign harness pins (crop, fill, rate,
     prompts); medley: ours. seed: of bootstraps and of a protocol's random crops. quick: 200
-    recordings.
+    recordings. task: "classes" names recordings; "compositional" tells look-alikes apart by order
+    and simultaneity (text, audio and group score): items of a compositional dataset, or scenes that
+    ``compose`` makes of a dataset's single events. mode: of its items the first two ("pairs", which
+    published figures measure) or all ("full").
     """
 
     command: ClassVar[str] = "zeroshot"
@@ -39,3 +44,17 @@ class ZeroShotConfig(CommandConfig):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    task: Literal["classes", "compositional"] = Field(
+        default="classes", exclude_if=lambda task: task == "classes"
+    )
+    compose: ComposeConfig | None = Field(default=None, exclude_if=lambda scenes: scenes is None)
+    mode: Mode = Field(default="pairs", exclude_if=lambda mode: mode == "pairs")
+
+    @model_validator(mode="after")
+    def _of_the_task(self) -> Self:
+        given = [name for name in ("compose", "mode") if name in self.model_fields_set]
+        if self.task == "classes" and given:
+            raise ValueError(
+                f"{', '.join(given)}: of task=compositional; set it, or leave them out"
+            )
+        return self

@@ -17,9 +17,11 @@ from rich.progress import Progress
 
 from benchmarks.commands.zeroshot import transcripts
 from benchmarks.commands.zeroshot.config import ZeroShotConfig
+from benchmarks.commands.zeroshot.items import Items, items_for, items_of_dataset
 from benchmarks.commands.zeroshot.models import ModelConfig, OpenModel
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
+from benchmarks.runs.composed import item_scores
 from benchmarks.runs.data import build_manifest, cache_folder, chosen_classes
 from benchmarks.runs.facts import dataset_facts, public, row_pins, text_pins
 from benchmarks.runs.finished import complete, finished
@@ -34,8 +36,8 @@ from multimodal.errors import UserError
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.evaluation.protocols import PROTOCOLS, Protocol
-from multimodal.evaluation.scores import Wanted, score
-from multimodal.loader import Loader
+from multimodal.evaluation.scores import Scores, Wanted, score
+from multimodal.loader import Loader, Signals
 from multimodal.models.towers import Tower
 from multimodal.signals import SignalCache
 
@@ -54,6 +56,7 @@ class ZeroShotCells:
             torch.set_num_threads(config.threads)
         check_writable(config.folder.parent)
         self.protocol: Protocol = PROTOCOLS[config.protocol]
+        self.items = items_of_dataset(config)
         self.manifest = build_manifest(config)
         self.classes, self.rows = self._chosen()
         models = config.model.single(self.output_dir)
@@ -124,21 +127,11 @@ class ZeroShotCells:
             model.aligned.share_encoded(self.encoded.setdefault(key, {}))
         facts = dataset_facts(self.manifest, self.manifest, len(signals.damaged))
         session.track(facts)
-        scores = score(
-            self._embed(model, rows, progress),
-            model.embed_texts,
-            self.manifest,
-            rows,
-            prompts=prompts,
-            wanted=Wanted(
-                self.classes,
-                ensemble=cell.prompts is not None and cell.prompts.ensemble,
-                robustness=cell.robustness,
-                retrieval=cell.retrieval,
-                diagnostics=cell.diagnostics,
-            ),
-            seed=cell.seed,
-        )
+        if cell.task == "compositional":
+            items = items_for(cell, self.items, signals, prompts)
+            scores = self._told_apart(cell, model, items, progress)
+        else:
+            scores = self._named(cell, model, prompts, rows, progress)
         if model.heard is not None:
             transcripts.tell(scores, model.heard, self.manifest, rows, seed=cell.seed)
             transcripts.write(model.heard, self.manifest, rows, session.folder)
@@ -152,6 +145,46 @@ class ZeroShotCells:
         )
         session.finish(result)
         return result
+
+    def _named(
+        self,
+        cell: ZeroShotConfig,
+        model: OpenModel,
+        prompts: Prompts,
+        rows: np.ndarray,
+        progress: Progress | None,
+    ) -> Scores:
+        return score(
+            self._embed(model, self._signals(model), rows, progress),
+            model.embed_texts,
+            self.manifest,
+            rows,
+            prompts=prompts,
+            wanted=Wanted(
+                self.classes,
+                ensemble=cell.prompts is not None and cell.prompts.ensemble,
+                robustness=cell.robustness,
+                retrieval=cell.retrieval,
+                diagnostics=cell.diagnostics,
+            ),
+            seed=cell.seed,
+        )
+
+    def _told_apart(
+        self, cell: ZeroShotConfig, model: OpenModel, found: Items, progress: Progress | None
+    ) -> Scores:
+        manifest = found.signals.manifest
+        rows = np.unique([row for item in found.items for row in item])
+        place = {row: number for number, row in enumerate(rows.tolist())}
+        return item_scores(
+            self._embed(model, found.signals, rows, progress),
+            model.embed_texts([manifest.recordings[row].text for row in rows]),
+            [tuple(place[row] for row in item) for item in found.items],
+            manifest,
+            names=found.names,
+            mode=cell.mode,
+            seed=cell.seed,
+        )
 
     def _check_model(self, model: OpenModel) -> None:
         manifest, adapter = self.manifest, model.adapter
@@ -187,9 +220,10 @@ class ZeroShotCells:
             )
         return self.signals[key]
 
-    def _source(self, model: OpenModel, rows: np.ndarray) -> SignalCache | EmbeddingCache:
+    def _source(
+        self, model: OpenModel, signals: Signals, rows: np.ndarray
+    ) -> Signals | EmbeddingCache:
         """Signals, or the embeddings of a frozen tower, made once for all models that have it."""
-        signals = self._signals(model)
         if model.aligned is None:
             return signals
         (tower,) = model.aligned.signals.values()
@@ -207,21 +241,22 @@ class ZeroShotCells:
         )
         return self.embeddings.setdefault(cache.key, cache)
 
-    def _embed(self, model: OpenModel, rows: np.ndarray, progress: Progress | None) -> torch.Tensor:
-        size = self._batch_size(model)
+    def _embed(
+        self, model: OpenModel, signals: Signals, rows: np.ndarray, progress: Progress | None
+    ) -> torch.Tensor:
+        size, source = self._batch_size(model), self._source(model, signals, rows)
         task = None
         if progress is not None:
             task = progress.add_task(
                 f"{model.label} seed {model.seed}", total=-(-len(rows) // size)
             )
-        gather = self._source(model, rows).gather
 
         def counted(part: np.ndarray) -> Any:
             if progress is not None and task is not None:
                 progress.advance(task)
-            return gather(part)
+            return source.gather(part)
 
-        recordings = self.manifest.recordings
+        recordings = signals.manifest.recordings
 
         def embed(batch: Batch) -> torch.Tensor:
             return model.embed(batch, [recordings[i].uid for i in batch.indices.tolist()])

@@ -199,6 +199,12 @@ VARIED = {
     "learn_temperature": {"learn_temperature": True},
     "head": {"head": {"whiten": True}},
     "objective": {"objective": "siglip"},
+    "negatives": {"negatives": 7},
+    "positives": {"positives": 7},
+    "negative_audio": {"negative_audio": 1},
+    "mask_equal_compositions": {"mask_equal_compositions": True},
+    "denominator": {"denominator": "all"},
+    "positive_weights": {"positive_weights": (2.0, 1.0, 1.0, 1.0, 1.0, 1.0)},
     "nspt": {"nspt": 0},
     "mm": {"mm": 0},
     **{
