@@ -72,7 +72,9 @@ def training_scenes(
     return Composed(_signals(composer, scenes, pool, clips, signals, "train"), twins=rows)
 
 
-def test_items(compose: ComposeConfig, signals: SignalCache, words: Mapping[str, str]) -> Composed:
+def items_to_tell_apart(
+    compose: ComposeConfig, signals: SignalCache, words: Mapping[str, str]
+) -> Composed:
     """UserError: as ``benchmark_items``; no recording in the splits."""
     composer, pool, clips = _opened(compose, signals, compose.test_splits, words)
     found = benchmark_items(pool, composer, compose.items, triplets=compose.triplets, seed=TEST)

