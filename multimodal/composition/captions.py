@@ -17,32 +17,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multimodal.composition.expressions import Overlay, Sequence, Slot, Tree, height, slots
+from multimodal.composition.expressions import (
+    Overlay,
+    Sequence,
+    Slot,
+    Tree,
+    has_overlay,
+    height,
+    refuse_overlay,
+    slots,
+)
+from multimodal.composition.lexicons import (
+    LAST_FIRST,
+    LEXICONS,
+    Lexicon,
+    Wording,
+    other_wordings,
+    wordings_of,
+)
 from multimodal.composition.meanings import constraints, flips, meaning, restrictions, swaps
 from multimodal.composition.relations import FALSE, RULES, TRUE, Judge, Rules
 from multimodal.errors import UserError
 
-# Words for order -> whether the last event is named first.
-ORDER = {
-    "then": False,
-    "followed by": False,
-    "before": False,
-    "and then": False,
-    "and later": False,
-    "after": True,
-    "preceded by": True,
-}
-TOGETHER = ("while", "with", "accompanied by", "at the same time as")
 MARKS = ("", ",", ";")  # by the height of an operator, from 1
 DEEPEST = len(MARKS)
-WORDS = (len(ORDER), len(TOGETHER))
-
-
-class Wording(NamedTuple):
-    """order: one of ORDER. together: one of TOGETHER."""
-
-    order: str
-    together: str
 
 
 def written(tree: Tree, wording: Wording, words: Columns[str]) -> str:
@@ -73,7 +71,7 @@ def _written(tree: Tree, wording: Wording) -> str:
         composed = [t for t, p in zip(parts, tree.parts, strict=True) if not isinstance(p, Slot)]
         if single and composed:
             parts = [f"{' and '.join(single)} throughout", *composed]
-    elif ORDER[word]:
+    elif LAST_FIRST[word]:
         parts.reverse()
     return f"{MARKS[height(tree) - 1]} {word} ".join(parts)
 
@@ -149,21 +147,25 @@ def caption(
     wordings: np.ndarray,
     rng: np.random.Generator,
     rules: Rules = RULES,
+    lexicon: Lexicon = LEXICONS["time"],
 ) -> Captions:
     """Captions of N scenes of one tree, at most so many positives and negatives each.
 
     words: N times K of the events. onsets, offsets: (N, K) seconds; the tree must be true there.
-    wordings: (N, 2) of ``draw_wordings``.
+    wordings: (N, 2) of ``draw_wordings``, of this lexicon.
     Positives are true by ``relations``, negatives false; the first ones after a shuffle within
-    each level. Equal generators give equal captions.
+    each level. Equal generators give equal captions. Where the lexicon has no words for
+    simultaneity no caption says it, and a tree that does is a UserError.
     """
+    if not lexicon.together:
+        refuse_overlay(tree, "its captions have no words for what is at the same time")
     judge, count = Judge(onsets, offsets, rules), len(onsets)
     assert (judge.verdicts(constraints(tree)) == TRUE).all(), "a scene is not what its tree says"
-    usual, other = (
-        _wordings(wordings),
-        _wordings(wordings + rng.integers((1, 1), WORDS, (count, 2))),
-    )
+    usual = wordings_of(wordings, lexicon)
+    other = wordings_of(other_wordings(wordings, rng, lexicon), lexicon)
     yes, no = true_forms(tree), false_forms(tree)
+    if not lexicon.together:
+        no = tuple(form for form in no if not has_overlay(form.tree))
     true, false = _taken(yes, judge, TRUE, rng), _taken(no, judge, FALSE, rng)
     found = Captions([], [], [], [], [])
     for row in range(count):
@@ -182,17 +184,6 @@ def caption(
             sides[0].append(list(texts))
             sides[1].append(list(texts.values()))
     return found
-
-
-def draw_wordings(count: int, rng: np.random.Generator) -> np.ndarray:
-    """(N, 2) int64: numbers of a word for order and of one for simultaneity, each scene's."""
-    return rng.integers(WORDS, size=(count, 2))
-
-
-def _wordings(numbers: np.ndarray) -> list[Wording]:
-    """Numbers are counted on from the last word to the first."""
-    every = [[Wording(order, together) for together in TOGETHER] for order in ORDER]
-    return [every[order][together] for order, together in (numbers % WORDS).tolist()]
 
 
 def _taken(

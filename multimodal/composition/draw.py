@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 
-from multimodal.composition.captions import draw_wordings
 from multimodal.composition.expressions import Tree, parse, slots
 from multimodal.composition.layout import Placed, place
+from multimodal.composition.lexicons import LEXICONS, draw_wordings
 from multimodal.composition.meanings import constraints, turned
 from multimodal.composition.plan import ComposerConfig, Pool
 from multimodal.composition.relations import TRUE, Judge
@@ -144,7 +144,7 @@ class _Drawer:
             "fade": np.minimum(round(self.config.fade * self.pool.rate), copies.min(axis=1) // 10),
             "lead": lead,
             "totals": totals,
-            "wordings": draw_wordings(count, self.rng),
+            "wordings": draw_wordings(count, self.rng, LEXICONS[self.config.lexicon]),
         }
 
     def _why(self, left: int, count: int) -> str:

@@ -86,6 +86,19 @@ def height(tree: Tree) -> int:
     return 0 if isinstance(tree, Slot) else 1 + max(height(part) for part in tree.parts)
 
 
+def has_overlay(tree: Tree) -> bool:
+    """Somewhere in the tree parts are at the same time."""
+    if isinstance(tree, Sequence):
+        return any(map(has_overlay, tree.parts))
+    return isinstance(tree, Overlay)
+
+
+def refuse_overlay(tree: Tree, reason: str) -> None:
+    """UserError with the reason where ``has_overlay``."""
+    if has_overlay(tree):
+        raise UserError(f"expression {str(tree)!r}: {reason}; compose with '+' only, no '*'.")
+
+
 def parse(text: str) -> Tree:
     """The tree of an expression; ``str`` of it is parsed to the same tree.
 

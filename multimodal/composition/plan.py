@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Sequence as Columns
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from multimodal.composition.captions import DEEPEST, MARKS
 from multimodal.composition.expressions import LETTERS, height, parse, slots
+from multimodal.composition.lexicons import LexiconName
 from multimodal.composition.relations import Rules
 from multimodal.errors import UserError
 from multimodal.recordings import printable
@@ -48,8 +49,11 @@ class ComposerConfig(Config):
     the scene's twin (``twins``), which is then as long. sources: "any", or "voices": what follows
     each other is of one source (speaker), what sounds together of different ones. overlap: what
     relations measure by (``relations``). positives, negatives: most captions of each kind, the main
-    caption being a positive. seed: of everything.
+    caption being a positive. lexicon: the words of captions (``lexicons``). seed: of everything.
+    notice: what a set of such scenes must say of itself wherever it is shown.
     """
+
+    notice: ClassVar[str] = ""
 
     expressions: dict[str, Positive] = EXPRESSIONS
     max_seconds: Positive = 10.0
@@ -63,6 +67,7 @@ class ComposerConfig(Config):
     overlap: Literal["shorter", "union"] = "shorter"
     positives: int = Field(default=5, ge=1, le=50)
     negatives: int = Field(default=5, ge=0, le=50)
+    lexicon: LexiconName = "time"
     seed: int = Field(default=0, ge=0)
 
     @field_validator("expressions")

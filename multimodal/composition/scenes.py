@@ -12,6 +12,7 @@ import numpy as np
 
 from multimodal.composition.captions import caption
 from multimodal.composition.expressions import Tree, parse, slots
+from multimodal.composition.lexicons import LEXICONS
 from multimodal.composition.meanings import constraints, meaning
 from multimodal.composition.plan import ComposerConfig, Pool
 
@@ -145,6 +146,7 @@ def told(plan: Plan, pool: Pool, config: ComposerConfig, rng: np.random.Generato
             wordings=plan.wordings[rows],
             rng=rng,
             rules=config.rules,
+            lexicon=LEXICONS[config.lexicon],
         )
         names: dict[Tree, str] = {}
         for at, row in enumerate(rows.tolist()):

@@ -14,6 +14,7 @@ import numpy as np
 from multimodal.composition.draw import draw, led
 from multimodal.composition.expressions import Sequence, Slot, Tree, parse, slots
 from multimodal.composition.layout import Placed, place
+from multimodal.composition.lexicons import LEXICONS
 from multimodal.composition.meanings import (
     constraints,
     meaning,
@@ -101,7 +102,8 @@ def benchmark_items(
 
     Of the expressions those with a sequence in them are drawn, for captions of the same words need
     one. Of sequences of three parts and more every second item, by chance, keeps its first part: no
-    model solves these by the first event alone. Triplets are of sequences of single events.
+    model solves these by the first event alone. Triplets are of sequences of single events; none
+    where captions have no words for what is at the same time.
     UserError: as ``draw``, no such expression, and a share outside [0, 1].
     """
     if not 0 <= triplets <= 1:
@@ -116,6 +118,7 @@ def benchmark_items(
     tail = rng.random(count) < 0.5
     tail &= [isinstance(t, Sequence) and len(t.parts) > 2 for t in trees]
     plain = [isinstance(t, Sequence) and all(isinstance(p, Slot) for p in t.parts) for t in trees]
+    plain = np.array(plain) & bool(LEXICONS[config.lexicon].together)
     third = rng.permutation(np.flatnonzero(plain))[: round(triplets * count)]
     found, items = [scenes], list[tuple[int, ...]]((row,) for row in range(count))
     chosen: tuple[tuple[Kind, np.ndarray], ...] = (

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import itertools
 
-from multimodal.composition.captions import ORDER, TOGETHER
 from multimodal.composition.expressions import Overlay, Sequence, Slot, Tree
+from multimodal.composition.lexicons import LAST_FIRST, TOGETHER
 from multimodal.composition.meanings import constraints
 from multimodal.composition.relations import RULES, Constraint, Rules
 
 
 def read(text: str) -> Tree:
     """A reader for people's rules: the strongest mark first, then the words beside it."""
-    longest_first = sorted((*ORDER, *TOGETHER), key=len, reverse=True)
+    longest_first = sorted((*LAST_FIRST, *TOGETHER), key=len, reverse=True)
     for mark, words in itertools.product((";", ",", ""), longest_first):
         parts = text.split(f"{mark} {words} ")
         if len(parts) < 2:
             continue
-        if words in ORDER:
+        if words in LAST_FIRST:
             found = [read(part) for part in parts]
-            return Sequence(tuple(found[::-1] if ORDER[words] else found))
+            return Sequence(tuple(found[::-1] if LAST_FIRST[words] else found))
         found = []
         for part in parts:
             single = part.removesuffix(" throughout")

@@ -10,17 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.composition.captions import (
-    ORDER,
-    TOGETHER,
-    Wording,
     caption,
-    draw_wordings,
     false_forms,
     true_forms,
     written,
 )
 from multimodal.composition.expressions import Tree, parse, slots
 from multimodal.composition.layout import place
+from multimodal.composition.lexicons import ORDER, TOGETHER, Wording, draw_wordings
 from multimodal.composition.meanings import constraints, meaning
 from multimodal.composition.relations import RULES, verdict
 from multimodal.errors import UserError

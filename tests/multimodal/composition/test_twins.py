@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from multimodal.composition.captions import ORDER, TOGETHER
 from multimodal.composition.draw import draw
 from multimodal.composition.expressions import Overlay, Slot, Tree, parse
+from multimodal.composition.lexicons import ORDER, TOGETHER
 from multimodal.composition.meanings import constraints, turned
 from multimodal.composition.plan import ComposerConfig
 from multimodal.composition.relations import verdict
