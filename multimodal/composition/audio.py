@@ -10,22 +10,21 @@ CompA's own generator, whose operators are not linear, is in ``tree``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Columns
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from multimodal.composition import COMPOSERS
 from multimodal.composition.levels import ACTIVE_DB, Level, a_weighted_level
 from multimodal.composition.plan import ComposerConfig, Pool
+from multimodal.composition.recorded import Phrases, Rendered, phrase_of, pool_of
 from multimodal.composition.scenes import Plan
 from multimodal.composition.snippets import active_part
 from multimodal.errors import UserError
-from multimodal.recordings import Recording
 from multimodal.signals import SignalCache
 
 PEAK = 0.5
@@ -44,13 +43,6 @@ class Clips(NamedTuple):
 class Sounds(NamedTuple):
     pool: Pool
     clips: Clips
-
-
-class Rendered(NamedTuple):
-    """values: (n, 1, T) float32, zero beyond ``lengths``, (n,) int64."""
-
-    values: Tensor
-    lengths: Tensor
 
 
 @COMPOSERS.register("audio")
@@ -110,7 +102,7 @@ def sounds(
     rate: int,
     config: ComposerConfig,
     *,
-    phrases: Callable[[Recording], str] | Mapping[str, str],
+    phrases: Phrases,
     categories: Mapping[str, str] | None = None,
     level: Level = a_weighted_level,
     below_peak_db: float = ACTIVE_DB,
@@ -123,13 +115,7 @@ def sounds(
     left out. UserError: a silent recording; a class without phrase; nothing left.
     """
     manifest, longest = signals.manifest, config.snippet_seconds[1]
-    names = manifest.class_names
-    if isinstance(phrases, Mapping):
-        missing = [name for name in names if name not in phrases]
-        if missing:
-            raise UserError(f"phrases: none for {', '.join(missing)}; give each class its words.")
-        by_class = phrases
-        phrases = lambda recording: by_class[names[recording.label]]  # noqa: E731
+    words = phrase_of(manifest, phrases)
     kept, parts, starts = [], [], []
     for row in np.asarray(rows, dtype=np.int64).tolist():
         batch = signals.gather([row])
@@ -147,16 +133,13 @@ def sounds(
         raise UserError(
             f"snippet_seconds: from {low:g}; no event of {manifest.name!r} lasts that long."
         )
-    recordings = [manifest.recordings[row] for row in kept]
-    pool = Pool(
-        labels=np.array([r.label for r in recordings]),
-        lengths=np.array([len(part) for part in parts]),
-        rate=rate,
-        names=names,
-        sources=tuple(r.group or r.uid for r in recordings),
-        categories=() if categories is None else tuple(categories[name] for name in names),
-        phrases=tuple(phrases(r) for r in recordings),
-        starts=np.array(starts),
-        recordings=np.array(kept),
+    pool = pool_of(
+        manifest,
+        kept,
+        [len(part) for part in parts],
+        rate,
+        phrases=words,
+        categories=categories,
+        starts=starts,
     )
     return Sounds(pool, clips_of(parts, rate, level))
