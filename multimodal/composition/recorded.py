@@ -1,5 +1,4 @@
-"""From recordings of one event each to a pool, and what a renderer gives: the same in any modality.
-"""
+"""From recordings of one event each to a pool, and what a renderer gives, in any modality."""
 
 from __future__ import annotations
 
