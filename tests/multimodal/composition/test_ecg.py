@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -241,3 +243,21 @@ def test_controls(found: Rhythms) -> None:
 def test_captions_are_what_the_times_say(seed: int) -> None:
     config = EcgComposerConfig(sources="any", snippet_seconds=(0.5, 5.0), max_seconds=12.0)
     assert_captions_true(draw(pool_of(60, seed=seed), config, 40, seed))
+
+
+@pytest.mark.realdata
+def test_real_leads_keep_einthovens_relation(real_data: Path) -> None:
+    """As well as the records themselves do, which are rounded to 1 to 5 uV."""
+    paths = sorted((real_data / "cinc2021").glob("E075*.hea"))
+    recordings = tuple(
+        Recording(uid=p.stem, labels=(i % 2,), split="train", path=p) for i, p in enumerate(paths)
+    )
+    manifest = Manifest("cinc2021", "ecg", ("one", "other"), recordings, "1")
+    signals = SignalCache(manifest, EcgConfig(sample_rate=RATE).build(), progress=False)
+    config = EcgComposerConfig(sources="any", expressions={"A+B": 1.0})
+    words = {"one": "the one rhythm", "other": "another rhythm"}
+    pool, clips = rhythms(signals, range(len(paths)), RATE, config, phrases=words)
+    values = render(draw(pool, config, 20, 0), range(20), clips).values
+    off = [np.abs(v[1] - v[0] - v[2]).max() for v in (clips.values, *values.numpy())]
+    assert max(off[1:]) < 2 * float(off[0]) + 1e-4
+    assert values.abs().max() > 0.1
