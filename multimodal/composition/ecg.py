@@ -20,6 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 from pydantic import Field, field_validator
 
+from multimodal.composition import COMPOSERS
 from multimodal.composition.expressions import parse, refuse_overlay
 from multimodal.composition.lexicons import LexiconName
 from multimodal.composition.plan import ComposerConfig, Pool, Positive
@@ -43,6 +44,7 @@ HalfASecond = Annotated[float, Field(ge=0.5, allow_inf_nan=False)]
 ONE_RHYTHM = "two rhythms at the same time have no physiological meaning"
 
 
+@COMPOSERS.register("ecg")
 class EcgComposerConfig(ComposerConfig):
     """``ComposerConfig`` with the defaults of ECG: segments of 2 to 5 s, no gap, no fades, levels
     in mV as recorded, sequences only.
@@ -69,6 +71,14 @@ class EcgComposerConfig(ComposerConfig):
         for text in expressions:
             refuse_overlay(parse(text), ONE_RHYTHM)
         return expressions
+
+    def open(self, signals: SignalCache, rows: ArrayLike, *, phrases: Phrases) -> Rhythms:
+        """Pool and clips of recordings of one rhythm each; errors as of ``rhythms``."""
+        rate = int(signals.adapter.config.sample_rate)  # pyright: ignore
+        return rhythms(signals, rows, rate, self, phrases=phrases)
+
+    def render(self, scenes: Plan, rows: ArrayLike, clips: Strips) -> Rendered:
+        return render(scenes, rows, clips)
 
 
 class Strips(NamedTuple):

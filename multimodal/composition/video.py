@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from multimodal.composition import COMPOSERS
 from multimodal.composition.expressions import Sequence, Slot, Tree, slots
 from multimodal.composition.letterbox import letterboxed
 from multimodal.composition.plan import ComposerConfig, NotNegative, Pool, Positive
@@ -25,6 +26,7 @@ from multimodal.errors import UserError
 from multimodal.signals import SignalCache
 
 
+@COMPOSERS.register("video")
 class VideoComposerConfig(ComposerConfig):
     """``ComposerConfig`` with the defaults of video: no gap, clips from half a second on.
 
@@ -37,6 +39,15 @@ class VideoComposerConfig(ComposerConfig):
     fade: NotNegative = 0.0
     level_db: Zero = 0.0
     snippet_seconds: tuple[Positive, Positive] = (0.5, 9.5)
+
+    def open(self, signals: SignalCache, rows: ArrayLike, *, phrases: Phrases) -> Videos:
+        """Pool and clips of clips of one event each; errors as of ``videos``."""
+        rate = round(signals.adapter.config.fps)  # pyright: ignore[reportAttributeAccessIssue]
+        return videos(signals, rows, rate, self, phrases=phrases)
+
+    def render(self, scenes: Plan, rows: ArrayLike, clips: Films) -> Rendered:
+        """With as many frames as the longest clip has, which is what encoders know."""
+        return render(scenes, rows, clips, frames=int(np.diff(clips.offsets).max()))
 
 
 class Films(NamedTuple):

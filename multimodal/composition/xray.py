@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from pydantic import field_validator
 from torch import Tensor
 
+from multimodal.composition import COMPOSERS
 from multimodal.composition.expressions import parse, refuse_overlay, slots
 from multimodal.composition.letterbox import letterboxed
 from multimodal.composition.lexicons import LexiconName
@@ -41,6 +42,7 @@ SIDE_BY_SIDE = "two images do not lie in one place"
 EXPRESSIONS = {"A+B": 1.0}
 
 
+@COMPOSERS.register("xray")
 class XrayComposerConfig(ComposerConfig):
     """``ComposerConfig`` with the defaults of X-rays. What are seconds there are widths of the
     picture here: a scene is at most one wide, gap is the grey separator (8 of 224 pixels).
@@ -73,6 +75,14 @@ class XrayComposerConfig(ComposerConfig):
     def images(self) -> int:
         """Of a scene."""
         return len(slots(parse(next(iter(self.expressions)))))
+
+    def open(self, signals: SignalCache, rows: ArrayLike, *, phrases: Phrases) -> Images:
+        """Pool and clips of images of one finding each; errors as of ``images``."""
+        rate = signals.adapter.config.size  # pyright: ignore[reportAttributeAccessIssue]
+        return images(signals, rows, rate, self, phrases=phrases)
+
+    def render(self, scenes: Plan, rows: ArrayLike, clips: Panels) -> Rendered:
+        return render(scenes, rows, clips)
 
 
 class Panels(NamedTuple):
