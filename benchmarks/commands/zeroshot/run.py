@@ -275,7 +275,7 @@ class ZeroShotCells:
             "model": model.facts,
             **row_pins(self.manifest, rows, cell.split),
             "candidates": names,
-            **text_pins(prompts, names),
+            **(text_pins(prompts, names) if names else {}),
             "signals": {
                 "adapter": model.adapter.fingerprint,
                 **self.protocol.pins(self.manifest.name),
