@@ -1,0 +1,158 @@
+"""Scenes of two recordings of a batch, for learners that compose in every step.
+
+The plain form of the composers (``audio``, ``speech``, ``ecg``, ``video``, ``xray``): whole
+recordings as they come, in one vectorised step on the batch's device, and captions of one wording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from multimodal.batch import Batch
+from multimodal.composition.captions import written
+from multimodal.composition.expressions import Tree, parse
+from multimodal.composition.lexicons import LEXICONS, LexiconName, Wording
+
+PEAK = 0.5
+RAMP = 0.04  # of an ECG's length: the offset of a join is spread over it
+SEPARATOR = 8 / 224  # of an X-ray's width
+
+
+class Pairs(NamedTuple):
+    """n scenes: rows (n,) of a batch; together: at the same time, else ``second`` follows."""
+
+    first: Int[Tensor, " scenes"]
+    second: Int[Tensor, " scenes"]
+    together: Bool[Tensor, " scenes"]
+
+
+class Told(NamedTuple):
+    """What is said of a scene. positives: true of less of it, or in another order of no matter."""
+
+    main: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+
+
+class Composer(NamedTuple):
+    """compose: (batch, pairs) -> inputs (n, ...) in the batch's form and lengths (n,). lexicon: of
+    its captions; one without words for simultaneity has sequences only.
+    """
+
+    compose: Callable[[Batch, Pairs], tuple[Tensor, Tensor]]
+    lexicon: LexiconName
+
+    @property
+    def overlays(self) -> bool:
+        return bool(LEXICONS[self.lexicon].together)
+
+    def told(self, first: str, second: str, *, together: bool) -> Told:
+        """Captions of two events by their words."""
+        lexicon = LEXICONS[self.lexicon]
+        wording = Wording(next(iter(lexicon.order)), next(iter(lexicon.together), ""))
+
+        def say(tree: Tree) -> str:
+            return written(tree, wording, (first, second))
+
+        in_order, turned = say(parse("A+B")), say(parse("B+A"))
+        if together:
+            both, alike = say(parse("A*B")), say(parse("B*A"))
+            return Told(both, (alike, first, second), (in_order, turned))
+        false = (turned, say(parse("A*B"))) if self.overlays else (turned,)
+        return Told(in_order, (first, second), false)
+
+
+def sounds(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """(n, 1, T): of equal power, the shorter in the middle of the longer, or one behind the other;
+    peak 0.5.
+    """
+    sizes = torch.stack([batch.lengths[pairs.first], batch.lengths[pairs.second]])
+    longest, together = sizes.amax(0), pairs.together
+    totals = torch.where(together, longest, sizes.sum(0))
+    starts = torch.where(together, (longest - sizes) // 2, torch.stack([0 * longest, sizes[0]]))
+    powers = batch.inputs.square().sum((1, 2)) / batch.lengths
+    levels = powers.sqrt().clamp(min=1e-6)[:, None, None]
+    even = batch.inputs / levels
+    values = _placed(even, pairs.first, starts[0], sizes[0], int(totals.max()))
+    values = values + _placed(even, pairs.second, starts[1], sizes[1], int(totals.max()))
+    return values * (PEAK / values.abs().amax((1, 2), keepdim=True).clamp(min=1e-6)), totals
+
+
+def rhythms(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """(n, 12, T): one behind the other, in mV; the step of each lead's offset across the join is
+    spread over a ramp, alike in all leads, so II stays I + III.
+    """
+    sizes = torch.stack([batch.lengths[pairs.first], batch.lengths[pairs.second]])
+    longest = int(sizes.sum(0).max())
+    first = _placed(batch.inputs, pairs.first, 0 * sizes[0], sizes[0], longest)
+    second = _placed(batch.inputs, pairs.second, sizes[0], sizes[1], longest)
+    places = sizes[0][:, None, None].expand(-1, first.shape[1], 1)
+    step = second.gather(2, places) - first.gather(2, places - 1)
+    ramp = (RAMP * sizes[1]).clamp(min=1)[:, None]
+    since = torch.arange(longest, device=first.device) - sizes[0][:, None]
+    left = ((1 - since / ramp).clamp(0, 1) * (since >= 0))[:, None]
+    return first + second - step * left, sizes.sum(0)
+
+
+def films(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """(n, F, 3, H, W): every second frame of one and then of the other, or both side by side, the
+    first on the left.
+    """
+    one, two = batch.inputs[pairs.first], batch.inputs[pairs.second]
+    count = one.shape[1]
+    every = ((torch.arange(count, device=one.device) + 0.5) * 2).long()
+    follow = torch.cat([one, two], dim=1)[:, every]
+    shared = torch.cat([_half(one), _half(two)], dim=-1)
+    return torch.where(
+        pairs.together[:, None, None, None, None], shared, follow
+    ), pairs.first * 0 + 1
+
+
+def pictures(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """(n, 1, H, W): the first on the left, a grey separator between them, aspects kept."""
+    one, two = (_half(batch.inputs[rows]) for rows in (pairs.first, pairs.second))
+    both = torch.cat([one, two], dim=-1)
+    width = both.shape[-1]
+    edge = max(1, round(SEPARATOR * width) // 2)
+    both[..., width // 2 - edge : width // 2 + edge] = 0.5
+    return both, torch.ones_like(pairs.first)
+
+
+BY_MODALITY = {
+    "audio": Composer(sounds, "time"),
+    "speech": Composer(sounds, "time"),
+    "ecg": Composer(rhythms, "order"),
+    "video": Composer(films, "time"),
+    "xray": Composer(pictures, "space"),
+}
+
+
+def _placed(inputs: Tensor, rows: Tensor, starts: Tensor, sizes: Tensor, longest: int) -> Tensor:
+    """(n, C, longest): the first ``sizes`` steps of the rows, from ``starts`` on, else zeros."""
+    places = torch.arange(longest, device=inputs.device) - starts[:, None]
+    inside = (places >= 0) & (places < sizes[:, None])
+    index = places.clamp(0, inputs.shape[2] - 1)[:, None].expand(-1, inputs.shape[1], -1)
+    return inputs[rows].gather(2, index) * inside[:, None]
+
+
+def _half(pictures: Tensor) -> Tensor:
+    """(..., C, H, W) -> (..., C, H, W // 2): all of it, its aspect kept, zeros around it."""
+    *lead, channels, height, width = pictures.shape
+    small = interpolate(
+        pictures.reshape(-1, channels, height, width).float(),
+        (max(1, height // 2), width // 2),
+        mode="bilinear",
+        antialias=True,
+    )
+    out = small.new_zeros(len(small), channels, height, width // 2)
+    top = (height - small.shape[2]) // 2
+    out[:, :, top : top + small.shape[2]] = small
+    if not pictures.is_floating_point():
+        out = out.round()
+    return out.to(pictures.dtype).reshape(*lead, channels, height, width // 2)
