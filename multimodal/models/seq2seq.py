@@ -7,10 +7,10 @@ each side. Its "text encoder" is the decoder's table of token embeddings and not
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from jaxtyping import Float, Int
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
 from multimodal.batch import Batch, Encoded
@@ -23,6 +23,7 @@ from multimodal.models.whisper_decoder import WhisperDecoder
 from multimodal.registry import Config
 
 TextPool = Literal["intent_token", "mean"]
+SIZES = ("layers", "heads", "width", "feed_forward", "merges")  # a checkpoint brings its own
 
 
 class DecoderConfig(Config):
@@ -56,13 +57,18 @@ class DecoderConfig(Config):
     def _fits(self) -> Self:
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({self.heads})")
-        own = ("layers", "heads", "width", "feed_forward", "merges")
-        given = [name for name in own if name in self.model_fields_set]
+        given = [name for name in SIZES if name in self.model_fields_set]
         if self.checkpoint is None and self.revision is not None:
             raise ValueError("revision: is of a checkpoint; name it too, or leave it out")
         if self.checkpoint is not None and given:
             raise ValueError(f"{', '.join(given)}: come with the checkpoint; leave them out")
         return self
+
+    @model_serializer(mode="wrap")
+    def _told(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without sizes that are not its own, so that a run's config can be read back."""
+        idle = SIZES if self.checkpoint is not None else ()
+        return {name: value for name, value in told(self).items() if name not in idle}
 
     def vocabulary(self, intents: tuple[str, ...]) -> Vocabulary:
         """UserError: see ``Vocabulary`` and ``WhisperDecoder``."""

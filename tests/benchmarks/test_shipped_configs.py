@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.commands.align.command import run_align
 from benchmarks.commands.align.config import AlignConfig
@@ -19,6 +20,7 @@ from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.commands.zeroshot.command import run_zeroshot
 from benchmarks.commands.zeroshot.config import ZeroShotConfig
 from benchmarks.commands.zeroshot.models import MODELS
+from benchmarks.config.base import CommandConfig
 from benchmarks.config.loading import validate
 from benchmarks.config.settings import read_yaml
 from benchmarks.results.files import find_results
@@ -68,6 +70,27 @@ def trained_here() -> dict[Path, list[int]]:
 
 def test_there_is_no_other_config() -> None:
     assert {*STREAMS, *ALIGNED, *ZERO_SHOT, *TUNED} == set(FOLDER.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("model", "paths"),
+    [
+        (RunConfig, STREAMS),
+        (AlignConfig, ALIGNED),
+        (ZeroShotConfig, ZERO_SHOT),
+        (FinetuneConfig, TUNED),
+    ],
+)
+def test_what_a_run_folder_keeps_of_a_config_is_read_back(
+    model: type[CommandConfig], paths: list[Path]
+) -> None:
+    """A run goes on, and its model is opened, by the config.yaml that its folder holds."""
+    for path in paths:
+        config = validate(model, read_yaml(path), source=str(path))
+        kept = model.parse(yaml.safe_load(config.to_yaml()))
+        assert kept == config and kept.hash == config.hash, path
+        for cell in config.cells() if isinstance(config, RunConfig) else ():
+            assert RunConfig.parse(yaml.safe_load(cell.to_yaml())).hash == cell.hash, path
 
 
 def named(path: Path) -> str:
