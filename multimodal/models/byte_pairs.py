@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,16 +91,19 @@ class BytePairs:
         lengths = np.bincount(np.repeat(words, sizes))
         padded = np.full((len(lengths), int(lengths.max(initial=0))), NOTHING, dtype=np.int64)
         padded[np.arange(padded.shape[1]) < lengths[:, None]] = symbols
-        products = [self._ids[self._made(left, right)] for left, right in self.pairs]
+        pairs, products = self._merges
         merged = merge_words(
-            torch.from_numpy(padded),
-            torch.tensor(self.pairs, dtype=torch.int64).view(-1, 2),
-            torch.tensor(products, dtype=torch.int64),
-            ratio,
-            generator=generator,
+            torch.from_numpy(padded), pairs, products, ratio, generator=generator
         ).numpy()
         there = merged != NOTHING
         return merged[there], np.nonzero(there)[0]
+
+    @cached_property
+    def _merges(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(M, 2) pairs and (M,) what each makes: tens of thousands, of a checkpoint."""
+        products = [self._ids[self._made(left, right)] for left, right in self.pairs]
+        pairs = torch.tensor(self.pairs, dtype=torch.int64).view(-1, 2)
+        return pairs, torch.tensor(products, dtype=torch.int64)
 
     def _made(self, left: int, right: int) -> str:
         return self._letters[left] + self._letters[right]
