@@ -37,11 +37,15 @@ SAME = {
     "fc2": "narrow",
     "final_layer_norm": "norm3",
 }
+# What ``Decoder`` computes; of every Whisper that was published.
+FORM = {"activation_function": "gelu", "scale_embedding": False, "tie_word_embeddings": True}
+# Whose pieces tell by which rules a tokenizer takes texts apart.
+PROBE = "It's 1,234 cafés -- don't\tstop:  São Paulo, Ελλάδα, 東京 🙂 (THE end)!\n"
 
 
 class WhisperDecoder:
     """What ``decoder.checkpoint`` names. UserError: no such checkpoint, another architecture, no
-    safetensors, no byte-level tokenizer.
+    safetensors, a tokenizer that is not byte-level or of another checkpoint.
     """
 
     def __init__(self, checkpoint: str, revision: str | None = None) -> None:
@@ -52,8 +56,16 @@ class WhisperDecoder:
                 f"decoder.checkpoint={checkpoint}: is of type {self.config.model_type!r}, which "
                 "has no decoder; give a Whisper checkpoint, such as packaged-whisper-tiny-en."
             )
+        for name, value in FORM.items():
+            if getattr(self.config, name, value) != value:
+                raise UserError(
+                    f"decoder.checkpoint={checkpoint}: its config.json has {name}="
+                    f"{getattr(self.config, name)}, which is not computed here; give a checkpoint "
+                    f"of {name}={value}."
+                )
         refuse_pickles(checkpoint, self.folder)
-        self.tokenizer = load_tokenizer(checkpoint, revision).backend_tokenizer
+        loaded = load_tokenizer(checkpoint, revision)
+        self.tokenizer, self.ends = loaded.backend_tokenizer, loaded.eos_token_id
 
     @property
     def longest(self) -> int:
@@ -68,12 +80,28 @@ class WhisperDecoder:
         """The checkpoint's pieces behind the markers and these intents."""
         try:
             pairs = [(left, right) for left, right in self._pieces["merges"]]
-            return Vocabulary(intents, merges=pairs)
+            found = Vocabulary(intents, merges=pairs)
+            self._refuse_other_tokenizer(found)
+        except UserError:  # of the intents
+            raise
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(
-                f"decoder.checkpoint={self.checkpoint}: its tokenizer is not one of byte pairs "
-                f"({error}); copy the checkpoint's own tokenizer.json into {self.folder}."
+                f"decoder.checkpoint={self.checkpoint}: its tokenizer is not one of byte pairs, or "
+                f"of another checkpoint ({error}); copy the checkpoint's own tokenizer.json into "
+                f"{self.folder}."
             ) from error
+        return found
+
+    def _refuse_other_tokenizer(self, vocabulary: Vocabulary) -> None:
+        """ValueError: rows of the table would stand for other pieces, or texts have others."""
+        known, rows, ends = self._pieces["vocab"], self.config.vocab_size, self.config.eos_token_id
+        if self.ends != ends:
+            raise ValueError(f"texts end with {self.ends}, of its config.json with {ends}")
+        if max(known[letter] for letter in vocabulary.letters.values()) >= rows:
+            raise ValueError(f"more pieces than the {rows} rows of its table")
+        ours = [vocabulary.letters[token] for token in vocabulary.encode(PROBE)]
+        if ours != self.tokenizer.encode(PROBE, add_special_tokens=False).tokens:
+            raise ValueError("texts fall into other pieces than by GPT-2's rules")
 
     def build(self, vocabulary: Vocabulary, *, dropout: float) -> Decoder:
         """With the checkpoint's weights, in float32."""

@@ -88,7 +88,8 @@ def test_what_a_run_folder_keeps_of_a_config_is_read_back(
     for path in paths:
         config = validate(model, read_yaml(path), source=str(path))
         kept = model.parse(yaml.safe_load(config.to_yaml()))
-        assert kept == config and kept.hash == config.hash, path
+        assert kept == config, path
+        assert kept.hash == config.hash, path
         for cell in config.cells() if isinstance(config, RunConfig) else ():
             assert RunConfig.parse(yaml.safe_load(cell.to_yaml())).hash == cell.hash, path
 

