@@ -239,9 +239,18 @@ class SpokenLearner(Learner):
 
     @torch.no_grad()
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """UserError: the vocabulary is of other intents, or of another size."""
+        """UserError: the vocabulary is of other intents, or of another size; so is the model."""
         own = trained_weights(self.model)
         self.said.vocabulary.load(weights["pieces"])
+        shapes = [{name: tuple(t.shape) for name, t in of.items()} for of in (weights, own)]
+        differ = sorted(name for name, _ in shapes[0].items() ^ shapes[1].items())
+        if differ:
+            there = [of.get(differ[0], "absent") for of in shapes]
+            raise UserError(
+                f"{differ[0]} was saved as {there[0]}, this model has it as {there[1]}: a "
+                "checkpoint that the config names has changed; restore it, or train the model "
+                "again with --fresh."
+            )
         self.said.forget()
         for name, tensor in own.items():
             tensor.copy_(weights[name])

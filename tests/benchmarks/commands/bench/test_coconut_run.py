@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import torch
 
 from benchmarks.commands.bench.cells import Cells
 from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.bench.reopen import reopen
 from benchmarks.config.loading import validate
 from multimodal.digests import read_tensors
+from multimodal.errors import UserError
 from tests.benchmarks.commands.bench.test_cwcl_modalities import DATASETS, RATES, SCENARIOS
 from tests.benchmarks.commands.bench.test_cwcl_run import Stop
 from tests.benchmarks.commands.bench.test_every_learner import DECODER
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
+from tests.multimodal.models.test_whisper_decoder import save
 from tests.toy import toy_data
 
 TASKS = {"name": "class_incremental", "num_experiences": 4}
@@ -112,3 +116,27 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(grid, name, scenario)
         )
         assert weights.keys() == resumed.keys()
         assert all(torch.equal(t, resumed[n]) for n, t in weights.items())
+
+
+def test_a_run_with_the_decoder_of_a_checkpoint_goes_on_and_is_opened_again(grid, tmp_path) -> None:
+    place = save(tmp_path / "whisper")
+    decoder = {"checkpoint": str(place), "longest": 8, "beam": 2}
+    options: dict[str, Any] = {
+        "scenario": TASKS,
+        "own": {"decoder": decoder, "token_kd": 1.0},
+        "training": {"batch_size": 4, "device": "cpu", "checkpoint_every": 1, "threads": 1},
+    }
+    whole = grid("whole", "coconut", **options).run_cell(0)
+    with pytest.raises(RuntimeError):
+        grid("cut", "coconut", **options).run_cell(0, Stop(6))
+    again = grid("cut", "coconut", **options)
+    assert again.run_cell(0).metrics == whole.metrics
+    folder, device = again.cells[0].folder, torch.device("cpu")
+    kept = read_tensors(sorted((folder / "models").glob("*.safetensors"))[-1]).tensors
+    found = reopen(folder, device).learner.weights()
+    assert all(torch.equal(found[name], tensor) for name, tensor in kept.items())
+    for layers in (1, 3):
+        shutil.rmtree(place)
+        save(place, layers=layers)
+        with pytest.raises(UserError, match=r"decoder\.layers\..* was saved as .* has changed"):
+            reopen(folder, device)
