@@ -161,7 +161,8 @@ class Vocabulary:
             raise UserError(
                 f"vocabulary: saved with {_facts(intents, size)}, this model has "
                 f"{_facts(self.intents, self.size)}{_difference(intents, self.intents)}; use the "
-                "dataset and the decoder.merges that it was trained with."
+                f"dataset and the decoder.{'merges' if self.learns else 'checkpoint'} that it was "
+                "trained with."
             )
         if len(pairs) > self.merges:
             raise _damaged(f"{len(pairs)} merges, at most {self.merges} fit")

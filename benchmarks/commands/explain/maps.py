@@ -59,8 +59,8 @@ def explain(opened: Opened, parts: Sequence[Part], query: Query) -> Iterator[Map
     target = _target(opened, query)
     if opened.tower is None:
         raise UserError(
-            "this learner has no attention maps: its prompts enter the encoder, or it reads no "
-            "signal."
+            "this learner has no attention maps: its prompts enter the encoder, a decoder reads "
+            "every token, or it reads no signal."
         )
     refuse_others(parts, opened.modality.registered_name)
     signals = SignalCache(manifest_of(opened, parts), opened.adapter)

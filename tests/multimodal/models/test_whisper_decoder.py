@@ -137,6 +137,9 @@ def test_nothing_is_learned_and_nothing_else_is_loaded(folder: Path, tmp_path: P
     vocabulary.load(DecoderConfig(checkpoint=str(folder)).vocabulary(NAMES).state())
     with pytest.raises(UserError, match="other pieces than those of the checkpoint"):
         vocabulary.load(other.state())
+    fewer = Vocabulary(NAMES, merges=[("t", "h")])
+    with pytest.raises(UserError, match=r"decoder\.checkpoint that it was trained with"):
+        vocabulary.load(fewer.state())
 
 
 def test_of_an_encoder_of_its_width_it_hears_what_the_encoder_says(folder: Path) -> None:
