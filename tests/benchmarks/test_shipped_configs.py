@@ -34,6 +34,9 @@ ZERO_SHOT = sorted(FOLDER.glob("zeroshot/*.yaml"))
 TUNED = sorted(FOLDER.glob("finetune/*.yaml"))
 SMALL = {"name": "compact", "width": 16, "depth": 1, "heads": 2}
 DECODER = {"layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "longest": 12, "beam": 2}
+# Of tones, which last a tenth of a second.
+SHORT = {"snippet_seconds": [0.02, 1.0], "gap": [0.0, 0.01], "fade": 0.002, "sources": "any"}
+COMPOSE = {"composer": {"name": "speech", **SHORT}, "scenes": 8, "items": 4}
 PATIENTS = {"name": "synthetic_patients", "train_patients": 12, "test_patients": 12}
 NAMES = ["tone_0", "tone_1", "tone_2", "tone_3"]
 
@@ -159,6 +162,9 @@ def align(path: Path, folder: Path, **changes: Any) -> None:
     toy = {"dataset": ToyConfig().dump(), "modality": "speech", "encoder": encoder}
     # Tones have no texts of their own.
     run = {"captions": "labels", "seeds": [1], "quick": True}
+    data.pop("init", None)
+    if "compose" in data:  # scenes have captions of their own
+        run |= {"captions": "text", "compose": COMPOSE}
     if "batch" in data["training"]:
         run["training"] = {**data["training"], "batch_size": 8, "batch": {"meanings": 2}}
     file = folder / path.name
@@ -219,8 +225,14 @@ def test_zero_shot_configs_are_valid_and_those_of_our_models_run(
     if config.model.registered_name != "aligned":
         return  # of a checkpoint: tested with tiny ones in commands/zeroshot
     folders = {read_yaml(p)["experiment"]: p for p in ALIGNED}
+    named = data["model"]["experiment"]
+    for experiment in [named] if isinstance(named, str) else named:
+        assert experiment in folders
+        data["model"] = {**data["model"], "experiment": experiment}
     runs = aligned(folders[data["model"]["experiment"]])
-    data["prompts"] = {k: v for k, v in data["prompts"].items() if k != "phrases"}
+    data["prompts"] = {k: v for k, v in data.get("prompts", {}).items() if k != "phrases"}
+    if "compose" in data:
+        data["compose"] = COMPOSE
     if "classes" in data:
         data["classes"] = NAMES[2:]
     toy = {"dataset": ToyConfig().dump(), "split": "test", "quick": True}

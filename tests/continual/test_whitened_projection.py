@@ -54,6 +54,8 @@ def data(request: pytest.FixtureRequest) -> ToyData:
 def make(name: str, data: ToyData, text: Path, *, frozen: bool = True, **fields: Any) -> Any:
     torch.manual_seed(0)
     manifest: Manifest = data.manifest
+    if manifest.multi_label and name == "compa":
+        pytest.skip("scenes are composed of recordings of one label")
     encoder = CompactEncoder(data.adapter.channels, width=16, depth=1, heads=2, dropout=0.1)
     model = Classifier(
         data.adapter.front_end(),
