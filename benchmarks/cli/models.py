@@ -1,4 +1,4 @@
-"""Commands about trained models: predict, explain."""
+"""Commands that write what they make: predict, explain, compose."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from benchmarks.cli.groups import ConfigArgument, Overrides
 
 ModelArgument = Annotated[
     Path,
@@ -17,7 +19,7 @@ ModelArgument = Annotated[
 
 
 def add_models(app: typer.Typer) -> None:
-    for command in (predict, explain):
+    for command in (predict, explain, compose):
         app.command()(command)
 
 
@@ -133,3 +135,24 @@ def explain(
     from benchmarks.commands.explain.command import run_explain
 
     run_explain(model, files, label=label, text=text, view=view, out=out, track=track)
+
+
+def compose(
+    config: ConfigArgument,
+    out: Annotated[Path, typer.Option(help="A new folder for the scenes.")],
+    overrides: Overrides = None,
+) -> None:
+    """Write the scenes of a config of `medley align` (its `compose`) as files to hear and to share.
+
+    The folder gets sounds, what is heard when and what every caption claims (`*_scenes.jsonl`), a
+    table to train on (`train.jsonl`), items to tell apart (`items.jsonl`) and a page with samples.
+
+    Examples:
+
+    `medley compose configs/align/esc10_compa_vanilla.yaml --out scenes data_root=DATA`
+
+    `medley compose my.yaml --out scenes dataset={name: folder, root: clips} compose.scenes=100`
+    """
+    from benchmarks.commands.compose import compose as run
+
+    run(config, overrides or [], out)

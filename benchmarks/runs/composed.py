@@ -46,11 +46,13 @@ class ComposeConfig(Config):
 
 @dataclass(frozen=True)
 class Composed:
-    """signals: of scenes. items: of each, rows of scenes; none of training scenes. twins: (N, 1)
-    int64 rows of the scene that is the same events composed otherwise; training scenes only.
+    """signals: of scenes, pool: of what they are made of. items: of each, rows of scenes; none of
+    training scenes. twins: (N, 1) int64 rows of the scene that is the same events composed
+    otherwise; training scenes only.
     """
 
     signals: ComposedSignals
+    pool: Pool
     items: tuple[tuple[int, ...], ...] = ()
     twins: np.ndarray | None = None
 
@@ -69,7 +71,8 @@ def training_scenes(
     if paired:
         rows = len(scenes) + np.arange(len(scenes))[:, None]
         scenes = stacked([scenes, twins(scenes, pool, composer, seed=TRAIN)])
-    return Composed(_signals(composer, scenes, pool, clips, signals, "train"), twins=rows)
+    made = _signals(composer, scenes, pool, clips, signals, "train")
+    return Composed(made, pool, twins=rows)
 
 
 def items_to_tell_apart(
@@ -79,7 +82,7 @@ def items_to_tell_apart(
     composer, pool, clips = _opened(compose, signals, compose.test_splits, words)
     found = benchmark_items(pool, composer, compose.items, triplets=compose.triplets, seed=TEST)
     made = _signals(composer, found.scenes, pool, clips, signals, "test")
-    return Composed(made, tuple(found.items))
+    return Composed(made, pool, tuple(found.items))
 
 
 def _opened(
