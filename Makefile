@@ -36,6 +36,7 @@ speed: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.finetune
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.predict
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.seq2seq
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.compose
 	$(BIN)/python -m benchmarks.speed.loader
 	$(BIN)/python -m benchmarks.speed.embedding_cache
 	$(BIN)/python -m benchmarks.speed.manifest_memory
