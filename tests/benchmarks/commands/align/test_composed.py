@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from benchmarks.results.result import Result
 from benchmarks.runs.composed import ComposeConfig, items_to_tell_apart, training_scenes
@@ -196,3 +198,10 @@ def test_a_task_and_its_dataset_must_fit(medley, tones) -> None:
     outcome = medley("zeroshot", "zero.yaml", "mode=full")
     assert outcome.code == 2
     assert "mode: of task=compositional" in outcome.err
+
+
+def test_the_page_s_settings_are_valid() -> None:
+    page = (Path(__file__).parents[4] / "docs/compa.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    compose = ComposeConfig.parse(yaml.safe_load(block)["compose"])
+    assert compose.test_splits == ("validation", "test")
