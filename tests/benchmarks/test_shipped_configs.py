@@ -88,13 +88,17 @@ def test_what_a_run_folder_keeps_of_a_config_is_read_back(
     model: type[CommandConfig], paths: list[Path]
 ) -> None:
     """A run goes on, and its model is opened, by the config.yaml that its folder holds."""
+    met = set()
     for path in paths:
         config = validate(model, read_yaml(path), source=str(path))
         kept = model.parse(yaml.safe_load(config.to_yaml()))
         assert kept == config, path
         assert kept.hash == config.hash, path
         for cell in config.cells() if isinstance(config, RunConfig) else ():
-            assert RunConfig.parse(yaml.safe_load(cell.to_yaml())).hash == cell.hash, path
+            row = repr(cell.learners)
+            if row not in met:  # many configs have the same rows
+                met.add(row)
+                assert RunConfig.parse(yaml.safe_load(cell.to_yaml())).hash == cell.hash, path
 
 
 def named(path: Path) -> str:

@@ -209,10 +209,11 @@ class TestAlignedRuns:
         other = copy.deepcopy(opened.facts)
         other["config"]["modality"]["scale_mv"] = 2.0
         again, scaled = replace(opened), replace(opened, facts=other)
-        first = cells._source(opened, cells.rows)
+        signals = cells._signals(opened)
+        first = cells._source(opened, signals, cells.rows)
         assert isinstance(first, EmbeddingCache)
-        assert cells._source(again, cells.rows) is first
-        assert cells._source(scaled, cells.rows) is not first
+        assert cells._source(again, signals, cells.rows) is first
+        assert cells._source(scaled, signals, cells.rows) is not first
 
     def test_missing_damaged_and_changed_models(self, medley, aligned) -> None:
         outcome = medley("zeroshot", "zero.yaml", "model.experiment=other")
