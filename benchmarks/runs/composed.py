@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -115,18 +115,6 @@ def _signals(
 
 def _render(composer: Any, clips: Any, scenes: Scenes, rows: np.ndarray) -> Any:
     return composer.render(scenes, rows, clips)
-
-
-def compositional_scores(
-    embedded: Callable[[Composed], tuple[Tensor, Tensor]],
-    items: Composed,
-    *,
-    mode: Mode = "pairs",
-    seed: int = 0,
-) -> Scores:
-    """embedded: (R, D) of the scenes, and of their captions."""
-    manifest = items.signals.manifest
-    return item_scores(*embedded(items), items.items, manifest, mode=mode, seed=seed)
 
 
 def item_scores(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -16,6 +15,6 @@ def letterboxed(pictures: Tensor, height: int, width: int) -> Tensor:
     if size != pictures.shape[2:]:
         pictures = nn.functional.interpolate(pictures, size, mode="bilinear", antialias=True)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    out = torch.zeros(*pictures.shape[:2], height, width, dtype=pictures.dtype)
+    out = pictures.new_zeros(*pictures.shape[:2], height, width)
     out[:, :, top : top + size[0], left : left + size[1]] = pictures
     return out

@@ -12,16 +12,16 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from multimodal.batch import Batch
 from multimodal.composition.captions import written
 from multimodal.composition.expressions import Tree, parse
+from multimodal.composition.letterbox import letterboxed
 from multimodal.composition.lexicons import LEXICONS, LexiconName, Wording
+from multimodal.composition.xray import SEPARATOR
 
 PEAK = 0.5
 RAMP = 0.04  # of an ECG's length: the offset of a join is spread over it
-SEPARATOR = 8 / 224  # of an X-ray's width
 
 
 class Pairs(NamedTuple):
@@ -108,7 +108,7 @@ def films(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
     count = one.shape[1]
     every = ((torch.arange(count, device=one.device) + 0.5) * 2).long()
     follow = torch.cat([one, two], dim=1)[:, every]
-    shared = torch.cat([_half(one), _half(two)], dim=-1)
+    shared = _side_by_side(one, two)
     return torch.where(
         pairs.together[:, None, None, None, None], shared, follow
     ), pairs.first * 0 + 1
@@ -116,8 +116,7 @@ def films(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
 
 def pictures(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """(n, 1, H, W): the first on the left, a grey separator between them, aspects kept."""
-    one, two = (_half(batch.inputs[rows]) for rows in (pairs.first, pairs.second))
-    both = torch.cat([one, two], dim=-1)
+    both = _side_by_side(batch.inputs[pairs.first], batch.inputs[pairs.second])
     width = both.shape[-1]
     edge = max(1, round(SEPARATOR * width) // 2)
     both[..., width // 2 - edge : width // 2 + edge] = 0.5
@@ -141,18 +140,15 @@ def _placed(inputs: Tensor, rows: Tensor, starts: Tensor, sizes: Tensor, longest
     return inputs[rows].gather(2, index) * inside[:, None]
 
 
-def _half(pictures: Tensor) -> Tensor:
-    """(..., C, H, W) -> (..., C, H, W // 2): all of it, its aspect kept, zeros around it."""
-    *lead, channels, height, width = pictures.shape
-    small = interpolate(
-        pictures.reshape(-1, channels, height, width).float(),
-        (max(1, height // 2), width // 2),
-        mode="bilinear",
-        antialias=True,
-    )
-    out = small.new_zeros(len(small), channels, height, width // 2)
-    top = (height - small.shape[2]) // 2
-    out[:, :, top : top + small.shape[2]] = small
-    if not pictures.is_floating_point():
-        out = out.round()
-    return out.to(pictures.dtype).reshape(*lead, channels, height, width // 2)
+def _side_by_side(one: Tensor, two: Tensor) -> Tensor:
+    """(..., C, H, W) of each -> the same shape: all of both, aspects kept, zeros around them."""
+    *lead, channels, height, width = one.shape
+    left = width // 2
+    parts = [
+        letterboxed(pictures.reshape(-1, channels, height, width).float(), height, size)
+        for pictures, size in ((one, left), (two, width - left))
+    ]
+    both = torch.cat(parts, dim=-1)
+    if not one.is_floating_point():
+        both = both.round()
+    return both.to(one.dtype).reshape(*lead, channels, height, width)

@@ -32,14 +32,8 @@ class ComposedSignals:
         self, scenes: Scenes, pool: Pool, source: SignalCache, render: Render, *, split: str
     ) -> None:
         self.scenes, self.adapter, self._render = scenes, source.adapter, render
-        self.damaged: dict[int, str] = {}
         self.manifest = scene_manifest(scenes, pool, source.manifest, render, split=split)
         self._targets = torch.from_numpy(self.manifest.targets)
-
-    @property
-    def nbytes(self) -> int:
-        """Of scenes nothing is kept."""
-        return 0
 
     def ensure(self, indices: ArrayLike) -> None:
         """Everything is there: what is damaged in the pool is in no scene."""

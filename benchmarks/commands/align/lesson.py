@@ -45,7 +45,6 @@ class Lesson:
 
 
 def recorded(
-    config: AlignConfig,
     data: AlignData,
     manifest: Manifest,
     captions: Captions,

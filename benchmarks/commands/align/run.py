@@ -29,7 +29,7 @@ from benchmarks.commands.align.scoring import Scorer
 from benchmarks.commands.align.start import MODEL_FILE, start_folder, start_inputs
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
-from benchmarks.runs.composed import Composed, compositional_scores
+from benchmarks.runs.composed import Composed, item_scores
 from benchmarks.runs.data import chosen_classes, seed_everything
 from benchmarks.runs.facts import dataset_facts, row_pins, text_pins
 from benchmarks.runs.fitted import FittedRun
@@ -96,7 +96,7 @@ class AlignRun(FittedRun):
         self.uncaptioned = len(train) - len(self.rows["train"])
         captions.refuse_missing(self.rows["train"], manifest)
         self.sources = self._sources()
-        return recorded(config, self.data, manifest, captions, self.sources, self.rows["train"])
+        return recorded(self.data, manifest, captions, self.sources, self.rows["train"])
 
     def _composed(self) -> Lesson:
         self.sources = self._sources()
@@ -172,8 +172,10 @@ class AlignRun(FittedRun):
     def _result(self, facts: dict[str, Any]) -> Result:
         split = "test" if len(self.rows["test"]) else "train"
         scores = self.scorer.scores(split)
-        if self.data.items is not None:
-            found = compositional_scores(self._embedded, self.data.items, seed=self.seed)
+        items = self.data.items
+        if items is not None:
+            known = items.signals.manifest
+            found = item_scores(*self._embedded(items), items.items, known, seed=self.seed)
             scores.metrics |= found.metrics
             scores.intervals |= found.intervals
             scores.details |= found.details

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from multimodal.batch import Batch
-from multimodal.composition.pairs import BY_MODALITY, PEAK, SEPARATOR, Pairs
+from multimodal.composition.pairs import BY_MODALITY, PEAK, Pairs
+from multimodal.composition.xray import SEPARATOR
 
 PAIRS = Pairs(torch.tensor([0, 2, 1]), torch.tensor([1, 0, 2]), torch.tensor([False, True, False]))
 
@@ -94,3 +95,10 @@ def test_captions_differ_where_scenes_do(modality: str, together: bool) -> None:
     assert (turned.main in told.negatives) == (not together)
     assert (turned.main in told.positives) == together
     assert {"a dog", "rain"} <= set(told.positives)
+
+
+@pytest.mark.parametrize("modality", ["video", "xray"])
+def test_an_odd_width_stays(modality: str) -> None:
+    shape = (4, 3, 9, 9) if modality == "video" else (1, 9, 9)
+    values, _ = BY_MODALITY[modality].compose(batch(shape, [1, 1, 1]), PAIRS)
+    assert values.shape == (3, *shape)
