@@ -17,14 +17,14 @@ import soundfile
 from rich.console import Console
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.commands.align.data import decode, open_align, with_scenes
+from benchmarks.commands.align.data import AlignData, decode, open_align, with_scenes
 from benchmarks.config.loading import load_config
 from benchmarks.runs.composed import Composed
+from benchmarks.runs.shared_sound import SOUND, told
 from multimodal.bars import bar
 from multimodal.composition.manifest import described
 from multimodal.errors import UserError
 
-SOUND = ("audio", "speech")
 AT_ONCE, HEARD = 32, 8
 
 
@@ -51,9 +51,10 @@ def compose(path: Path, overrides: Sequence[str], out: Path) -> None:
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror}).") from error
     try:
-        names = _write(data.scenes, made, "train")
+        notice = config.compose.composer.notice  # pyright: ignore[reportAttributeAccessIssue]
+        names = _write(data.scenes, made, "train", notice)
         _lines(made / "train.jsonl", _table(names, data.scenes))
-        _items(data.items, made)
+        _items(data.items, made, notice)
         (made / "index.html").write_text(_page(config, data.scenes, data.items), "utf-8")
         made.chmod(0o755)
         os.replace(made, out)
@@ -63,7 +64,7 @@ def compose(path: Path, overrides: Sequence[str], out: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    _tell(out, data.scenes, data.items)
+    _tell(out, data)
 
 
 def _table(names: Sequence[str], composed: Composed) -> Iterator[dict[str, str]]:
@@ -74,7 +75,7 @@ def _table(names: Sequence[str], composed: Composed) -> Iterator[dict[str, str]]
         yield {"path": name, "label": label, "text": text, "split": "train"}
 
 
-def _write(composed: Composed, folder: Path, side: str) -> list[str]:
+def _write(composed: Composed, folder: Path, side: str, notice: str) -> list[str]:
     """The sounds, and what is known of each; their names within the folder."""
     scenes, signals = composed.scenes, composed.signals
     (folder / side).mkdir()
@@ -87,13 +88,13 @@ def _write(composed: Composed, folder: Path, side: str) -> list[str]:
                 sound = signal[0, :length].numpy()
                 soundfile.write(folder / names[row], sound, scenes.rate, subtype="PCM_16")
                 advance()
-    known = zip(names, described(scenes, composed.pool), strict=True)
+    known = zip(names, described(scenes, composed.pool, notice=notice), strict=True)
     _lines(folder / f"{side}_scenes.jsonl", ({"path": name, **facts} for name, facts in known))
     return names
 
 
-def _items(composed: Composed, folder: Path) -> None:
-    names, captions = _write(composed, folder, "items"), composed.scenes.captions
+def _items(composed: Composed, folder: Path, notice: str) -> None:
+    names, captions = _write(composed, folder, "items", notice), composed.scenes.captions
     lines = (
         {
             "signals": [names[row] for row in item],
@@ -131,7 +132,13 @@ def _page(config: AlignConfig, scenes: Composed, items: Composed) -> str:
     )
 
 
-def _tell(out: Path, scenes: Composed, items: Composed) -> None:
+def _tell(out: Path, data: AlignData) -> None:
+    scenes, items = data.scenes, data.items
+    assert scenes is not None
+    assert items is not None
+    shared = told(data.shared_sound) if data.shared_sound is not None else ""
+    if shared:
+        Console(stderr=True).print(f"note: {shared}", markup=False, soft_wrap=True)
     console = Console()
     console.print(
         f"{len(scenes.scenes)} training scenes and {len(items.items)} items of {len(items.scenes)} "

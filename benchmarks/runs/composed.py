@@ -85,6 +85,15 @@ def items_to_tell_apart(
     return Composed(made, pool, tuple(found.items))
 
 
+def pool_rows(signals: SignalCache, splits: Sequence[str]) -> np.ndarray:
+    """Rows that scenes are composed of, ascending. UserError: there are none."""
+    manifest = signals.manifest
+    rows = np.concatenate([manifest.indices(split) for split in splits])
+    if not len(rows):
+        raise UserError(f"compose: dataset {manifest.name!r} has no {' or '.join(splits)} split.")
+    return signals.usable(np.sort(rows))
+
+
 def _opened(
     compose: ComposeConfig,
     signals: SignalCache,
@@ -98,10 +107,7 @@ def _opened(
             f"compose: recordings of {manifest.name!r} have several labels; scenes are composed of "
             "single events."
         )
-    rows = np.concatenate([manifest.indices(split) for split in splits])
-    if not len(rows):
-        raise UserError(f"compose: dataset {manifest.name!r} has no {' or '.join(splits)} split.")
-    rows = signals.usable(np.sort(rows))
+    rows = pool_rows(signals, splits)
     opened = composer.open(signals, rows, phrases=words)  # pyright: ignore
     return composer, opened.pool, opened.clips
 

@@ -9,11 +9,12 @@ from multimodal.composition.plan import Pool
 from multimodal.composition.scenes import Scenes, claims
 
 
-def described(scenes: Scenes, pool: Pool) -> Iterator[dict[str, Any]]:
+def described(scenes: Scenes, pool: Pool, *, notice: str = "") -> Iterator[dict[str, Any]]:
     """Of each scene its hash, expression, length, events, and captions with what they claim.
 
     Times in seconds. Events stand in the order of their letters; claims name them by number, as
-    [kind, events, events]. Everything composed is marked synthetic.
+    [kind, events, events]. Everything composed is marked synthetic; notice: of the composer, what
+    else a set must say of itself.
     """
     for row, digest in enumerate(scenes.hashes):
         sides = {
@@ -29,6 +30,7 @@ def described(scenes: Scenes, pool: Pool) -> Iterator[dict[str, Any]]:
         yield {
             "hash": digest,
             "synthetic": True,
+            **({"notice": notice} if notice else {}),
             "expression": scenes.expressions[scenes.expression[row]],
             "key": int(scenes.keys[row]),
             "seconds": int(scenes.totals[row]) / scenes.rate,

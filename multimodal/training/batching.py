@@ -1,6 +1,7 @@
 """The order of an epoch: batches of recordings of similar length, in random order.
 
-Or of few meanings, where the config says so: ``meanings.py``.
+Or of few meanings, or with near neighbours, where the config says so: ``meanings.py``,
+``neighbours.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from multimodal.errors import UserError
 from multimodal.training.config import FitConfig
 from multimodal.training.meanings import MeaningBatches
+from multimodal.training.neighbours import NONE
 
 BUCKET_BATCHES = 8  # recordings of so many batches are sorted by length together
 
@@ -91,16 +93,51 @@ class LengthBatches:
         )
 
 
+@dataclass(frozen=True)
+class NearBatches:
+    """Every batch of ``anchors``, each of which is joined by one of its neighbours.
+
+    anchors: drawn as ever, each once an epoch. near: (N, K) as of ``nearest``. The neighbour is the
+    first, in a random order, that is not in the batch already; an anchor without one stays alone,
+    so a batch may be smaller than twice its anchors. Cut to a multiple of ``anchors.multiple``.
+    """
+
+    anchors: LengthBatches
+    near: np.ndarray
+
+    @property
+    def count(self) -> int:
+        return self.anchors.count
+
+    def of_epoch(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.anchors.seed, epoch, 1])
+        return [self._joined(batch, rng) for batch in self.anchors.of_epoch(epoch)]
+
+    def _joined(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        near = rng.permuted(self.near[batch], axis=1)
+        chosen = np.full(len(batch), NONE)
+        for column in near.T:
+            taken = np.concatenate([batch, chosen])
+            fits = (chosen == NONE) & (column != NONE) & ~np.isin(column, taken)
+            places = np.flatnonzero(fits)
+            _, first = np.unique(column[places], return_index=True)
+            chosen[places[first]] = column[places[first]]
+        both = np.concatenate([batch, chosen[chosen != NONE]])
+        return both[: len(both) // self.anchors.multiple * self.anchors.multiple]
+
+
 def make_batches(
     config: FitConfig,
     lengths: np.ndarray,
     meaning_of: Sequence[str] | None,
+    near: np.ndarray | None = None,
     *,
     seed: int,
     processes: int,
     smallest: int = 2,
 ) -> Batches:
-    """Those of the config; meaning_of: the class of each recording, for ``config.batch``.
+    """Those of the config; meaning_of, near: the class and the neighbours of each recording, for
+    ``config.batch``.
 
     smallest: recordings that a process needs at least.
 
@@ -108,8 +145,17 @@ def make_batches(
     """
     if config.batch is None:
         return LengthBatches(lengths, config.batch_size, seed, processes, smallest)
-    assert meaning_of is not None
     size, meanings = config.batch_size, config.batch.meanings
+    if meanings is None:
+        assert near is not None
+        if size // 2 < smallest * processes:
+            raise UserError(
+                f"training.batch.neighbours: half of training.batch_size={size} is too few for "
+                f"{processes} processes; set {2 * smallest * processes} or more."
+            )
+        anchors = LengthBatches(lengths, size // 2, seed, processes, smallest)
+        return NearBatches(anchors, near)
+    assert meaning_of is not None
     if size % processes or size < 2 * processes:
         fits = math.lcm(2 * processes, meanings)
         raise UserError(

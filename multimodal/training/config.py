@@ -15,10 +15,23 @@ class BatchConfig(Config):
 
     meanings: distinct classes, with batch_size / meanings recordings of each: many paraphrases of
     few meanings (``meanings.py``). A stress test: it knows the meanings, as training in use does
-    not.
+    not. neighbours: half of each batch is drawn blindly, and each of these is joined by one of so
+    many recordings of other texts that lie nearest to it (``neighbours.py``); for contrastive
+    training. One of the two.
     """
 
-    meanings: Annotated[int, Field(ge=2)]
+    meanings: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, exclude_if=lambda meanings: meanings is None
+    )
+    neighbours: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, exclude_if=lambda neighbours: neighbours is None
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.meanings is None) == (self.neighbours is None):
+            raise ValueError("batch: set meanings or neighbours, one of the two")
+        return self
 
 
 class FitConfig(Config):
@@ -54,10 +67,18 @@ class FitConfig(Config):
 
     @model_validator(mode="after")
     def _whole_meanings(self) -> Self:
-        if self.batch is not None and self.batch_size % self.batch.meanings:
-            near = " or ".join(map(str, divisors_near(self.batch_size, self.batch.meanings)))
+        if self.batch is None:
+            return self
+        meanings, size = self.batch.meanings, self.batch_size
+        if meanings is not None and size % meanings:
+            near = " or ".join(map(str, divisors_near(size, meanings)))
             raise ValueError(
-                f"batch.meanings={self.batch.meanings} does not divide batch_size="
-                f"{self.batch_size}; the nearest that do: {near}"
+                f"batch.meanings={meanings} does not divide batch_size={size}; the nearest that "
+                f"do: {near}"
+            )
+        if meanings is None and (size % 2 or size < 4):
+            raise ValueError(
+                f"batch.neighbours: batch_size={size} is to be halved, two recordings or more "
+                "each and a neighbour of each; set an even number from 4 on"
             )
         return self

@@ -45,11 +45,12 @@ class Fit:
     """Trains a task; ``run`` goes on where ``load_state_dict`` says.
 
     rows: (N,) what may be loaded; lengths: (N,) of them, for batches of similar length. meaning_of:
-    (N,) the class of each, which ``training.batch`` needs. validate: after each epoch, a score that
-    shall rise. after_step: called with this object when the position already names the next step.
-    name_of: row -> its name, for errors. UserError: precision that the device lacks, fewer
-    recordings a process than the task needs, batches that cannot be made, patience without
-    validation, a loss that is no number (with the recordings whose embeddings are none).
+    (N,) the class of each, near: (N, K) its neighbours (``neighbours.nearest``), as
+    ``training.batch`` needs them. validate: after each epoch, a score that shall rise. after_step:
+    called with this object when the position already names the next step. name_of: row -> its name,
+    for errors. UserError: precision that the device lacks, fewer recordings a process than the task
+    needs, batches that cannot be made, patience without validation, a loss that is no number (with
+    the recordings whose embeddings are none).
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Fit:
         lengths: np.ndarray,
         seed: int,
         meaning_of: Sequence[str] | None = None,
+        near: np.ndarray | None = None,
         validate: Callable[[], float] | None = None,
         after_step: Callable[[Fit], None] | None = None,
         name_of: Callable[[int], str] = str,
@@ -82,7 +84,7 @@ class Fit:
         smallest = task.smallest_batch
         _refuse_few(config, len(rows), smallest)
         self.batches = make_batches(
-            config, lengths, meaning_of, seed=seed, processes=world_size(), smallest=smallest
+            config, lengths, meaning_of, near, seed=seed, processes=world_size(), smallest=smallest
         )
         self.steps_per_epoch = self.batches.count
         self.total = self.steps_per_epoch * config.epochs

@@ -139,13 +139,22 @@ class AlignConfig(SignalConfig):
             "classes": self.classes is not None,
             "captions": self.captions == "labels",
             "skip_uncaptioned": self.skip_uncaptioned,
-            "training.batch": self.training.batch is not None,
+            "training.batch.meanings": bool(self.training.batch and self.training.batch.meanings),
         }
         wrong = [name for name, given in others.items() if given]
         if self.compose is not None and wrong:
             raise ValueError(
                 f"compose: scenes are of all classes and have captions of their own; leave out "
                 f"{', '.join(wrong)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _neighbours_of_one_modality(self) -> Self:
+        if self.views and self.training.batch and self.training.batch.neighbours:
+            raise ValueError(
+                "training.batch.neighbours: are found among recordings of one modality; leave it "
+                "out, or views"
             )
         return self
 

@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.runs.composed import Composed, items_to_tell_apart, training_scenes
+from benchmarks.runs.composed import Composed, items_to_tell_apart, pool_rows, training_scenes
 from benchmarks.runs.data import Data, open_data, open_signals, read_manifest
 from benchmarks.runs.inputs import Inputs, digests_file
+from benchmarks.runs.shared_sound import SOUND, shared_sound
 from multimodal.datasets import CasesConfig
 from multimodal.datasets.case_table import as_table, of_modalities, with_digests
 from multimodal.datasets.pairing import Cases
@@ -44,7 +45,8 @@ class AlignData:
     """What the cells share. manifest: of the cases. embeddings, encoded: as in ``Data``.
 
     cases: as they were paired, of several modalities. inputs: digests of what the manifest does not
-    tell of. scenes: composed of the recordings, to be trained on; items: scenes to be told apart.
+    tell of. scenes: composed of the recordings, to be trained on; items: scenes to be told apart;
+    shared_sound: what recordings of both are made of (``runs.shared_sound``), of sound.
     """
 
     manifest: Manifest
@@ -55,6 +57,7 @@ class AlignData:
     encoded: dict[str, Tensor] = field(default_factory=dict)
     scenes: Composed | None = None
     items: Composed | None = None
+    shared_sound: Mapping[str, Any] | None = None
 
     @property
     def skipped(self) -> int:
@@ -127,7 +130,11 @@ def with_scenes(config: AlignConfig, data: AlignData) -> AlignData:
     words = dict(zip(names, config.prompts.load(modality).words(names), strict=True))
     paired = any(objective.extra_signals for objective in config.objectives)  # pyright: ignore
     scenes = training_scenes(config.compose, signals, words, paired=paired)
-    return replace(data, scenes=scenes, items=items_to_tell_apart(config.compose, signals, words))
+    items, shared = items_to_tell_apart(config.compose, signals, words), None
+    if modality in SOUND:
+        sides = (signals, pool_rows(signals, ("train",)))
+        shared = shared_sound(sides, (signals, pool_rows(signals, config.compose.test_splits)))
+    return replace(data, scenes=scenes, items=items, shared_sound=shared)
 
 
 def _open_cases(config: AlignConfig) -> AlignData:

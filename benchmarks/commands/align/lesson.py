@@ -13,10 +13,15 @@ from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData
 from benchmarks.commands.align.parts import caption_texts, signal_source
 from benchmarks.runs.data import cache_folder
+from multimodal.evaluation.embeddings import embed_rows
+from multimodal.loader import Loader
 from multimodal.models.align_task import Beside, Source, numbered
 from multimodal.models.captions import Captions
 from multimodal.models.towers import Aligned
 from multimodal.recordings import Manifest, Recording
+from multimodal.training.neighbours import nearest
+
+AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,18 @@ class Lesson:
     @property
     def distinct_texts(self) -> int:
         return len(np.unique(self.captions.of_row[self.rows]))
+
+    def near(self, model: Aligned, count: int, *, device: torch.device) -> np.ndarray:
+        """(N, count) positions among ``rows`` of the nearest cases of other texts, by the signals
+        as ``model`` embeds them now; of one modality, everything decoded.
+        """
+        ((_, source),) = self.sources.items()
+        model.eval()
+        loader = Loader(source.signals.gather, device)
+        with torch.no_grad():
+            signals = embed_rows(model.embed_signals, loader, self.rows, batch_size=AT_ONCE)
+        model.train()
+        return nearest(signals, count, self.captions.of_row[self.rows])
 
     def ensure(self) -> None:
         """Embed, or tokenise, its texts."""

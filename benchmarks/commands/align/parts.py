@@ -95,7 +95,7 @@ def split_rows(config: AlignConfig, data: AlignData, manifest: Manifest, split: 
 
 def meanings_of(config: AlignConfig, manifest: Manifest, rows: np.ndarray) -> list[str] | None:
     """The class of each row, if batches are made by it; UserError if rows have not one each."""
-    if config.training.batch is None:
+    if config.training.batch is None or config.training.batch.meanings is None:
         return None
     if manifest.multi_label:
         what = "several labels" if any(r.labels for r in manifest) else "no labels"
@@ -114,7 +114,7 @@ def refuse_batches(config: AlignConfig, data: AlignData) -> None:
     if config.captions == "text" and config.skip_uncaptioned:
         rows = rows[[bool(manifest.recordings[row].text.strip()) for row in rows]]
     meaning_of, batch = meanings_of(config, manifest, rows), config.training.batch
-    if meaning_of is not None and batch is not None:
+    if meaning_of is not None and batch is not None and batch.meanings is not None:
         size = config.training.batch_size
         refuse_misfit(meaning_of, batch_size=size, meanings=batch.meanings)
 

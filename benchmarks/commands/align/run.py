@@ -34,6 +34,7 @@ from benchmarks.runs.data import chosen_classes, seed_everything
 from benchmarks.runs.facts import dataset_facts, row_pins, text_pins
 from benchmarks.runs.fitted import FittedRun
 from benchmarks.runs.session import Session
+from benchmarks.runs.shared_sound import told
 from multimodal.datasets.splits import hold_out_validation
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.loader import Loader
@@ -131,10 +132,19 @@ class AlignRun(FittedRun):
             lengths=lesson.lengths,
             seed=self.seed,
             meaning_of=meanings_of(config, self.manifest, lesson.rows),
+            near=self._near(),
             validate=self.validate if len(self.rows["validation"]) else None,
             after_step=self.after_step,
             name_of=lambda row: lesson.of[row].uid,
         )
+
+    def _near(self) -> np.ndarray | None:
+        """Neighbours by the model as training starts: before a checkpoint is read."""
+        batch = self.config.training.batch
+        if batch is None or batch.neighbours is None:
+            return None
+        self._ready()
+        return self.lesson.near(self.model, batch.neighbours, device=self.device)
 
     # ---- the run ------------------------------------------------------------------------
 
@@ -159,6 +169,11 @@ class AlignRun(FittedRun):
         return result
 
     def _train(self) -> None:
+        self._ready()
+        self.follow()
+
+    def _ready(self) -> None:
+        """Everything is decoded and embedded, and what is counted before the first step counted."""
         lesson = self.lesson
         lesson.ensure()
         for name, source in lesson.sources.items():
@@ -167,7 +182,6 @@ class AlignRun(FittedRun):
             source.signals.ensure(own)
             tower = tower_of(self.model, name)
             count_recordings(tower, source.signals, own, device=self.device)
-        self.follow()
 
     def _result(self, facts: dict[str, Any]) -> Result:
         split = "test" if len(self.rows["test"]) else "train"
@@ -186,6 +200,7 @@ class AlignRun(FittedRun):
             "num_train_texts": self.lesson.distinct_texts,
             "multi_label": bool(self.config.views) or self.manifest.multi_label,
             **row_pins(self.manifest, self.rows[split], split),
+            **({} if self.data.shared_sound is None else {"shared_sound": self.data.shared_sound}),
             **self._text_pins(names),
         }
         training = {
@@ -215,11 +230,13 @@ class AlignRun(FittedRun):
         return {**first, "views": of} if others else first
 
     def notes(self) -> list[str]:
-        """What a user should know of the texts: cut ones, shared ones."""
+        """What a user should know of the texts: cut ones, shared ones; and of shared sound."""
         objective = self.config.objectives[0]
         assert isinstance(objective, ViewsConfig)
         count, distinct = len(self.lesson.rows), self.lesson.distinct_texts
-        return text_notes(self.model.tokenizer, count, distinct, objective)
+        notes = text_notes(self.model.tokenizer, count, distinct, objective)
+        shared = told(self.data.shared_sound) if self.data.shared_sound is not None else ""
+        return [*notes, shared] if shared else notes
 
     def validation_score(self) -> float:
         return self.scorer.validation_score()

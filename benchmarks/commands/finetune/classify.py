@@ -114,11 +114,17 @@ class Classify:
 
     def meanings(self) -> list[str] | None:
         """The class of each training recording, if batches are made by it."""
-        if self.config.training.batch is None:
+        batch = self.config.training.batch
+        if batch is None:
             return None
+        if batch.meanings is None:
+            raise UserError(
+                "training.batch.neighbours: are negatives of a contrast (medley align), and this "
+                "run learns labels; leave training.batch out."
+            )
         if self.manifest.multi_label:
             raise UserError(
-                f"training.batch.meanings={self.config.training.batch.meanings}: recordings of "
+                f"training.batch.meanings={batch.meanings}: recordings of "
                 f"dataset {self.manifest.name!r} have several labels, and a batch is made by one "
                 "class each; leave training.batch out."
             )

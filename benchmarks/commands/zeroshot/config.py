@@ -10,6 +10,7 @@ from benchmarks.commands.align.config import PromptsConfig
 from benchmarks.commands.zeroshot.models import MODELS
 from benchmarks.config.base import CommandConfig
 from benchmarks.runs.composed import ComposeConfig
+from multimodal.datasets import DATASETS
 from multimodal.evaluation.compositional import Mode
 from multimodal.registry import Config
 
@@ -26,7 +27,9 @@ class ZeroShotConfig(CommandConfig):
     recordings. task: "classes" names recordings; "compositional" tells look-alikes apart by order
     and simultaneity (text, audio and group score): items of a compositional dataset, or scenes that
     ``compose`` makes of a dataset's single events. mode: of its items the first two ("pairs", which
-    published figures measure) or all ("full").
+    published figures measure) or all ("full"). training_pool: a dataset of sound that the model was
+    trained on; test recordings of which its split "train" holds a part, under whatever name, are
+    counted by their fingerprints.
     """
 
     command: ClassVar[str] = "zeroshot"
@@ -49,6 +52,9 @@ class ZeroShotConfig(CommandConfig):
     )
     compose: ComposeConfig | None = Field(default=None, exclude_if=lambda scenes: scenes is None)
     mode: Mode = Field(default="pairs", exclude_if=lambda mode: mode == "pairs")
+    training_pool: Annotated[Config, DATASETS.choice] | None = Field(
+        default=None, exclude_if=lambda pool: pool is None
+    )
 
     @model_validator(mode="after")
     def _of_the_task(self) -> Self:

@@ -19,6 +19,7 @@ from benchmarks.commands.zeroshot import transcripts
 from benchmarks.commands.zeroshot.config import ZeroShotConfig
 from benchmarks.commands.zeroshot.items import Items, items_for, items_of_dataset
 from benchmarks.commands.zeroshot.models import ModelConfig, OpenModel
+from benchmarks.commands.zeroshot.pool import pool_manifest, tell_shared
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.composed import item_scores
@@ -58,6 +59,7 @@ class ZeroShotCells:
         self.protocol: Protocol = PROTOCOLS[config.protocol]
         self.items = items_of_dataset(config)
         self.manifest = build_manifest(config)
+        self.pool = pool_manifest(config, self.manifest)
         self.classes, self.rows = self._chosen()
         models = config.model.single(self.output_dir)
         self.cells = [config.model_copy(update={"model": model}) for model in models]
@@ -94,6 +96,8 @@ class ZeroShotCells:
         assert isinstance(cell.model, ModelConfig)
         files = cell.model.files(self.output_dir)
         more = {"model": digest(files, digests_file(cell))} if files else {}
+        if self.pool is not None:
+            more["training_pool"] = self.pool.content_hash + self.pool.files_hash
         done = finished(cell, self.manifest, more)
         if done is not None:
             complete(cell, done)
@@ -132,6 +136,8 @@ class ZeroShotCells:
             scores = self._told_apart(cell, model, items, progress)
         else:
             scores = self._named(cell, model, prompts, rows, progress)
+        if self.pool is not None:
+            tell_shared(scores, cell, self.pool, model.adapter, signals, rows)
         if model.heard is not None:
             transcripts.tell(scores, model.heard, self.manifest, rows, seed=cell.seed)
             transcripts.write(model.heard, self.manifest, rows, session.folder)

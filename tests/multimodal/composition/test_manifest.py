@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from multimodal.composition.draw import draw
 from multimodal.composition.manifest import described
+from multimodal.composition.ecg import EcgComposerConfig
 from multimodal.composition.plan import ComposerConfig
 from multimodal.composition.relations import Constraint, verdict
 from tests.multimodal.composition.pools import pool_of
@@ -33,3 +34,10 @@ def test_what_is_kept_says_what_every_caption_claims() -> None:
             for entry in row[side]:
                 claims = [Constraint(k, tuple(x), tuple(y)) for k, x, y in entry["claims"]]
                 assert verdict(claims, times) is right
+
+
+def test_a_medical_set_says_what_it_is_for() -> None:
+    pool = pool_of(80)
+    scenes = draw(pool, ComposerConfig(), 2, 0)
+    notices = [row["notice"] for row in described(scenes, pool, notice=EcgComposerConfig.notice)]
+    assert notices == ["For research, not for clinical use."] * 2

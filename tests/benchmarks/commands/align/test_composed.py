@@ -16,6 +16,7 @@ from benchmarks.runs.composed import ComposeConfig, items_to_tell_apart, trainin
 from multimodal.datasets.folder import FolderConfig
 from multimodal.modalities.speech import SpeechConfig
 from multimodal.signals import SignalCache
+from multimodal.training.batching import NearBatches
 
 WORDS = {"low": "a low tone", "high": "a high tone"}
 COMPOSE = {
@@ -110,6 +111,31 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(medley, tones, monkeypatch)
     (resumed,) = results(tones)
     for key in ("group_score", "mean_margin", "zero_shot_top1", "text_rank_me"):
         assert resumed.metrics[key] == whole.metrics[key]
+
+
+def test_neighbours_are_those_of_the_model_it_starts_from(medley, tones, monkeypatch) -> None:
+    """And the same ones after an interruption, when the model is another one."""
+    from tests.benchmarks.commands.align_text import interrupt_once
+
+    assert medley(*RUN, "experiment=first", "objectives=[clip]").code == 0
+    words = [*RUN, "objectives=[compa_hard_negatives]", "init=first", "training.epochs=3"]
+    words += ["training.batch={neighbours: 2}", "training.batch_size=8"]
+    found, of_epoch = [], NearBatches.of_epoch
+
+    def told(self: NearBatches, epoch: int) -> list[np.ndarray]:
+        found.append(self.near.tolist())
+        return of_epoch(self, epoch)
+
+    monkeypatch.setattr(NearBatches, "of_epoch", told)
+    assert medley(*words, "experiment=whole").code == 0
+    interrupt_once(monkeypatch, tones)
+    assert medley(*words, "experiment=cut").code == 130
+    assert medley(*words, "experiment=cut").code == 0
+    assert len(found) >= 4
+    assert all(near == found[0] for near in found)
+    (whole,), (cut,) = results(tones, "whole"), results(tones, "cut")
+    for key in ("group_score", "mean_margin", "zero_shot_top1", "text_rank_me"):
+        assert cut.metrics[key] == whole.metrics[key]
 
 
 def test_zero_shot_tells_apart_what_several_experiments_learned(medley, tones) -> None:
