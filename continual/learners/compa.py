@@ -9,7 +9,7 @@ classes are rehearsed inside new scenes. Nothing of this is a published protocol
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Int
@@ -37,6 +37,8 @@ class CompaLearnerConfig(TextAlignedConfig):
     with_memory: scenes have an event of the memory, where it has one of another class; without,
     both are of the stream's batch.
     """
+
+    reads_signals: ClassVar[bool] = True
 
     objective: Annotated[Config, OBJECTIVES.choice] = Field(
         default_factory=lambda: OBJECTIVES.parse(

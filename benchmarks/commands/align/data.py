@@ -103,7 +103,7 @@ def open_align(config: AlignConfig) -> AlignData:
     if config.views:
         return _open_cases(config)
     manifest = read_manifest(config)
-    data = open_data(config, manifest)
+    data = open_data(config, manifest, features=config.compose is None)
     return AlignData(manifest, {manifest.modality: View(data)}, encoded=data.encoded)
 
 
@@ -154,7 +154,10 @@ def _open_cases(config: AlignConfig) -> AlignData:
     if set(config.views) != set(cases.modalities):
         cases = of_modalities(cases, tuple(config.views))
     views = {
-        name: View(open_signals(config, cases.manifests[name], view.modality), cases.rows[name])
+        name: View(
+            open_signals(config, cases.manifests[name], view.modality, view.encoder),
+            cases.rows[name],
+        )
         for name, view in config.views.items()
     }
     inputs = {
