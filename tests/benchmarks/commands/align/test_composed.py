@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
 
+from benchmarks.commands.align.config import AlignConfig
 from benchmarks.results.result import Result
 from benchmarks.runs.composed import ComposeConfig, items_to_tell_apart, training_scenes
 from multimodal.datasets.folder import FolderConfig
@@ -184,12 +187,70 @@ def test_items_of_a_table_of_ones_own(medley, tones) -> None:
     assert (outcome.code, "low/0.wav" in outcome.err) == (2, True)
 
 
+def test_all_epochs_are_trained_whatever_validation_recordings_would_say(medley, tones) -> None:
+    """Scored scenes may be made of them, and single events tell nothing of order."""
+    for split in ("train", "validation", "test"):
+        shutil.copytree(tones / "clips", tones / "parts" / split)
+    words = ["dataset.root=parts", "training.epochs=3", "compose.test_splits=[validation, test]"]
+    outcome = medley(*RUN, "objectives=[clip]", *words)
+    assert outcome.code == 0, outcome.err
+    (journal,) = tones.glob("runs/tones/*/metrics.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert not [line for line in lines if "validation_score" in line["metrics"]]
+    assert lines[-1]["step"] == 9
+
+
+@pytest.mark.parametrize(
+    ("modality", "augment", "false"),
+    [
+        ("xray", {"flip": True}, True),
+        ("xray", {"rotate_degrees": 90.0}, True),
+        ("xray", {"rotate_degrees": 10.0}, False),
+        ("xray", {"shift": 0.1}, False),
+        ("video", {"flip": True}, False),
+        ("video", {"shift": 2}, False),
+        ("ecg", {"crop_seconds": 2.0}, True),
+        ("ecg", {"gain": 0.1}, False),
+        ("audio", {"crop_seconds": 2.0}, True),
+        ("audio", {"gain_db": 3.0}, False),
+        ("speech", {"crop_seconds": 2.0}, True),
+        ("speech", {"noise_db": 20.0}, False),
+    ],
+)
+def test_no_change_of_batches_makes_captions_false(modality, augment, false) -> None:
+    """Where words are of place nothing is flipped or laid on its side; nothing loses an event."""
+    data = {
+        "experiment": "x",
+        "dataset": "synthetic_audio",
+        "modality": {"name": modality, "augment": augment},
+        "objectives": ["clip"],
+        "compose": {"composer": modality},
+    }
+    if not false:
+        assert AlignConfig.parse(data).compose is not None
+        return
+    with pytest.raises(ValidationError, match=f"modality.augment.{next(iter(augment))} makes"):
+        AlignConfig.parse(data)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["objectives=[compa_modular]"], "these have captions alone; set compose"),
         ([f"compose={WRITTEN}", "captions=labels"], "leave out captions"),
         ([f"compose={WRITTEN}", "captions=text", "classes=[low]"], "leave out classes"),
+        (
+            [f"compose={WRITTEN}", "captions=text", "validation_fraction=0.2"],
+            "leave out validation_fraction",
+        ),
+        (
+            [f"compose={WRITTEN}", "captions=text", "training.patience=2"],
+            "leave out training.patience",
+        ),
+        (
+            [f"compose={WRITTEN}", "captions=text", "modality.augment={crop_seconds: 0.1}"],
+            "modality.augment.crop_seconds makes them false",
+        ),
         (
             ["captions=text", f"compose={WRITTEN}", "compose.composer.snippet_seconds=[2,3]"],
             "no event of 'folder' lasts that long",
