@@ -45,7 +45,8 @@ class AlignData:
     """What the cells share. manifest: of the cases. embeddings, encoded: as in ``Data``.
 
     cases: as they were paired, of several modalities. inputs: digests of what the manifest does not
-    tell of. scenes: composed of the recordings, to be trained on; items: scenes to be told apart;
+    tell of. scenes: composed of the recordings, to be trained on, with twins (True) for objectives
+    that ask for signals beside each, or without; items: scenes to be told apart;
     shared_sound: what recordings of both are made of (``runs.shared_sound``), of sound.
     """
 
@@ -55,7 +56,7 @@ class AlignData:
     inputs: Inputs = field(default_factory=dict)
     embeddings: dict[str, EmbeddingCache] = field(default_factory=dict)
     encoded: dict[str, Tensor] = field(default_factory=dict)
-    scenes: Composed | None = None
+    scenes: Mapping[bool, Composed] = field(default_factory=dict)
     items: Composed | None = None
     shared_sound: Mapping[str, Any] | None = None
 
@@ -128,8 +129,11 @@ def with_scenes(config: AlignConfig, data: AlignData) -> AlignData:
     ((modality, view),) = data.views.items()
     names, signals = data.manifest.class_names, view.data.signals
     words = dict(zip(names, config.prompts.load(modality).words(names), strict=True))
-    paired = any(objective.extra_signals for objective in config.objectives)  # pyright: ignore
-    scenes = training_scenes(config.compose, signals, words, paired=paired)
+    # A cell's scenes are its own affair: they do not depend on what else the config trains.
+    asked = {bool(objective.extra_signals) for objective in config.objectives}  # pyright: ignore
+    scenes = {
+        paired: training_scenes(config.compose, signals, words, paired=paired) for paired in asked
+    }
     items, shared = items_to_tell_apart(config.compose, signals, words), None
     if modality in SOUND:
         sides = (signals, pool_rows(signals, ("train",)))

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from pydantic import ValidationError
 
-from benchmarks.commands.align.config import AlignConfig
 from benchmarks.results.result import Result
 from benchmarks.runs.composed import ComposeConfig, items_to_tell_apart, training_scenes
 from multimodal.datasets.folder import FolderConfig
@@ -100,6 +96,21 @@ def test_every_objective_trains_and_is_scored(medley, tones) -> None:
         assert 0 <= result.metrics["linear_probe_accuracy"] <= 1
     page = (tones / "runs/tones/report.html").read_text()
     assert "Paired difference to clip" in page
+
+
+def test_a_run_is_the_same_whatever_stands_beside_it_in_a_config(medley, tones) -> None:
+    """One that asks for twins leaves the scenes of others as they are."""
+    assert medley(*RUN, "objectives=[clip]").code == 0
+    assert medley(*RUN, f"objectives=[clip, {KINDS[1]}]", "output_dir=both").code == 0
+    (alone,) = results(tones)
+    (beside,) = [
+        found
+        for file in tones.glob("both/tones/*/result.json")
+        if (found := Result.load(file.parent)).learner == "clip"
+    ]
+    assert alone.config_hash == beside.config_hash
+    for key in ("mean_margin", "zero_shot_top1", "text_rank_me"):
+        assert alone.metrics[key] == beside.metrics[key]
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(medley, tones, monkeypatch) -> None:
@@ -201,39 +212,6 @@ def test_all_epochs_are_trained_whatever_validation_recordings_would_say(medley,
 
 
 @pytest.mark.parametrize(
-    ("modality", "augment", "false"),
-    [
-        ("xray", {"flip": True}, True),
-        ("xray", {"rotate_degrees": 90.0}, True),
-        ("xray", {"rotate_degrees": 10.0}, False),
-        ("xray", {"shift": 0.1}, False),
-        ("video", {"flip": True}, False),
-        ("video", {"shift": 2}, False),
-        ("ecg", {"crop_seconds": 2.0}, True),
-        ("ecg", {"gain": 0.1}, False),
-        ("audio", {"crop_seconds": 2.0}, True),
-        ("audio", {"gain_db": 3.0}, False),
-        ("speech", {"crop_seconds": 2.0}, True),
-        ("speech", {"noise_db": 20.0}, False),
-    ],
-)
-def test_no_change_of_batches_makes_captions_false(modality, augment, false) -> None:
-    """Where words are of place nothing is flipped or laid on its side; nothing loses an event."""
-    data = {
-        "experiment": "x",
-        "dataset": "synthetic_audio",
-        "modality": {"name": modality, "augment": augment},
-        "objectives": ["clip"],
-        "compose": {"composer": modality},
-    }
-    if not false:
-        assert AlignConfig.parse(data).compose is not None
-        return
-    with pytest.raises(ValidationError, match=f"modality.augment.{next(iter(augment))} makes"):
-        AlignConfig.parse(data)
-
-
-@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["objectives=[compa_modular]"], "these have captions alone; set compose"),
@@ -285,10 +263,3 @@ def test_a_task_and_its_dataset_must_fit(medley, tones) -> None:
     outcome = medley("zeroshot", "zero.yaml", "mode=full")
     assert outcome.code == 2
     assert "mode: of task=compositional" in outcome.err
-
-
-def test_the_page_s_settings_are_valid() -> None:
-    page = (Path(__file__).parents[4] / "docs/compa.md").read_text("utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    compose = ComposeConfig.parse(yaml.safe_load(block)["compose"])
-    assert compose.test_splits == ("validation", "test")
