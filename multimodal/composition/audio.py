@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from multimodal.composition import COMPOSERS
 from multimodal.composition.levels import ACTIVE_DB, Level, a_weighted_level
 from multimodal.composition.plan import ComposerConfig, Pool
-from multimodal.composition.recorded import Phrases, Rendered, phrase_of, pool_of
+from multimodal.composition.recorded import Phrases, Rendered, phrase_of, pool_of, refuse_modality
 from multimodal.composition.scenes import Plan
 from multimodal.composition.snippets import active_part
 from multimodal.errors import UserError
@@ -53,6 +53,7 @@ class AudioComposerConfig(ComposerConfig):
 
     def open(self, signals: SignalCache, rows: ArrayLike, *, phrases: Mapping[str, str]) -> Sounds:
         """Pool and clips of single-event recordings; errors as of ``sounds``."""
+        refuse_modality(signals.manifest, self.registered_name, ("audio", "speech"))
         rate = signals.adapter.config.sample_rate  # pyright: ignore[reportAttributeAccessIssue]
         return sounds(signals, rows, rate, self, phrases=phrases, level=type(self).level)
 

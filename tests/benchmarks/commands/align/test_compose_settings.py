@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.runs.composed import ComposeConfig
+from benchmarks.runs.composed import ComposeConfig, Composed, training_scenes
+from multimodal.errors import UserError
+from multimodal.modalities import MODALITIES as ADAPTERS
+from multimodal.recordings import Manifest, Recording
+from multimodal.signals import SignalCache
 
 
 @pytest.mark.parametrize(
@@ -44,6 +51,59 @@ def test_no_change_of_batches_makes_captions_false(modality, augment, false) -> 
         return
     with pytest.raises(ValidationError, match=f"modality.augment.{next(iter(augment))} makes"):
         AlignConfig.parse(data)
+
+
+MODALITIES = ("audio", "speech", "ecg", "xray", "video")
+SOUND = ("audio", "speech")
+
+
+def toy(modality: str) -> SignalCache:
+    """Two tones of a second; zeros of other modalities."""
+    time = np.arange(8_000) / 8_000
+    tones = [np.sin(2 * np.pi * f * time)[None].astype(np.float32) for f in (100, 2_000)]
+    if modality not in SOUND:
+        shape = {"ecg": (12, 900), "xray": (1, 8, 8), "video": (4, 3, 8, 8)}[modality]
+        tones = [np.zeros(shape, np.uint8 if modality == "video" else np.float32)] * 2
+    rows = tuple(
+        Recording(f"{split}{i}", (i,), split, make=lambda tone=tone: tone)
+        for split in ("train", "test")
+        for i, tone in enumerate(tones)
+    )
+    rate = {"sample_rate": 8_000} if modality in SOUND else {}
+    adapter = ADAPTERS.parse({"name": modality, **rate}).build()  # pyright: ignore
+    return SignalCache(Manifest("toy", modality, ("low", "high"), rows, "1"), adapter)
+
+
+def scenes(composer: str, modality: str) -> Composed:
+    """Of settings that are the same for both composers of sound."""
+    named: dict[str, Any] = {"name": composer}
+    if composer in SOUND:
+        named |= {"snippet_seconds": [0.5, 2.0], "sources": "any", "expressions": {"A+B": 1.0}}
+        named |= {"gap": [0.0, 0.1], "fade": 0.01, "loop": False}
+    compose = ComposeConfig.parse({"composer": named, "scenes": 2})
+    return training_scenes(compose, toy(modality), {"low": "low", "high": "high"}, paired=False)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("composer", MODALITIES)
+def test_a_composer_refuses_signals_of_others(composer: str, modality: str) -> None:
+    if composer in SOUND and modality in SOUND:
+        assert len(scenes(composer, modality).scenes) == 2
+        return
+    if composer == modality:
+        return  # tests/multimodal/composition
+    with pytest.raises(UserError, match=f"composer '{composer}': .* {modality} recordings"):
+        scenes(composer, modality)
+
+
+def test_scenes_that_sound_otherwise_are_told_apart_by_their_manifests() -> None:
+    """Embeddings of scenes are kept by the manifest's hash."""
+    one, two, again = (scenes(name, "audio").signals for name in ("audio", "speech", "audio"))
+    rows = np.arange(2)
+    assert not torch.equal(one.gather(rows).inputs, two.gather(rows).inputs)
+    assert one.manifest.content_hash != two.manifest.content_hash
+    assert torch.equal(one.gather(rows).inputs, again.gather(rows).inputs)
+    assert one.manifest.content_hash == again.manifest.content_hash
 
 
 def test_the_page_s_settings_are_valid() -> None:
