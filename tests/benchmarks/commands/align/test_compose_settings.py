@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES as ADAPTERS
 from multimodal.recordings import Manifest, Recording
 from multimodal.signals import SignalCache
+from tests.benchmarks.commands.align.test_composed import COMPOSE, results
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,35 @@ def test_no_change_of_batches_makes_captions_false(modality, augment, false) -> 
         return
     with pytest.raises(ValidationError, match=f"modality.augment.{next(iter(augment))} makes"):
         AlignConfig.parse(data)
+
+
+def test_items_of_a_dataset_without_a_test_split(medley, tones) -> None:
+    """Items are of test_splits, whatever split the other task would name."""
+    for split in ("train", "validation"):
+        shutil.copytree(tones / "clips", tones / "parts" / split)
+    rows = [
+        f"{part.relative_to(tones / 'parts')},{part.parent.name},{part.parts[-3]}"
+        for part in (tones / "parts").rglob("*.wav")
+    ]
+    (tones / "parts/all.csv").write_text("\n".join(["path,label,split", *rows]))
+    assert medley("align", "align.yaml", "objectives=[clip]", "training.epochs=1").code == 0
+    compose = {**COMPOSE, "test_splits": ["validation"]}
+    (tones / "zero.yaml").write_text(
+        "experiment: zero\n"
+        "dataset: {name: table, root: parts, file: all.csv, modality: speech}\n"
+        "model: {name: aligned, experiment: tones}\n"
+        f"task: compositional\ncompose: {json.dumps(compose)}\n"
+        "tracking: {store: none}\n"
+    )
+    outcome = medley("zeroshot", "zero.yaml")
+    assert outcome.code == 0, outcome.err
+    (result,) = results(tones, "zero")
+    assert result.evaluation["split"] == "validation"
+    assert result.metrics["num_items"] == 6
+    outcome = medley("zeroshot", "zero.yaml", "experiment=other", "classes=[low]")
+    assert (outcome.code, "classes: of task=classes" in outcome.err) == (2, True)
+    outcome = medley("zeroshot", "zero.yaml", "experiment=other", "compose.test_splits=[test]")
+    assert (outcome.code, "test_splits=test: dataset 'table'" in outcome.err) == (2, True)
 
 
 MODALITIES = ("audio", "speech", "ecg", "xray", "video")
