@@ -44,7 +44,7 @@ LAYERS = {
         "batch recordings hub weights shards registry",
         "contents",
         "locks bars digests",
-        "errors",
+        "errors growing",
     ),
 }
 # Rooms whose neighbours below are fewer than their layer allows.

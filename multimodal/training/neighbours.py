@@ -21,9 +21,9 @@ _AT_ONCE = 1_024
 def nearest(embeddings: Tensor, count: int, texts: np.ndarray) -> np.ndarray:
     """(N, count) int64: of each of N recordings those of highest cosine, the nearest first.
 
-    embeddings: (N, D), of any length. texts: (N,) numbers, equal where texts are: recordings of
-    equal text are no neighbours, for they would be false negatives. ``NONE`` where too few others
-    are left.
+    embeddings: (N, D), of any length. texts: (N,) numbers, equal where texts are, or what they say:
+    such recordings are no neighbours, for they would be false negatives. ``NONE`` where too few
+    others are left.
     """
     units = normalize(embeddings.double().cpu(), dim=1)
     numbers = torch.from_numpy(texts)

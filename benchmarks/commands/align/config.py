@@ -101,7 +101,7 @@ class AlignConfig(SignalConfig):
     that are scored may be made of them. init: the run whose model training starts from, instead of
     anew: its folder, or the folder or name of an experiment, of which each seed takes the run of
     the same seed.
-    quick: one epoch.
+    quick: one epoch, of 500 scenes at most.
     views: of a dataset of cases (X-ray, ECG and report of a patient), its modalities by name, each
     with a tower of its own towards the report; then modality and encoder stay unset.
     """

@@ -23,6 +23,9 @@ from multimodal.models.align_task import ABSENT
 from multimodal.recordings import Manifest
 
 
+QUICK_SCENES = 500
+
+
 @dataclass(frozen=True)
 class View:
     """Recordings of one modality. rows: (cases,) int64, the recording of each case, ``ABSENT``
@@ -127,17 +130,19 @@ def with_scenes(config: AlignConfig, data: AlignData) -> AlignData:
     if config.compose is None:
         return data
     ((modality, view),) = data.views.items()
-    names, signals = data.manifest.class_names, view.data.signals
+    names, signals, compose = data.manifest.class_names, view.data.signals, config.compose
+    if config.quick:
+        compose = compose.model_copy(update={"scenes": min(compose.scenes, QUICK_SCENES)})
     words = dict(zip(names, config.prompts.load(modality).words(names), strict=True))
     # A cell's scenes are its own affair: they do not depend on what else the config trains.
     asked = {bool(objective.extra_signals) for objective in config.objectives}  # pyright: ignore
     scenes = {
-        paired: training_scenes(config.compose, signals, words, paired=paired) for paired in asked
+        paired: training_scenes(compose, signals, words, paired=paired) for paired in asked
     }
-    items, shared = items_to_tell_apart(config.compose, signals, words), None
+    items, shared = items_to_tell_apart(compose, signals, words), None
     if modality in SOUND:
         sides = (signals, pool_rows(signals, ("train",)))
-        shared = shared_sound(sides, (signals, pool_rows(signals, config.compose.test_splits)))
+        shared = shared_sound(sides, (signals, pool_rows(signals, compose.test_splits)))
     return replace(data, scenes=scenes, items=items, shared_sound=shared)
 
 

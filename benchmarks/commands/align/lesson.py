@@ -43,8 +43,8 @@ class Lesson:
         return len(np.unique(self.captions.of_row[self.rows]))
 
     def near(self, model: Aligned, count: int, *, device: torch.device) -> np.ndarray:
-        """(N, count) positions among ``rows`` of the nearest cases of other texts, by the signals
-        as ``model`` embeds them now; of one modality, everything decoded.
+        """(N, count) positions among ``rows`` of the nearest cases that say something else, by the
+        signals as ``model`` embeds them now; of one modality, everything decoded.
         """
         ((_, source),) = self.sources.items()
         model.eval()
@@ -52,7 +52,8 @@ class Lesson:
         with torch.no_grad():
             signals = embed_rows(model.embed_signals, loader, self.rows, batch_size=AT_ONCE)
         model.train()
-        return nearest(signals, count, self.captions.of_row[self.rows])
+        said = self.captions.of_row if self.beside.keys is None else self.beside.keys
+        return nearest(signals, count, said[self.rows])
 
     def ensure(self) -> None:
         """Embed, or tokenise, its texts."""
