@@ -149,7 +149,7 @@ def compose(
 
     Examples:
 
-    `medley compose configs/align/esc10_compa_vanilla.yaml --out scenes data_root=DATA`
+    `medley compose configs/align/esc10_compa_vanilla.yaml --out scenes compose.scenes=300`
 
     `medley compose my.yaml --out scenes dataset={name: folder, root: clips} compose.scenes=100`
     """

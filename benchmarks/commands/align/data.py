@@ -22,7 +22,6 @@ from multimodal.errors import UserError
 from multimodal.models.align_task import ABSENT
 from multimodal.recordings import Manifest
 
-
 QUICK_SCENES = 500
 
 
@@ -136,9 +135,7 @@ def with_scenes(config: AlignConfig, data: AlignData) -> AlignData:
     words = dict(zip(names, config.prompts.load(modality).words(names), strict=True))
     # A cell's scenes are its own affair: they do not depend on what else the config trains.
     asked = {bool(objective.extra_signals) for objective in config.objectives}  # pyright: ignore
-    scenes = {
-        paired: training_scenes(compose, signals, words, paired=paired) for paired in asked
-    }
+    scenes = {paired: training_scenes(compose, signals, words, paired=paired) for paired in asked}
     items, shared = items_to_tell_apart(compose, signals, words), None
     if modality in SOUND:
         sides = (signals, pool_rows(signals, ("train",)))
