@@ -79,7 +79,8 @@ class FeatureAdapter:
         return self._front_end.finishing()
 
     def augment(self) -> nn.Module | None:
-        return None
+        """That of signals: who has one must not read these batches."""
+        return self.signals.augment()
 
     def describe(self, class_name: str) -> list[str]:
         return self.signals.describe(class_name)
