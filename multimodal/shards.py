@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from multimodal.digests import DamagedFile, crc32, memory_of, open_tensors, write_tensors
+from multimodal.files import sweep
 
 UNKNOWN = -1  # no digest is known of a recording
 
@@ -30,8 +31,19 @@ class Signals(NamedTuple):
     signals: Tensor
 
 
+def open_folder(folder: Path) -> Path:
+    """The folder itself, made if need be, without what killed processes left in it long ago."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, shared=None)
+    return folder
+
+
 def new_shard(folder: Path, tensors: Mapping[str, Tensor], *, besides: Sequence[str] = ()) -> None:
-    """A new file, complete as soon as it is visible. besides: as in ``write_tensors``."""
+    """A new file, complete as soon as it is visible. besides: as in ``write_tensors``.
+
+    Other processes may delete it, and its folder, at any time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     name = f"shard-{uuid.uuid4().hex[:12]}.safetensors"
     write_tensors(folder / name, tensors, besides=besides)
 

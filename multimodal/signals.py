@@ -29,6 +29,7 @@ from multimodal.shards import (
     UNKNOWN,
     discard,
     new_shards,
+    open_folder,
     open_signals,
     signal_digest,
     write_signals,
@@ -81,8 +82,7 @@ class SignalCache:
         self._digest = np.full(len(manifest), UNKNOWN, dtype=np.int64)  # if still to be compared
         if folder is not None:
             key = f"{manifest.content_hash}\0{manifest.files_hash}\0{adapter.fingerprint}"
-            self._folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder = open_folder(folder / hashlib.sha256(key.encode()).hexdigest()[:16])
             self._read_new_shards(self._folder)
 
     @property
@@ -201,7 +201,12 @@ class SignalCache:
         steps = torch.cat([*signals, signals[0].new_zeros(longest, *signals[0].shape[1:])])
         if self._folder is not None:
             write_signals(self._folder, rows, lengths, steps)
-            return self._read_new_shards(self._folder)
+            self._read_new_shards(self._folder)
+            if (self._block[rows.numpy()] < 0).any():  # another process has deleted it just now
+                self._enter(rows, lengths, block=len(self._blocks))
+                self._blocks.append(steps)
+                self._paths.append(self._folder)
+            return
         start, stop = self._used, self._used + len(steps)
         block = self._blocks[0] if self._blocks else steps
         if stop > len(block):  # doubling keeps the total cost of copying linear

@@ -42,8 +42,8 @@ LAYERS = {
         "objectives signals datasets",
         "loader downloads modalities",
         "batch recordings hub weights shards registry",
-        "contents",
-        "locks bars digests",
+        "contents digests",
+        "locks bars files",
         "errors",
     ),
 }

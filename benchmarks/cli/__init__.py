@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import sys
 from pathlib import Path
@@ -19,10 +18,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Continual learning on audio, speech and medical signals.",
-)
-OF_THE_DISK = (
-    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
 )
 
 add_models(app)
@@ -222,12 +217,13 @@ def main() -> None:
     try:
         app()
     except OSError as error:
-        if error.errno not in OF_THE_DISK:
+        from multimodal.errors import DISK, of_the_disk
+
+        if of_the_disk(error) is not error:
             raise
         place = error.filename2 or error.filename  # the second: where a file was to be moved to
         where = f"{place}: " if place else ""
-        words = "make room or mend the permissions, or move away what stands there"
-        print(f"error: {where}{error.strerror}; {words}.", file=sys.stderr)
+        print(f"error: {where}{error.strerror}; {DISK[error.errno or 0]}.", file=sys.stderr)
         sys.exit(2)
     except ValueError as error:
         from multimodal.errors import UserError

@@ -13,9 +13,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from benchmarks.results.result import Result, write_atomically
+from benchmarks.results.result import Result
 from benchmarks.tracking.birth import database_uri
 from multimodal.digests import DamagedFile, read_sealed, sealed
+from multimodal.files import write_atomically
 
 TRACKING_FILE = "tracking.json"
 

@@ -144,9 +144,12 @@ class MLflowTracker(Tracker):
     def _close(self, status: str, last: Callable[[], None]) -> None:
         if self._worker is None:  # never started, or closed before
             return
-        since = time.monotonic()
-        self._run.state.save(self._run.folder, status=status)
-        self._journal.flush()
+        since, refused = time.monotonic(), None
+        try:
+            self._run.state.save(self._run.folder, status=status)
+            self._journal.flush()
+        except UserError as error:  # of a full disk; the store may be on another one
+            refused = error
         self._closing = True
         self._wake.set()
         self._worker.join()
@@ -154,6 +157,8 @@ class MLflowTracker(Tracker):
         self._stop_watch()
         if self._lost_at < since:  # otherwise the worker has just waited for the store in vain
             self._try(self._ship, last, lambda: self._run.end(status))
+        if refused is not None:
+            raise refused
 
     def _work(self) -> None:
         while not self._closing:
