@@ -44,7 +44,7 @@ LAYERS = {
         "batch recordings hub weights shards registry",
         "contents digests",
         "locks bars files",
-        "errors",
+        "errors credentials",
     ),
 }
 # Rooms whose neighbours below are fewer than their layer allows.
@@ -64,7 +64,7 @@ ONLY = {
         "multimodal.registry",
         "multimodal.errors",
     ),
-    "benchmarks.cli": ("benchmarks.commands", "multimodal.errors"),
+    "benchmarks.cli": ("benchmarks.commands", "multimodal.errors", "multimodal.credentials"),
 }
 # Commands that build on another one.
 COMMANDS = {

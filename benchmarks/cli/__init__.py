@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -216,19 +217,30 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except OSError as error:
-        from multimodal.errors import DISK, of_the_disk
+    except Exception as error:
+        from multimodal.credentials import hidden
 
-        if of_the_disk(error) is not error:
+        given = [word.partition("=")[2] for word in sys.argv if "://" in word]
+        if words := _refusal(error):
+            for line in hidden(words, *given).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+            sys.exit(2)
+        text = traceback.format_exc()
+        if hidden(text, *given) == text:
             raise
-        place = error.filename2 or error.filename  # the second: where a file was to be moved to
-        where = f"{place}: " if place else ""
-        print(f"error: {where}{error.strerror}; {DISK[error.errno or 0]}.", file=sys.stderr)
-        sys.exit(2)
-    except ValueError as error:
-        from multimodal.errors import UserError
+        # An address with a password stands in it.
+        print(hidden(text, *given), file=sys.stderr, end="")
+        sys.exit(1)
 
-        if not isinstance(error, UserError):
-            raise
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        sys.exit(2)
+
+def _refusal(error: Exception) -> str:
+    """What the user is told; "" for a fault of ours."""
+    from multimodal.errors import DISK, UserError, of_the_disk
+
+    if isinstance(error, UserError):
+        return str(error)
+    if not isinstance(error, OSError) or of_the_disk(error) is not error:
+        return ""
+    place = error.filename2 or error.filename  # the second: where a file was to be moved to
+    where = f"{place}: " if place else ""
+    return f"{where}{error.strerror}; {DISK[error.errno or 0]}."

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from benchmarks.config.base import CommandConfig
 from benchmarks.reports.page import REPORT_FILE, write_html
@@ -32,7 +31,7 @@ from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.journal import JOURNAL_FILE, Journal
 from benchmarks.results.result import Result
 from benchmarks.runs import checkpoint, machine
-from benchmarks.runs.facts import public, tags
+from benchmarks.runs.facts import tags
 from benchmarks.runs.inputs import Inputs, inputs_of
 from benchmarks.runs.workspace import check_same_run, on_stop_signal, run_lock
 from benchmarks.tracking.state import TRACKING_FILE
@@ -75,7 +74,7 @@ class Session:
         self.config, self.manifest, self.writes = config, manifest, writes
         self.learner, self.scenario, self.seed = learner, scenario, seed
         self.inputs = inputs_of(config, manifest) | (more or {})
-        self.told = public(config) if told is None else told
+        self.told = config.dump() if told is None else told
         self._thrown_away = None if writes else tempfile.TemporaryDirectory()
         self.folder = Path(self._thrown_away.name) if self._thrown_away else config.folder
         self.journal = Journal(self.folder / JOURNAL_FILE)
@@ -122,8 +121,7 @@ class Session:
         state = checkpoint.load(folder, check=self._fits, writes=self.writes)
         content, inputs = self.manifest.content_hash, self.inputs
         check_same_run(self.folder, self.config, content, inputs, state)
-        text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
-        write_atomically(self.folder / "config.yaml", text)
+        write_atomically(self.folder / "config.yaml", self.config.to_yaml())
         if self.writes:
             self.journal.truncate(0 if state is None else state["journal"])
         if state is not None:
