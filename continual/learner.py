@@ -100,11 +100,13 @@ class LearnerConfig(Config):
     """Base of every learner's config. epochs: None follows ``training.epochs``.
 
     kind: that of the learner it builds. needs_all_labels: it cannot use a recording some of whose
-    labels are unknown.
+    labels are unknown. reads_signals: it does more with ``Batch.inputs`` than give them to the
+    model's front end; batches then hold signals, where else caches may have prepared features.
     """
 
     kind: ClassVar[Kind] = "online"
     needs_all_labels: ClassVar[bool] = False
+    reads_signals: ClassVar[bool] = False
 
     epochs: Annotated[int, Field(ge=1)] | None = None
 

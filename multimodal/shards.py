@@ -18,15 +18,20 @@ from torch import Tensor
 
 from multimodal.digests import DamagedFile, crc32, memory_of, open_tensors, write_tensors
 from multimodal.files import sweep
+from multimodal.growing import Growing
 
 UNKNOWN = -1  # no digest is known of a recording
 
 
 class Signals(NamedTuple):
-    """Recordings back to back: rows, lengths and CRC-32 (N,), signals (total, *rest), mapped."""
+    """Recordings back to back: rows, lengths and CRC-32 (N,), signals (total, *rest), mapped.
+
+    steps: (N,) of the signals themselves, where features of them are held.
+    """
 
     rows: Tensor
     lengths: Tensor
+    steps: Tensor
     digests: Tensor
     signals: Tensor
 
@@ -62,21 +67,41 @@ def discard(path: Path) -> None:
     warnings.warn(f"{path}: damaged; deleted, will be remade", stacklevel=3)
 
 
-def write_signals(folder: Path, rows: Tensor, lengths: Tensor, signals: Tensor) -> None:
-    """A shard of recordings that stand back to back in ``signals``.
+class Unwritten:
+    """A shard of recordings that stand back to back, as it is filled.
 
     Each has a digest of its own, so that what is gathered can be compared as it is gathered: a
     digest of the shard would read all of it.
     """
-    ends = lengths.cumsum(0).tolist()
-    parts = [signals[stop - n : stop] for stop, n in zip(ends, lengths.tolist(), strict=True)]
-    tensors = {
-        "rows": rows,
-        "lengths": lengths,
-        "digests": torch.tensor([signal_digest(part) for part in parts]),
-        "signals": signals,
-    }
-    new_shard(folder, tensors, besides=["signals"])
+
+    def __init__(self) -> None:
+        self.rows, self.lengths, self.steps = list[int](), list[int](), list[int]()
+        self.digests = list[int]()
+        self._held: Growing | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._held is None else self._held.nbytes
+
+    def add(self, row: int, held: Tensor, steps: int) -> None:
+        """held: (length, *rest) of a signal of so many steps."""
+        if self._held is None:
+            self._held = Growing(held.dtype, tuple(held.shape[1:]))
+        self._held.append(held)
+        self.rows.append(row)
+        self.lengths.append(len(held))
+        self.steps.append(steps)
+        self.digests.append(signal_digest(held))
+
+    def write(self, folder: Path) -> Signals:
+        """What was written, as it is held in memory."""
+        assert self._held is not None
+        # Windows as long as the longest signal must not run over the end of the block.
+        signals = self._held.steps[: self._held.used + self._held.spare]
+        numbers = {name: getattr(self, name) for name in ("rows", "lengths", "steps", "digests")}
+        tensors = {name: torch.tensor(values) for name, values in numbers.items()}
+        new_shard(folder, {**tensors, "signals": signals}, besides=["signals"])
+        return Signals(**tensors, signals=signals)
 
 
 def signal_digest(signal: Tensor) -> int:
@@ -94,19 +119,20 @@ def open_signals(path: Path, count: int, dtype: torch.dtype) -> Signals | None:
     except (DamagedFile, KeyError):
         return None
     digests = shard.tensors.get("digests", torch.full_like(rows, UNKNOWN))
+    steps = shard.tensors.get("steps", lengths)
     # Those of earlier versions have no digests at all.
     known = (shard.digest is None) == ("digests" not in shard.tensors)
     whole = (
         known
         and shard.whole(besides=["signals"])
         and (rows.dtype, lengths.dtype, signals.dtype) == (torch.int64, torch.int64, dtype)
-        and rows.shape == lengths.shape == digests.shape == (rows.numel(),) != (0,)
+        and rows.shape == lengths.shape == steps.shape == digests.shape == (rows.numel(),) != (0,)
         and 0 <= int(rows.min()) <= int(rows.max()) < count
         and int(lengths.min()) > 0
         and signals.ndim > 0
         and len(signals) >= int(lengths.sum() + lengths.max())
     )
-    return Signals(rows, lengths, digests, signals) if whole else None
+    return Signals(rows, lengths, steps, digests, signals) if whole else None
 
 
 def open_embeddings(path: Path, count: int) -> tuple[np.ndarray, Tensor] | None:

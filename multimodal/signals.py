@@ -2,7 +2,8 @@
 
 Signals lie back to back, time axis first, in flat blocks (total, *rest): one growing block in
 memory, or memory-mapped safetensors shards on disk. A batch is one indexed copy out of all
-overlapping windows of the block, with no loop over recordings.
+overlapping windows of the block, with no loop over recordings. Of a ``FeatureAdapter`` the blocks
+hold what its front end prepares of the signals.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ from torch import Tensor
 from multimodal.bars import bar
 from multimodal.batch import Batch
 from multimodal.errors import UserError
+from multimodal.growing import Growing
 from multimodal.modalities import Adapter
 from multimodal.recordings import Manifest
 from multimodal.shards import (
     UNKNOWN,
+    Signals,
+    Unwritten,
     discard,
     new_shards,
     open_folder,
     open_signals,
     signal_digest,
-    write_signals,
 )
 
-SHARD_BYTES = 256 * 2**20
+SHARD_BYTES = 64 * 2**20
 SHOWN_PROBLEMS = 10
 AHEAD = 8  # recordings that each worker may decode before they are asked for
 NOT_DECODED, DAMAGED = -1, -2
@@ -72,11 +75,12 @@ class SignalCache:
         targets = manifest.targets if manifest.multi_label else manifest.labels
         self._labels = torch.from_numpy(targets)
         self._texts = None if manifest.texts is None else np.array(manifest.texts, dtype=object)
-        # Row i of the manifest: steps [offset, offset + length) of block number ``block``.
+        # Row i of the manifest: steps [offset, offset + length) of block number ``block``; steps:
+        # of the signal, which are others where features are held.
         self._block = np.full(len(manifest), NOT_DECODED, dtype=np.int64)
-        self._offset, self._length = np.zeros((2, len(manifest)), dtype=np.int64)
-        self._blocks: list[Tensor] = []
-        self._used = 0  # steps of the block in memory that hold signals
+        self._offset, self._length, self._steps = np.zeros((3, len(manifest)), dtype=np.int64)
+        self._held: Growing | None = None  # the block in memory
+        self._blocks: list[Tensor] = []  # shards
         self._folder, self._seen = None, set[Path]()
         self._paths: list[Path] = []  # of the blocks, if they are shards
         self._digest = np.full(len(manifest), UNKNOWN, dtype=np.int64)  # if still to be compared
@@ -87,8 +91,8 @@ class SignalCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of RAM reserved for signals (memory-mapped shards count nothing)."""
-        return sum(b.nbytes for b in self._blocks) if self._folder is None else 0
+        """Bytes of RAM that hold signals (memory-mapped shards count nothing)."""
+        return 0 if self._held is None else self._held.nbytes
 
     def ensure(self, indices: ArrayLike) -> None:
         """Decode those rows that are not decoded yet, in ascending order of rows.
@@ -103,18 +107,19 @@ class SignalCache:
         rows = self._missing(indices)
         if not len(rows):
             return
-        good, problems, size = dict[int, Tensor](), dict[int, str](), 0
+        problems, shard = dict[int, str](), Unwritten()
         for row, signal in zip(rows.tolist(), self._decoded(rows), strict=True):
             if isinstance(signal, str):
                 problems[row] = signal
-                continue
-            good[row] = signal
-            size += signal.nbytes
-            if size >= SHARD_BYTES:
-                self._store(good)
-                good, size = {}, 0
-        if good:
-            self._store(good)
+            elif self._folder is None:
+                self._hold(row, *self._prepared(signal))
+            else:
+                shard.add(row, *self._prepared(signal))
+                if shard.nbytes >= SHARD_BYTES:
+                    self._write(shard, self._folder)
+                    shard = Unwritten()
+        if self._folder is not None and shard.rows:
+            self._write(shard, self._folder)
         if problems and not self.skip_damaged:
             raise UserError(_listed(list(problems.values())))
         self.damaged.update(problems)
@@ -149,8 +154,8 @@ class SignalCache:
         return replace(self.annotations(rows), inputs=inputs, lengths=lengths)
 
     def lengths(self, indices: ArrayLike) -> np.ndarray:
-        """(N,) int64, as in ``gather``, of decoded rows."""
-        return self._length[np.asarray(indices, dtype=np.int64)]
+        """(N,) int64 steps of decoded signals, also where features are held."""
+        return self._steps[np.asarray(indices, dtype=np.int64)]
 
     def annotations(self, indices: ArrayLike) -> Batch:
         """A Batch of N rows without their signals: inputs (N, 0), lengths 0; decodes nothing."""
@@ -192,48 +197,36 @@ class SignalCache:
         assert signal.dtype == self.adapter.dtype, recording.where
         return signal[None] if axis is None else signal.movedim(axis, 0).contiguous()
 
-    def _store(self, good: dict[int, Tensor]) -> None:
-        """Append decoded signals: to the block in memory, or as a new shard."""
-        rows, signals = torch.tensor(list(good)), list(good.values())
-        lengths = torch.tensor([len(s) for s in signals])
-        # Windows as long as the longest signal must not run over the end of the block.
-        longest = max(int(lengths.max()), int(self._length.max()))
-        steps = torch.cat([*signals, signals[0].new_zeros(longest, *signals[0].shape[1:])])
-        if self._folder is not None:
-            write_signals(self._folder, rows, lengths, steps)
-            self._read_new_shards(self._folder)
-            if (self._block[rows.numpy()] < 0).any():  # another process has deleted it just now
-                self._enter(rows, lengths, block=len(self._blocks))
-                self._blocks.append(steps)
-                self._paths.append(self._folder)
-            return
-        start, stop = self._used, self._used + len(steps)
-        block = self._blocks[0] if self._blocks else steps
-        if stop > len(block):  # doubling keeps the total cost of copying linear
-            block = steps.new_zeros(max(stop, 2 * start), *steps.shape[1:])
-            block[:start] = self._blocks[0][:start]
-        block[start:stop] = steps
-        self._blocks = [block]
-        self._used = stop - longest
-        self._enter(rows, lengths, block=0, start=start)
+    def _prepared(self, signal: Tensor) -> tuple[Tensor, int]:
+        """What is held of a signal, and its own steps."""
+        # Here, not in the threads that decode, each of which would start torch's own team.
+        prepare = getattr(self.adapter, "prepare", None)
+        return (signal if prepare is None else prepare(signal)), len(signal)
 
-    def _enter(
-        self,
-        rows: Tensor,
-        lengths: Tensor,
-        *,
-        block: int,
-        start: int = 0,
-        digests: Tensor | None = None,
-    ) -> None:
-        """Note where signals lie that stand back to back from step ``start`` on."""
-        offset = start + (lengths.cumsum(0) - lengths).numpy()
-        row, length = rows.numpy(), lengths.numpy()
-        new = self._block[row] < 0  # another process may have written the same row before
+    def _hold(self, row: int, held: Tensor, steps: int) -> None:
+        """In memory."""
+        if self._held is None:
+            self._held = Growing(held.dtype, tuple(held.shape[1:]))
+        self._block[row], self._offset[row] = 0, self._held.append(held)
+        self._length[row], self._steps[row] = len(held), steps
+
+    def _write(self, shard: Unwritten, folder: Path) -> None:
+        written = shard.write(folder)
+        self._read_new_shards(folder)
+        if (self._block[written.rows.numpy()] < 0).any():  # another process has deleted it just now
+            self._enter(written, len(self._blocks))
+            self._blocks.append(written.signals)
+            self._paths.append(folder)
+
+    def _enter(self, shard: Signals, block: int) -> None:
+        """Note where the signals of a shard lie, which stand back to back."""
+        lengths = shard.lengths.numpy()
+        row, new = shard.rows.numpy(), self._block[shard.rows.numpy()] < 0
+        # Another process may have written the same row before.
         row = row[new]
-        self._block[row], self._offset[row], self._length[row] = block, offset[new], length[new]
-        if digests is not None:
-            self._digest[row] = digests.numpy()[new]
+        self._block[row], self._offset[row] = block, (np.cumsum(lengths) - lengths)[new]
+        self._length[row], self._steps[row] = lengths[new], shard.steps.numpy()[new]
+        self._digest[row] = shard.digests.numpy()[new]
 
     def _read_new_shards(self, folder: Path) -> None:
         """Map the shards that appeared in the folder; delete damaged ones, with a warning."""
@@ -245,7 +238,7 @@ class SignalCache:
             if shard is None:
                 discard(path)
                 continue
-            self._enter(shard.rows, shard.lengths, block=len(self._blocks), digests=shard.digests)
+            self._enter(shard, len(self._blocks))
             self._blocks.append(shard.signals)
             self._paths.append(path)
 
@@ -266,6 +259,8 @@ class SignalCache:
     def _windows(self, rows: np.ndarray, blocks: np.ndarray) -> Tensor:
         """(N, longest, *rest): each row's steps, followed by whatever stands behind them."""
         lengths, offsets = self._length[rows], self._offset[rows]
+        if self._held is not None:
+            return _cut(self._held.steps, offsets, int(lengths.max()))
         if np.all(blocks == blocks[0]):
             return _cut(self._blocks[blocks[0]], offsets, int(lengths.max()))
         out = self._blocks[0].new_zeros(len(rows), lengths.max(), *self._blocks[0].shape[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ import soundfile
 from rich.console import Console
 
 from benchmarks.commands.align.config import AlignConfig
-from benchmarks.commands.align.data import AlignData, decode, open_align, with_scenes
+from benchmarks.commands.align.data import decode, open_align, with_scenes
 from benchmarks.config.loading import load_config
 from benchmarks.runs.composed import Composed
 from benchmarks.runs.shared_sound import SOUND, told
@@ -42,16 +42,16 @@ def compose(path: Path, overrides: Sequence[str], out: Path) -> None:
     if out.exists():
         raise UserError(f"--out {out}: exists already; name a new folder, or remove it.")
     data = with_scenes(config, decode(open_align(config), skip_damaged=config.skip_damaged))
-    assert data.scenes is not None
     assert data.items is not None
+    scenes = data.scenes[max(data.scenes)]  # with twins where an objective asks for them
     sweep_beside(out)
     with replacing_folder(out) as made:
         notice = config.compose.composer.notice  # pyright: ignore[reportAttributeAccessIssue]
-        names = _write(data.scenes, made, "train", notice)
-        _lines(made / "train.jsonl", _table(names, data.scenes))
+        names = _write(scenes, made, "train", notice)
+        _lines(made / "train.jsonl", _table(names, scenes))
         _items(data.items, made, notice)
-        (made / "index.html").write_text(_page(config, data.scenes, data.items), "utf-8")
-    _tell(out, data)
+        (made / "index.html").write_text(_page(config, scenes, data.items), "utf-8")
+    _tell(out, scenes, data.items, data.shared_sound)
 
 
 def _table(names: Sequence[str], composed: Composed) -> Iterator[dict[str, str]]:
@@ -122,11 +122,8 @@ def _page(config: AlignConfig, scenes: Composed, items: Composed) -> str:
     )
 
 
-def _tell(out: Path, data: AlignData) -> None:
-    scenes, items = data.scenes, data.items
-    assert scenes is not None
-    assert items is not None
-    shared = told(data.shared_sound) if data.shared_sound is not None else ""
+def _tell(out: Path, scenes: Composed, items: Composed, found: Mapping[str, Any] | None) -> None:
+    shared, modality = told(found) if found is not None else "", scenes.signals.manifest.modality
     if shared:
         Console(stderr=True).print(f"note: {shared}", markup=False, soft_wrap=True)
     console = Console()
@@ -134,8 +131,9 @@ def _tell(out: Path, data: AlignData) -> None:
         f"{len(scenes.scenes)} training scenes and {len(items.items)} items of {len(items.scenes)} "
         f"scenes in {out}\n"
         f"listen: {out / 'index.html'}\n"
-        f"train: dataset={{name: table, root: {out}, file: train.jsonl, ...}}; tell apart: "
-        f"dataset={{name: compositional, root: {out}}}",
+        f"train: dataset={{name: table, root: {out}, file: train.jsonl, text_column: text, "
+        f"modality: {modality}}}; tell apart: dataset={{name: compositional, root: {out}, "
+        f"modality: {modality}}}",
         markup=False,
         soft_wrap=True,
     )

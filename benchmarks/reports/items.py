@@ -24,7 +24,8 @@ def item_parts(group: Sequence[Result]) -> list[Part]:
         label: [run for run in runs if _details(run)] for label, runs in by_learner(group).items()
     }
     learners = {label: runs for label, runs in learners.items() if runs}
-    first = _details(next(iter(learners.values()))[0])
+    known = next(iter(learners.values()))[0]
+    first = _details(known)
     counts = ", ".join(f"{count} of {n}" for n, count in first["items"].items())
     what = f"items: {counts} recordings; mode {first['mode']}"
     rows = [(f"seed {run.seed}", label) for label, runs in learners.items() for run in runs]
@@ -35,7 +36,7 @@ def item_parts(group: Sequence[Result]) -> list[Part]:
     chances = ", ".join(
         f"{heading} {percent(group_chance)}"
         for key, heading in SCORES.items()
-        if (group_chance := group[0].metrics.get(key.replace("_score", "_chance"))) is not None
+        if (group_chance := known.metrics.get(key.replace("_score", "_chance"))) is not None
     )
     caption = f"%, with 95 % intervals over items; {what}; chance: {chances}"
     found = [Part("Look-alikes told apart", rows, columns, caption)]

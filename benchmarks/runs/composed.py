@@ -116,7 +116,8 @@ def _signals(
     composer: Any, scenes: Scenes, pool: Pool, clips: Any, source: SignalCache, split: str
 ) -> ComposedSignals:
     render = partial(_render, composer, clips)
-    return ComposedSignals(scenes, pool, source, render, split=split)
+    name = composer.registered_name
+    return ComposedSignals(scenes, pool, source, render, composer=name, split=split)
 
 
 def _render(composer: Any, clips: Any, scenes: Scenes, rows: np.ndarray) -> Any:

@@ -62,19 +62,29 @@ def build_manifest(config: CommandConfig) -> Manifest:
     return manifest
 
 
-def open_data(config: SignalConfig, manifest: Manifest) -> Data:
-    """The manifest with its adapter and a cache of decoded signals."""
-    return open_signals(config, manifest, config.modality)
+def open_data(config: SignalConfig, manifest: Manifest, *, features: bool = False) -> Data:
+    """The manifest with its adapter and a cache of decoded signals. features: of what the front end
+    prepares of them, where that stays the same; models are then built for this adapter.
+    """
+    encoder = config.encoder if features else None
+    return open_signals(config, manifest, config.modality, encoder)
 
 
-def open_signals(config: CommandConfig, manifest: Manifest, modality: Any) -> Data:
-    """modality: the config of that of the manifest. UserError: another rate than signals have."""
+def open_signals(
+    config: CommandConfig, manifest: Manifest, modality: Any, encoder: Any = None
+) -> Data:
+    """modality: the config of that of the manifest. encoder: of what reads the batches, whose
+    features may be held instead of signals. UserError: another rate than signals have.
+    """
     if manifest.made_rate is not None and manifest.made_rate != modality.sample_rate:
         raise UserError(
             f"modality.sample_rate={modality.sample_rate}: dataset {manifest.name!r} makes its "
             f"signals at {manifest.made_rate} Hz; set modality.sample_rate={manifest.made_rate}."
         )
     adapter = modality.build()
+    if encoder is not None and encoder.reads_features and adapter.augment() is None:
+        with_features = getattr(adapter, "with_features", None)
+        adapter = adapter if with_features is None else with_features()
     folder = cache_folder(config)
     if folder is not None:
         check_writable(folder)

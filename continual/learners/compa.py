@@ -9,7 +9,7 @@ classes are rehearsed inside new scenes. Nothing of this is a published protocol
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Int
@@ -37,6 +37,8 @@ class CompaLearnerConfig(TextAlignedConfig):
     with_memory: scenes have an event of the memory, where it has one of another class; without,
     both are of the stream's batch.
     """
+
+    reads_signals: ClassVar[bool] = True
 
     objective: Annotated[Config, OBJECTIVES.choice] = Field(
         default_factory=lambda: OBJECTIVES.parse(
@@ -139,15 +141,16 @@ class CompaLearner(TextAlignedLearner):
             before = (0, 0, plain, 0)
             extras[extra] = Extra(pad(embedded, (0, 0, *before)), pad(known, before))
             at += size
-        prompts = len(self.model.prompts)
+        # Behind the numbers of what recordings go with: prompts of classes, or texts of their own.
+        told = len(self.model.prompts) if self.captions is None else len(self.captions.unique)
         return Views(
             embeddings={name: signals, TEXT: torch.cat([views.embeddings[TEXT], texts[:, 0]])},
             source=torch.cat([views.source, encoded[:, 0]]),
-            ids=torch.cat([views.ids, prompts + rows.to(device)]),
+            ids=torch.cat([views.ids, told + rows.to(device)]),
             scale=views.scale,
             bias=views.bias,
             extras=extras,
-            keys=torch.cat([views.ids, prompts + self._meaning_R[rows].to(device)]),
+            keys=torch.cat([views.ids, told + self._meaning_R[rows].to(device)]),
         )
 
     def _captions(self, labels: Int[Tensor, " batch"], pairs: Pairs) -> Int[Tensor, " scenes"]:

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from multimodal.composition import COMPOSERS
 from multimodal.composition.levels import ACTIVE_DB, Level, a_weighted_level
 from multimodal.composition.plan import ComposerConfig, Pool
-from multimodal.composition.recorded import Phrases, Rendered, phrase_of, pool_of
+from multimodal.composition.recorded import Phrases, Rendered, phrase_of, pool_of, refuse_modality
 from multimodal.composition.scenes import Plan
 from multimodal.composition.snippets import active_part
 from multimodal.errors import UserError
@@ -53,6 +53,7 @@ class AudioComposerConfig(ComposerConfig):
 
     def open(self, signals: SignalCache, rows: ArrayLike, *, phrases: Mapping[str, str]) -> Sounds:
         """Pool and clips of single-event recordings; errors as of ``sounds``."""
+        refuse_modality(signals.manifest, self.registered_name, ("audio", "speech"))
         rate = signals.adapter.config.sample_rate  # pyright: ignore[reportAttributeAccessIssue]
         return sounds(signals, rows, rate, self, phrases=phrases, level=type(self).level)
 
@@ -112,22 +113,28 @@ def sounds(
     rate: Hz of the cache's signals. phrases: the words of a recording in captions, or of each
     class; categories: of each class (``Pool``). Sources are the manifest's groups, where it has
     them. below_peak_db: as in ``active_part``. Events shorter than ``config.snippet_seconds`` are
-    left out. UserError: a silent recording; a class without phrase; nothing left.
+    left out. UserError: silent recordings, all named; a class without phrase; nothing left.
     """
     manifest, longest = signals.manifest, config.snippet_seconds[1]
     words = phrase_of(manifest, phrases)
-    kept, parts, starts = [], [], []
+    kept, parts, starts, silent = [], [], [], []
     for row in np.asarray(rows, dtype=np.int64).tolist():
         batch = signals.gather([row])
         signal = batch.inputs[0].numpy()
         where = manifest.recordings[row].where
-        start, stop = active_part(
-            signal, rate, longest=longest, below_peak_db=below_peak_db, where=where
-        )
+        try:
+            start, stop = active_part(
+                signal, rate, longest=longest, below_peak_db=below_peak_db, where=where
+            )
+        except UserError as error:
+            silent.append(str(error))
+            continue
         if stop - start >= config.snippet_seconds[0] * rate:
             kept.append(row)
             starts.append(start)
             parts.append(signal[0, start:stop].copy())
+    if silent:
+        raise UserError("\n".join(silent))
     if not kept:
         low = config.snippet_seconds[0]
         raise UserError(

@@ -31,6 +31,7 @@ from multimodal.composition.recorded import (
     Zero,
     phrase_of,
     pool_of,
+    refuse_modality,
 )
 from multimodal.composition.scenes import Plan
 from multimodal.errors import UserError
@@ -74,6 +75,7 @@ class EcgComposerConfig(ComposerConfig):
 
     def open(self, signals: SignalCache, rows: ArrayLike, *, phrases: Phrases) -> Rhythms:
         """Pool and clips of recordings of one rhythm each; errors as of ``rhythms``."""
+        refuse_modality(signals.manifest, self.registered_name, ("ecg",))
         rate = int(signals.adapter.config.sample_rate)  # pyright: ignore
         return rhythms(signals, rows, rate, self, phrases=phrases)
 

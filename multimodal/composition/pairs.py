@@ -102,16 +102,15 @@ def rhythms(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
 
 def films(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """(n, F, 3, H, W): every second frame of one and then of the other, or both side by side, the
-    first on the left.
+    first on the left; F frames of each, as of the clips.
     """
     one, two = batch.inputs[pairs.first], batch.inputs[pairs.second]
     count = one.shape[1]
     every = ((torch.arange(count, device=one.device) + 0.5) * 2).long()
     follow = torch.cat([one, two], dim=1)[:, every]
     shared = _side_by_side(one, two)
-    return torch.where(
-        pairs.together[:, None, None, None, None], shared, follow
-    ), pairs.first * 0 + 1
+    values = torch.where(pairs.together[:, None, None, None, None], shared, follow)
+    return values, torch.full_like(pairs.first, count)
 
 
 def pictures(batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:

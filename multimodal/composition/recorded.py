@@ -30,6 +30,15 @@ class Rendered(NamedTuple):
     lengths: Tensor
 
 
+def refuse_modality(manifest: Manifest, composer: str, reads: Columns[str]) -> None:
+    """UserError where a composer is asked for scenes of signals that it cannot compose."""
+    if manifest.modality not in reads:
+        raise UserError(
+            f"composer {composer!r}: makes scenes of {' or '.join(reads)}, and {manifest.name!r} "
+            f"holds {manifest.modality} recordings; name the composer of this modality."
+        )
+
+
 def phrase_of(manifest: Manifest, phrases: Phrases) -> Callable[[Recording], str]:
     """The words of a recording; UserError for a class without a phrase."""
     if not isinstance(phrases, Mapping):

@@ -25,14 +25,23 @@ class ComposedSignals:
     ``manifest``: of the scenes, in their order: uids hold their hashes, texts are main captions,
     labels those of the events (multi-label where a scene has several, as all have). source: the
     signals that the pool was cut from. render: (scenes, rows) -> what ``audio.render`` gives.
-    split: of all scenes, which nothing reads.
+    composer: its name; that of speech composes sounds of other levels than that of audio. split: of
+    all scenes, which nothing reads.
     """
 
     def __init__(
-        self, scenes: Scenes, pool: Pool, source: SignalCache, render: Render, *, split: str
+        self,
+        scenes: Scenes,
+        pool: Pool,
+        source: SignalCache,
+        render: Render,
+        *,
+        composer: str,
+        split: str,
     ) -> None:
         self.scenes, self.adapter, self._render = scenes, source.adapter, render
-        self.manifest = scene_manifest(scenes, pool, source.manifest, render, split=split)
+        by = "" if composer == source.manifest.modality else f"by {composer} "
+        self.manifest = scene_manifest(scenes, pool, source.manifest, render, by=by, split=split)
         self._targets = torch.from_numpy(self.manifest.targets)
 
     def ensure(self, indices: ArrayLike) -> None:
@@ -60,7 +69,7 @@ class ComposedSignals:
 
 
 def scene_manifest(
-    scenes: Scenes, pool: Pool, source: Manifest, render: Render, *, split: str
+    scenes: Scenes, pool: Pool, source: Manifest, render: Render, *, by: str, split: str
 ) -> Manifest:
     """The scenes as recordings that are made; groups are what all their events come from."""
 
@@ -85,7 +94,7 @@ def scene_manifest(
         modality=source.modality,
         class_names=source.class_names,
         recordings=tuple(recordings),
-        version=f"composed of {source.content_hash}{files}",
+        version=f"composed {by}of {source.content_hash}{files}",
         licence=source.licence,
         citation=source.citation,
         split_rule=f"composed of recordings of one side each; {source.split_rule}",

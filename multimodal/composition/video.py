@@ -20,7 +20,14 @@ from multimodal.composition import COMPOSERS
 from multimodal.composition.expressions import Sequence, Slot, Tree, slots
 from multimodal.composition.letterbox import letterboxed
 from multimodal.composition.plan import ComposerConfig, NotNegative, Pool, Positive
-from multimodal.composition.recorded import Phrases, Rendered, Zero, phrase_of, pool_of
+from multimodal.composition.recorded import (
+    Phrases,
+    Rendered,
+    Zero,
+    phrase_of,
+    pool_of,
+    refuse_modality,
+)
 from multimodal.composition.scenes import Plan
 from multimodal.errors import UserError
 from multimodal.signals import SignalCache
@@ -42,6 +49,7 @@ class VideoComposerConfig(ComposerConfig):
 
     def open(self, signals: SignalCache, rows: ArrayLike, *, phrases: Phrases) -> Videos:
         """Pool and clips of clips of one event each; errors as of ``videos``."""
+        refuse_modality(signals.manifest, self.registered_name, ("video",))
         rate = round(signals.adapter.config.fps)  # pyright: ignore[reportAttributeAccessIssue]
         return videos(signals, rows, rate, self, phrases=phrases)
 

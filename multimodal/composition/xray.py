@@ -31,6 +31,7 @@ from multimodal.composition.recorded import (
     Zero,
     phrase_of,
     pool_of,
+    refuse_modality,
 )
 from multimodal.composition.scenes import Plan
 from multimodal.errors import UserError
@@ -78,6 +79,7 @@ class XrayComposerConfig(ComposerConfig):
 
     def open(self, signals: SignalCache, rows: ArrayLike, *, phrases: Phrases) -> Images:
         """Pool and clips of images of one finding each; errors as of ``images``."""
+        refuse_modality(signals.manifest, self.registered_name, ("xray",))
         rate = signals.adapter.config.size  # pyright: ignore[reportAttributeAccessIssue]
         return images(signals, rows, rate, self, phrases=phrases)
 

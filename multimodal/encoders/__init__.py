@@ -34,6 +34,11 @@ class EncoderConfig(Config):
         """``forward(batch: Batch) -> Features``: the adapter's own, unless a checkpoint has its."""
         return adapter.front_end()
 
+    @property
+    def reads_features(self) -> bool:
+        """Of the adapter's front end, whatever is in the batches that this reads."""
+        return type(self).front_end is EncoderConfig.front_end
+
     def build(self, adapter: Adapter) -> Encoder:
         """An encoder of the features (N, adapter.channels, *adapter.axes axes)."""
         raise NotImplementedError

@@ -67,6 +67,10 @@ class LoraConfig(EncoderConfig):
         """The base's."""
         return self.base.front_end(adapter)
 
+    @property
+    def reads_features(self) -> bool:
+        return self.base.reads_features
+
     def build(self, adapter: Adapter) -> LoraEncoder:
         """UserError: as the base's, and for names in ``target_modules`` that it has not."""
         return self.wrap(self.base.build(adapter))

@@ -20,7 +20,7 @@ from multimodal.batch import Batch, Features
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import refuse_idle_crop
-from multimodal.modalities.log_mel import LogMel
+from multimodal.modalities.log_mel import Finishing, LogMel
 from multimodal.modalities.log_mel_config import (
     Bands,
     LogMelAdapter,
@@ -141,7 +141,21 @@ class AudioLogMel(nn.Module):
 
     def forward(self, batch: Batch) -> Features:
         """values: (N, n_mels, 1 + T // hop) float32; lengths: (N,) = 1 + length // hop."""
-        values_NBF, lengths_N = self.log_mel(batch)
+        return self._scaled(self.log_mel(batch))
+
+    def prepare(self, signal: Tensor) -> Tensor:
+        """As of ``LogMel``."""
+        return self.log_mel.prepare(signal)
+
+    def finished(self, values_NBF: Tensor, lengths_N: Tensor) -> Features:
+        """As of ``LogMel``."""
+        return self._scaled(self.log_mel.finished(values_NBF, lengths_N))
+
+    def finishing(self) -> nn.Module:
+        return Finishing(self)
+
+    def _scaled(self, features: Features) -> Features:
+        values_NBF, lengths_N = features
         frames = torch.arange(values_NBF.shape[-1], device=values_NBF.device)
         valid_N1F = (frames < lengths_N[:, None])[:, None]
         return Features(((values_NBF - CENTRE) / SCALE) * valid_N1F, lengths_N)

@@ -10,7 +10,7 @@ each of unit area (librosa's defaults).
 from __future__ import annotations
 
 import warnings
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -83,18 +83,29 @@ class LogMel(nn.Module):
         signal_NT = batch.inputs.squeeze(1)
         # Half precision cannot hold power spectra: its range ends at 6e4.
         with torch.autocast(signal_NT.device.type, enabled=False):
-            values_NBF = torch.cat([self._log_mel(part) for part in _parts(signal_NT)])
-            lengths_N = 1 + batch.lengths // self.hop
-            frames = torch.arange(values_NBF.shape[-1], device=values_NBF.device)
-            valid_N1F = (frames < lengths_N[:, None])[:, None].to(values_NBF.dtype)
+            parts = [self._log_mel(part).transpose(1, 2) for part in _parts(signal_NT)]
+            values_NBF = torch.cat(parts)
+        return self.finished(values_NBF, 1 + batch.lengths // self.hop)
+
+    def prepare(self, signal: Tensor) -> Tensor:
+        """(T, 1) of a recording -> (1 + T // hop, n_mels), not yet normalised."""
+        return self._log_mel(signal.T)[0]
+
+    def finished(self, values_NBF: Tensor, lengths_N: Tensor) -> Features:
+        """Of frames as ``prepare`` gives them, contiguous, whatever stands beyond the lengths."""
+        with torch.autocast(values_NBF.device.type, enabled=False):
+            valid_N1F = _valid(values_NBF, lengths_N).to(values_NBF.dtype)
             return Features(self._normalised(values_NBF, valid_N1F), lengths_N)
+
+    def finishing(self) -> nn.Module:
+        return Finishing(self)
 
     def _log_mel(self, signal_NT: Tensor) -> Tensor:
         window = len(self.window_W)
         padded_NT = pad(signal_NT, (window // 2, window - window // 2))
         frames_NFW = padded_NT.unfold(1, window, self.hop) * self.window_W
         squares_NFG = torch.view_as_real(torch.fft.rfft(frames_NFW)).flatten(2).square_()
-        return (squares_NFG @ self.filters_GB).add_(FLOOR).log_().transpose(1, 2)
+        return (squares_NFG @ self.filters_GB).add_(FLOOR).log_()
 
     def _normalised(self, values_NBF: Tensor, valid_N1F: Tensor) -> Tensor:
         if self.normalise == "none":
@@ -106,6 +117,26 @@ class LogMel(nn.Module):
             return values_NBF
         variance_NB1 = values_NBF.square().sum(-1, keepdim=True) / count_N11
         return values_NBF / variance_NB1.clamp_min(0.01).sqrt()
+
+
+class Finishing(nn.Module):
+    """The rest of a front end, of batches of recordings that it prepared."""
+
+    def __init__(self, front_end: Any) -> None:
+        super().__init__()
+        self.front_end = front_end
+
+    def forward(self, batch: Batch) -> Features:
+        """``batch.inputs``: (N, frames, n_mels); lengths: (N,) frames."""
+        # Contiguous, for the order of a sum goes by the layout, and its last bits by the order.
+        values_NBF = batch.inputs.transpose(1, 2).contiguous()
+        return self.front_end.finished(values_NBF, batch.lengths)
+
+
+def _valid(values_NBF: Tensor, lengths_N: Tensor) -> Tensor:
+    """(N, 1, F) bool."""
+    frames = torch.arange(values_NBF.shape[-1], device=values_NBF.device)
+    return (frames < lengths_N[:, None])[:, None]
 
 
 def _parts(signal_NT: Tensor) -> tuple[Tensor, ...]:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from multimodal.modalities.augment import SoundAugmentConfig
+from multimodal.modalities.features import FeatureAdapter
 from multimodal.registry import Config
 
 # Types that carry their limits, so that a subclass that sets its own default keeps them.
@@ -58,6 +59,15 @@ class LogMelAdapter:
     @property
     def channels(self) -> int:
         return self.config.n_mels
+
+    def front_end(self) -> nn.Module:
+        raise NotImplementedError
+
+    def with_features(self) -> FeatureAdapter:
+        """Of the same recordings; batches hold log-mel frames."""
+        c = self.config
+        settings = f"frames/1 {self.channels} bands window={c.window_ms} hop={c.hop_ms}"
+        return FeatureAdapter(self, self.front_end, settings)  # pyright: ignore
 
     def augment(self) -> nn.Module | None:
         """``SoundAugment``: Batch -> Batch, or None."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from multimodal import digests, signals
+from multimodal import digests
+from multimodal import shards as shards_module
 from tests.multimodal.signals_fakes import Fake, arrays_of, cache_of
 
 LENGTHS = [9, 1, 14, 3, 5, 8, 2, 11]
@@ -49,17 +50,18 @@ def test_a_shard_that_goes_as_soon_as_it_is_written(
     tmp_path: Path, monkeypatch, whole_folder: bool
 ) -> None:
     arrays = arrays_of(LENGTHS)
-    keep = signals.write_signals
+    keep = shards_module.Unwritten.write
 
-    def write(folder: Path, *args) -> None:
-        keep(folder, *args)
+    def write(self, folder: Path) -> shards_module.Signals:
+        written = keep(self, folder)
         if whole_folder:
             shutil.rmtree(folder)
         for path in folder.glob("shard-*"):
             path.unlink()
+        return written
 
-    monkeypatch.setattr(signals, "write_signals", write)
-    cache, adapter = cache_of(arrays, folder=tmp_path), Fake()
+    monkeypatch.setattr(shards_module.Unwritten, "write", write)
+    adapter = Fake()
     cache = cache_of(arrays, adapter, folder=tmp_path)
     for rows in ([0, 3], range(8), [7, 1]):
         torch.testing.assert_close(cache.gather(rows).inputs, cache_of(arrays).gather(rows).inputs)

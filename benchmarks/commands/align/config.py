@@ -18,6 +18,8 @@ from multimodal.objectives import OBJECTIVES
 from multimodal.registry import Config
 from multimodal.training.config import FitConfig
 
+UPRIGHT = 45  # degrees up to which left stays left
+
 
 class PromptSetsConfig(Config):
     """Prompts of findings that are drawn from words, of a dataset of cases.
@@ -95,8 +97,10 @@ class AlignConfig(SignalConfig):
     all. validation_fraction: of the training recordings, held out by group for early stopping.
     compose: train on scenes of the dataset's single events instead, with their captions, and score
     what of look-alike scenes is told apart; objectives compa_hard_negatives and compa_modular need
-    it. init: the run whose model training starts from, instead of anew: its folder, or the folder
-    or name of an experiment, of which each seed takes the run of the same seed.
+    it. No epoch is chosen by validation recordings: single events tell nothing of order, and scenes
+    that are scored may be made of them. init: the run whose model training starts from, instead of
+    anew: its folder, or the folder or name of an experiment, of which each seed takes the run of
+    the same seed.
     quick: one epoch.
     views: of a dataset of cases (X-ray, ECG and report of a patient), its modalities by name, each
     with a tower of its own towards the report; then modality and encoder stay unset.
@@ -139,13 +143,33 @@ class AlignConfig(SignalConfig):
             "classes": self.classes is not None,
             "captions": self.captions == "labels",
             "skip_uncaptioned": self.skip_uncaptioned,
+            "validation_fraction": self.validation_fraction > 0,
+            "training.patience": self.training.patience is not None,
             "training.batch.meanings": bool(self.training.batch and self.training.batch.meanings),
         }
         wrong = [name for name, given in others.items() if given]
         if self.compose is not None and wrong:
             raise ValueError(
-                f"compose: scenes are of all classes and have captions of their own; leave out "
-                f"{', '.join(wrong)}"
+                f"compose: scenes are of all classes and training recordings, have captions of "
+                f"their own, and are trained on to the last epoch; leave out {', '.join(wrong)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scenes_stay_what_captions_say(self) -> Self:
+        """A change of training batches must not make captions false."""
+        augment = getattr(self.modality, "augment", None)
+        if self.compose is None or augment is None:
+            return self
+        changes = {"crop_seconds": getattr(augment, "crop_seconds", None)}
+        if self.compose.composer.lexicon == "space":  # pyright: ignore[reportAttributeAccessIssue]
+            turns = getattr(augment, "rotate_degrees", 0) > UPRIGHT
+            changes |= {"flip": getattr(augment, "flip", False), "rotate_degrees": turns}
+        wrong = [f"modality.augment.{name}" for name, on in changes.items() if on]
+        if wrong:
+            raise ValueError(
+                f"compose: captions of scenes say when or where each event is, of which "
+                f"{' and '.join(wrong)} makes them false; leave it out"
             )
         return self
 

@@ -45,7 +45,8 @@ class AlignData:
     """What the cells share. manifest: of the cases. embeddings, encoded: as in ``Data``.
 
     cases: as they were paired, of several modalities. inputs: digests of what the manifest does not
-    tell of. scenes: composed of the recordings, to be trained on; items: scenes to be told apart;
+    tell of. scenes: composed of the recordings, to be trained on, with twins (True) for objectives
+    that ask for signals beside each, or without; items: scenes to be told apart;
     shared_sound: what recordings of both are made of (``runs.shared_sound``), of sound.
     """
 
@@ -55,7 +56,7 @@ class AlignData:
     inputs: Inputs = field(default_factory=dict)
     embeddings: dict[str, EmbeddingCache] = field(default_factory=dict)
     encoded: dict[str, Tensor] = field(default_factory=dict)
-    scenes: Composed | None = None
+    scenes: Mapping[bool, Composed] = field(default_factory=dict)
     items: Composed | None = None
     shared_sound: Mapping[str, Any] | None = None
 
@@ -103,7 +104,7 @@ def open_align(config: AlignConfig) -> AlignData:
     if config.views:
         return _open_cases(config)
     manifest = read_manifest(config)
-    data = open_data(config, manifest)
+    data = open_data(config, manifest, features=config.compose is None)
     return AlignData(manifest, {manifest.modality: View(data)}, encoded=data.encoded)
 
 
@@ -128,8 +129,11 @@ def with_scenes(config: AlignConfig, data: AlignData) -> AlignData:
     ((modality, view),) = data.views.items()
     names, signals = data.manifest.class_names, view.data.signals
     words = dict(zip(names, config.prompts.load(modality).words(names), strict=True))
-    paired = any(objective.extra_signals for objective in config.objectives)  # pyright: ignore
-    scenes = training_scenes(config.compose, signals, words, paired=paired)
+    # A cell's scenes are its own affair: they do not depend on what else the config trains.
+    asked = {bool(objective.extra_signals) for objective in config.objectives}  # pyright: ignore
+    scenes = {
+        paired: training_scenes(config.compose, signals, words, paired=paired) for paired in asked
+    }
     items, shared = items_to_tell_apart(config.compose, signals, words), None
     if modality in SOUND:
         sides = (signals, pool_rows(signals, ("train",)))
@@ -154,7 +158,10 @@ def _open_cases(config: AlignConfig) -> AlignData:
     if set(config.views) != set(cases.modalities):
         cases = of_modalities(cases, tuple(config.views))
     views = {
-        name: View(open_signals(config, cases.manifests[name], view.modality), cases.rows[name])
+        name: View(
+            open_signals(config, cases.manifests[name], view.modality, view.encoder),
+            cases.rows[name],
+        )
         for name, view in config.views.items()
     }
     inputs = {

@@ -95,9 +95,9 @@ def composed(
     config: AlignConfig, data: AlignData, model: Aligned, *, device: torch.device
 ) -> Lesson:
     """Of ``data.scenes``; the main caption is a positive that stands by itself."""
-    assert data.scenes is not None
     ((modality, _),) = data.views.items()
-    scenes, signals, twins = data.scenes.scenes, data.scenes.signals, data.scenes.twins
+    found = data.scenes[bool(config.objectives[0].extra_signals)]  # pyright: ignore
+    scenes, signals, twins = found.scenes, found.signals, found.twins
     positives = [texts[1:] for texts in scenes.positives]
     captions = Captions(
         scenes.captions,

@@ -117,6 +117,7 @@ class AlignRun(FittedRun):
         training = config.training
         if config.quick:
             training = training.model_copy(update={"epochs": 1})
+        validated = len(self.rows["validation"]) and config.compose is None
         task = AlignTask(
             self.model,
             lesson.sources,
@@ -133,7 +134,7 @@ class AlignRun(FittedRun):
             seed=self.seed,
             meaning_of=meanings_of(config, self.manifest, lesson.rows),
             near=self._near(),
-            validate=self.validate if len(self.rows["validation"]) else None,
+            validate=self.validate if validated else None,
             after_step=self.after_step,
             name_of=lambda row: lesson.of[row].uid,
         )

@@ -56,7 +56,8 @@ class Cells:
         self.streams = [cell.scenario.build(self.manifest, cell.seeds[0]) for cell in self.cells]  # pyright: ignore
         if config.quick:
             self.streams = [shorten(stream) for stream in self.streams]
-        self.data = open_data(config, self.manifest)
+        signals = any(learner.reads_signals for learner in config.learners)  # pyright: ignore
+        self.data = open_data(config, self.manifest, features=not signals)
         if config.warm_up is not None:
             self.data.inputs["warm_up.dataset"] = manifest_input(
                 read_manifest(warm_up_config(config))

@@ -89,7 +89,8 @@ def open_others(config: FinetuneConfig, manifests: Sequence[Manifest]) -> list[O
     """Decoded."""
     others = []
     for dataset, manifest in zip(config.evaluate_also, manifests, strict=True):
-        data = open_data(config.model_copy(update={"dataset": dataset}), manifest)
+        other = config.model_copy(update={"dataset": dataset})
+        data = open_data(other, manifest, features=True)
         rows = [data.signals.usable(manifest.indices(s)[:MOST]) for s in ("train", "test")]
         others.append(Other(data, *rows))
     return others

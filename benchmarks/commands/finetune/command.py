@@ -98,7 +98,7 @@ def _checked(
     pick_device(config.training.device)
     check_writable(config.folder.parent)
     manifest = read_manifest(config)
-    data = open_data(config, manifest)
+    data = open_data(config, manifest, features=True)
     if start is not None:
         data.inputs["start"] = start.digest
     if config.warm_up is not None:

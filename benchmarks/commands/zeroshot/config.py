@@ -26,7 +26,8 @@ class ZeroShotConfig(CommandConfig):
     prompts); medley: ours. seed: of bootstraps and of a protocol's random crops. quick: 200
     recordings. task: "classes" names recordings; "compositional" tells look-alikes apart by order
     and simultaneity (text, audio and group score): items of a compositional dataset, or scenes that
-    ``compose`` makes of a dataset's single events. mode: of its items the first two ("pairs", which
+    ``compose`` makes of a dataset's single events, whose test_splits count then instead of split;
+    classes have no part in it. mode: of its items the first two ("pairs", which
     published figures measure) or all ("full"). training_pool: a dataset of sound that the model was
     trained on; test recordings of which its split "train" holds a part, under whatever name, are
     counted by their fingerprints.
@@ -62,5 +63,9 @@ class ZeroShotConfig(CommandConfig):
         if self.task == "classes" and given:
             raise ValueError(
                 f"{', '.join(given)}: of task=compositional; set it, or leave them out"
+            )
+        if self.task == "compositional" and self.classes is not None:
+            raise ValueError(
+                "classes: of task=classes; items have captions, leave the candidates out"
             )
         return self

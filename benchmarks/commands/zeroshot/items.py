@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from benchmarks.commands.zeroshot.config import ZeroShotConfig
 from benchmarks.runs.composed import items_to_tell_apart
 from multimodal.datasets.compositional import CompositionalConfig, CompositionalSet
@@ -20,6 +22,11 @@ class Items(NamedTuple):
     signals: Signals
     items: Sequence[tuple[int, ...]]
     names: Sequence[str] | None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(R,) int64 of all items, each once, ascending."""
+        return np.unique([row for item in self.items for row in item])
 
 
 def items_of_dataset(config: ZeroShotConfig) -> CompositionalSet | None:

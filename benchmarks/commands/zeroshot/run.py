@@ -20,10 +20,11 @@ from benchmarks.commands.zeroshot.config import ZeroShotConfig
 from benchmarks.commands.zeroshot.items import Items, items_for, items_of_dataset
 from benchmarks.commands.zeroshot.models import ModelConfig, OpenModel
 from benchmarks.commands.zeroshot.pool import pool_manifest, tell_shared
+from benchmarks.commands.zeroshot.rows import chosen
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.composed import item_scores
-from benchmarks.runs.data import build_manifest, cache_folder, chosen_classes
+from benchmarks.runs.data import build_manifest, cache_folder
 from benchmarks.runs.facts import dataset_facts, row_pins, text_pins
 from benchmarks.runs.finished import complete, finished
 from benchmarks.runs.inputs import digests_file
@@ -42,7 +43,6 @@ from multimodal.loader import Loader, Signals
 from multimodal.models.towers import Tower
 from multimodal.signals import SignalCache
 
-QUICK_RECORDINGS = 200
 ZERO_SHOT = "zero_shot"
 
 
@@ -60,7 +60,7 @@ class ZeroShotCells:
         self.items = items_of_dataset(config)
         self.manifest = build_manifest(config)
         self.pool = pool_manifest(config, self.manifest)
-        self.classes, self.rows = self._chosen()
+        self.chosen = chosen(config, self.manifest)
         models = config.model.single(self.output_dir)
         self.cells = [config.model_copy(update={"model": model}) for model in models]
         self.signals: dict[str, SignalCache] = {}
@@ -70,25 +70,6 @@ class ZeroShotCells:
         if fresh:
             for cell in self.cells:
                 clear(cell.folder)
-
-    def _chosen(self) -> tuple[tuple[int, ...], np.ndarray]:
-        """The candidate classes, and the rows that are named."""
-        manifest, split, names = self.manifest, self.config.split, self.config.classes
-        rows = np.arange(len(manifest)) if split == "all" else manifest.indices(split)
-        if names == "tested":
-            tested = manifest.labels[rows]
-            if manifest.multi_label:
-                tested = np.flatnonzero((manifest.targets[rows] == 1).any(0))
-            classes = tuple(int(c) for c in np.unique(tested))
-        else:
-            classes = chosen_classes(manifest, names)
-        if names is not None and not manifest.multi_label:
-            rows = rows[np.isin(manifest.labels[rows], classes)]
-        if not len(rows):
-            raise UserError(f"split={split}: dataset {manifest.name!r} has no such recordings.")
-        if self.config.quick and len(rows) > QUICK_RECORDINGS:
-            rows = rows[np.linspace(0, len(rows) - 1, QUICK_RECORDINGS).round().astype(int)]
-        return classes, rows
 
     def run_cell(self, number: int, progress: Progress | None = None) -> Result:
         """Evaluate a model, or return its result if it is done already."""
@@ -125,7 +106,7 @@ class ZeroShotCells:
         self, cell: ZeroShotConfig, model: OpenModel, session: Session, progress: Progress | None
     ) -> Result:
         prompts, signals = self._prompts(model), self._signals(model)
-        rows = signals.usable(self.rows)
+        rows = signals.usable(self.chosen.rows)
         if model.aligned is not None and model.aligned.text.frozen:
             key = json.dumps(model.settings["text"], sort_keys=True)
             model.aligned.share_encoded(self.encoded.setdefault(key, {}))
@@ -134,13 +115,15 @@ class ZeroShotCells:
         if cell.task == "compositional":
             items = items_for(cell, self.items, signals, prompts)
             scores = self._told_apart(cell, model, items, progress)
+            read = items.signals.manifest, items.rows
         else:
+            read = self.manifest, rows
             scores = self._named(cell, model, prompts, rows, progress)
         if self.pool is not None:
             tell_shared(scores, cell, self.pool, model.adapter, signals, rows)
         if model.heard is not None:
-            transcripts.tell(scores, model.heard, self.manifest, rows, seed=cell.seed)
-            transcripts.write(model.heard, self.manifest, rows, session.folder)
+            transcripts.tell(scores, model.heard, *read, seed=cell.seed)
+            transcripts.write(model.heard, *read, session.folder)
         pins = self._pins(cell, model, prompts, rows)
         result = session.result(
             self.device,
@@ -167,7 +150,7 @@ class ZeroShotCells:
             rows,
             prompts=prompts,
             wanted=Wanted(
-                self.classes,
+                self.chosen.classes,
                 ensemble=cell.prompts is not None and cell.prompts.ensemble,
                 robustness=cell.robustness,
                 retrieval=cell.retrieval,
@@ -179,8 +162,7 @@ class ZeroShotCells:
     def _told_apart(
         self, cell: ZeroShotConfig, model: OpenModel, found: Items, progress: Progress | None
     ) -> Scores:
-        manifest = found.signals.manifest
-        rows = np.unique([row for item in found.items for row in item])
+        manifest, rows = found.signals.manifest, found.rows
         place = {row: number for number, row in enumerate(rows.tolist())}
         return item_scores(
             self._embed(model, found.signals, rows, progress),
@@ -276,10 +258,10 @@ class ZeroShotCells:
         self, cell: ZeroShotConfig, model: OpenModel, prompts: Prompts, rows: np.ndarray
     ) -> dict[str, Any]:
         """All that the scores depend on; see the specification of a result."""
-        names = [self.manifest.class_names[c] for c in self.classes]
+        names = [self.manifest.class_names[c] for c in self.chosen.classes]
         return {
             "model": model.facts,
-            **row_pins(self.manifest, rows, cell.split),
+            **row_pins(self.manifest, rows, self.chosen.split),
             "candidates": names,
             **(text_pins(prompts, names) if names else {}),
             "signals": {

@@ -25,6 +25,8 @@ def test_a_set_is_written_and_read_back(medley, tones) -> None:
     assert outcome.code == 0, outcome.err
     folder = tones / "scenes"
     assert "12 training scenes and 6 items" in outcome.out
+    assert "file: train.jsonl, text_column: text, modality: speech}" in outcome.out
+    assert "{name: compositional, root: scenes, modality: speech}" in outcome.out
     scenes = lines(folder / "train_scenes.jsonl")
     for scene, row in zip(scenes, lines(folder / "train.jsonl"), strict=True):
         sound, rate = soundfile.read(folder / row["path"])

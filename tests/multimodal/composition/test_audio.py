@@ -180,13 +180,18 @@ def test_a_pool_of_recordings() -> None:
 
 def test_what_no_pool_can_be_made_of() -> None:
     found = cache(
-        {"dog/1": burst(500, 500, 0), "dog/2": burst(500, 0, 0), "rain/1": burst(0, 9, 9)}
+        {
+            **{"dog/1": burst(500, 500, 0), "dog/2": burst(500, 0, 0), "rain/1": burst(0, 9, 9)},
+            "rain/2": burst(9, 0, 500),
+        }
     )
     phrases = {"dog": "a dog", "rain": "rain"}
     with pytest.raises(UserError, match="phrases: none for rain; give each"):
         sounds(found, [0], RATE, ComposerConfig(), phrases={"dog": "a dog"})
     with pytest.raises(UserError, match="dog/2: silent"):
         sounds(found, [0, 1], RATE, ComposerConfig(), phrases=phrases)
+    with pytest.raises(UserError, match=r"dog/2: silent.*\nrain/2: silent"):
+        sounds(found, [0, 1, 2, 3], RATE, ComposerConfig(), phrases=phrases)
     with pytest.raises(UserError, match="from 1; no event of 'toy' lasts that long"):
         sounds(found, [0, 2], RATE, ComposerConfig(), phrases=phrases)
 

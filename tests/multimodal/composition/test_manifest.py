@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 
 from multimodal.composition.draw import draw
-from multimodal.composition.manifest import described
 from multimodal.composition.ecg import EcgComposerConfig
+from multimodal.composition.manifest import described
 from multimodal.composition.plan import ComposerConfig
 from multimodal.composition.relations import Constraint, verdict
 from tests.multimodal.composition.pools import pool_of

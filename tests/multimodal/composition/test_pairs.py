@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,9 @@ import torch
 from multimodal.batch import Batch
 from multimodal.composition.pairs import BY_MODALITY, PEAK, Pairs
 from multimodal.composition.xray import SEPARATOR
+from multimodal.datasets import DATASETS
+from multimodal.modalities import MODALITIES
+from multimodal.signals import SignalCache
 
 PAIRS = Pairs(torch.tensor([0, 2, 1]), torch.tensor([1, 0, 2]), torch.tensor([False, True, False]))
 
@@ -61,9 +67,9 @@ def test_rhythms_keep_their_leads_relations_and_have_no_step() -> None:
 def test_films_follow_each_other_or_share_the_screen() -> None:
     inputs = torch.zeros(3, 4, 3, 8, 8, dtype=torch.uint8)
     inputs += torch.tensor([50, 100, 200], dtype=torch.uint8)[:, None, None, None, None]
-    given = Batch(inputs, torch.ones(3, dtype=torch.int64), torch.arange(3), torch.arange(3))
+    given = Batch(inputs, torch.full((3,), 4), torch.arange(3), torch.arange(3))
     values, lengths = BY_MODALITY["video"].compose(given, PAIRS)
-    assert (values.shape, values.dtype, lengths.tolist()) == (inputs.shape, torch.uint8, [1, 1, 1])
+    assert (values.shape, values.dtype, lengths.tolist()) == (inputs.shape, torch.uint8, [4, 4, 4])
     assert values[0].amax((1, 2, 3)).tolist() == [50, 50, 100, 100]
     left, right = values[1, ..., :4], values[1, ..., 4:]
     assert (left.amax(), right.amax()) == (200, 50)
@@ -80,6 +86,25 @@ def test_pictures_lie_side_by_side() -> None:
     middle = values[0, 0, 28]
     assert middle[10] == pytest.approx(0.2)
     assert middle[45] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("modality", ["audio", "ecg", "xray", "video"])
+def test_front_ends_hear_and_see_both_events(modality: str) -> None:
+    """Real recordings, whose lengths are what loaders give: no event lies in what is masked."""
+    manifest = DATASETS.parse({"name": f"synthetic_{modality}"}).build(Path())  # pyright: ignore
+    adapter = MODALITIES.parse({"name": modality}).build()  # pyright: ignore
+    labels = manifest.labels
+    rows = [0, int(np.flatnonzero(labels != labels[0])[0])]
+    given = SignalCache(manifest, adapter, progress=False).gather(rows)
+    turned = Pairs(torch.tensor([0]), torch.tensor([1]), torch.tensor([False]))
+    values, lengths = BY_MODALITY[modality].compose(given, turned)
+    scene = adapter.front_end()(Batch(values, lengths, given.labels[:1], given.indices[:1]))
+    for row in (0, 1):
+        inputs = given.inputs.clone()
+        inputs[row] = given.inputs[row].flip(-1)
+        changed, _ = BY_MODALITY[modality].compose(replace(given, inputs=inputs), turned)
+        other = adapter.front_end()(replace(given, inputs=changed, lengths=lengths))
+        assert (other.values != scene.values).any(), f"event {row} is masked"
 
 
 @pytest.mark.parametrize("modality", BY_MODALITY)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from benchmarks.results.result import Result
 from benchmarks.runs.composed import ComposeConfig, items_to_tell_apart, training_scenes
@@ -99,6 +98,21 @@ def test_every_objective_trains_and_is_scored(medley, tones) -> None:
     assert "Paired difference to clip" in page
 
 
+def test_a_run_is_the_same_whatever_stands_beside_it_in_a_config(medley, tones) -> None:
+    """One that asks for twins leaves the scenes of others as they are."""
+    assert medley(*RUN, "objectives=[clip]").code == 0
+    assert medley(*RUN, f"objectives=[clip, {KINDS[1]}]", "output_dir=both").code == 0
+    (alone,) = results(tones)
+    (beside,) = [
+        found
+        for file in tones.glob("both/tones/*/result.json")
+        if (found := Result.load(file.parent)).learner == "clip"
+    ]
+    assert alone.config_hash == beside.config_hash
+    for key in ("mean_margin", "zero_shot_top1", "text_rank_me"):
+        assert alone.metrics[key] == beside.metrics[key]
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(medley, tones, monkeypatch) -> None:
     from tests.benchmarks.commands.align_text import interrupt_once
 
@@ -184,12 +198,37 @@ def test_items_of_a_table_of_ones_own(medley, tones) -> None:
     assert (outcome.code, "low/0.wav" in outcome.err) == (2, True)
 
 
+def test_all_epochs_are_trained_whatever_validation_recordings_would_say(medley, tones) -> None:
+    """Scored scenes may be made of them, and single events tell nothing of order."""
+    for split in ("train", "validation", "test"):
+        shutil.copytree(tones / "clips", tones / "parts" / split)
+    words = ["dataset.root=parts", "training.epochs=3", "compose.test_splits=[validation, test]"]
+    outcome = medley(*RUN, "objectives=[clip]", *words)
+    assert outcome.code == 0, outcome.err
+    (journal,) = tones.glob("runs/tones/*/metrics.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert not [line for line in lines if "validation_score" in line["metrics"]]
+    assert lines[-1]["step"] == 9
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["objectives=[compa_modular]"], "these have captions alone; set compose"),
         ([f"compose={WRITTEN}", "captions=labels"], "leave out captions"),
         ([f"compose={WRITTEN}", "captions=text", "classes=[low]"], "leave out classes"),
+        (
+            [f"compose={WRITTEN}", "captions=text", "validation_fraction=0.2"],
+            "leave out validation_fraction",
+        ),
+        (
+            [f"compose={WRITTEN}", "captions=text", "training.patience=2"],
+            "leave out training.patience",
+        ),
+        (
+            [f"compose={WRITTEN}", "captions=text", "modality.augment={crop_seconds: 0.1}"],
+            "modality.augment.crop_seconds makes them false",
+        ),
         (
             ["captions=text", f"compose={WRITTEN}", "compose.composer.snippet_seconds=[2,3]"],
             "no event of 'folder' lasts that long",
@@ -224,10 +263,3 @@ def test_a_task_and_its_dataset_must_fit(medley, tones) -> None:
     outcome = medley("zeroshot", "zero.yaml", "mode=full")
     assert outcome.code == 2
     assert "mode: of task=compositional" in outcome.err
-
-
-def test_the_page_s_settings_are_valid() -> None:
-    page = (Path(__file__).parents[4] / "docs/compa.md").read_text("utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    compose = ComposeConfig.parse(yaml.safe_load(block)["compose"])
-    assert compose.test_splits == ("validation", "test")

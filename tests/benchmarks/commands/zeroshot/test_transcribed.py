@@ -82,6 +82,17 @@ def test_what_was_heard_stands_beside_the_figures(medley, place) -> None:
     assert result.metrics["zero_shot_chance"] == pytest.approx(1 / 3)
 
 
+def test_what_was_heard_of_scenes_stands_beside_their_captions(medley, place) -> None:
+    composer = "{name: speech, sources: any, snippet_seconds: [0.05, 1.0], expressions: {A+B: 1}}"
+    compose = f"compose={{composer: {composer}, items: 3, triplets: 0}}"
+    outcome = medley("zeroshot", "heard.yaml", "task=compositional", compose)
+    assert outcome.code == 0, outcome.err
+    lines = told(place / "runs/heard")
+    assert len(lines) == 6
+    assert all({"tea", "milk", "juice"} & set(line["text"].split()) for line in lines)
+    assert result_of(place / "runs/heard").metrics["num_items"] == 3
+
+
 def test_the_second_time_nothing_is_transcribed(medley, place, monkeypatch) -> None:
     assert medley("zeroshot", "heard.yaml").code == 0
     first = (result_of(place / "runs/heard"), told(place / "runs/heard"))

@@ -210,10 +210,10 @@ class TestAlignedRuns:
         other["config"]["modality"]["scale_mv"] = 2.0
         again, scaled = replace(opened), replace(opened, facts=other)
         signals = cells._signals(opened)
-        first = cells._source(opened, signals, cells.rows)
+        first = cells._source(opened, signals, cells.chosen.rows)
         assert isinstance(first, EmbeddingCache)
-        assert cells._source(again, signals, cells.rows) is first
-        assert cells._source(scaled, signals, cells.rows) is not first
+        assert cells._source(again, signals, cells.chosen.rows) is first
+        assert cells._source(scaled, signals, cells.chosen.rows) is not first
 
     def test_missing_damaged_and_changed_models(self, medley, aligned) -> None:
         outcome = medley("zeroshot", "zero.yaml", "model.experiment=other")

@@ -1,0 +1,84 @@
+"""Features from a cache are, to the bit, those that are computed of the signals in every batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from multimodal.modalities.audio import AudioConfig
+from multimodal.modalities.speech import SpeechConfig
+from multimodal.recordings import Manifest, Recording
+from multimodal.signals import SignalCache
+
+CONFIGS = {
+    "speech": [SpeechConfig(), SpeechConfig(n_mels=23, window_ms=32, hop_ms=7)],
+    "audio": [AudioConfig(sample_rate=16_000), AudioConfig(sample_rate=16_000, seconds=0.5)],
+}
+
+
+def manifest(modality: str, count: int = 40) -> Manifest:
+    rng = np.random.default_rng(3)
+    sounds = [rng.uniform(-1, 1, (1, n)).astype(np.float32) for n in rng.integers(1, 30_000, count)]
+    rows = [
+        Recording(f"{i:03d}", (i % 2,), "train", make=lambda s=s: s) for i, s in enumerate(sounds)
+    ]
+    return Manifest("noise", modality, ("a", "b"), tuple(rows), "1", made_rate=16_000)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize(
+    ("modality", "config"), [(m, c) for m, several in CONFIGS.items() for c in several]
+)
+def test_to_the_bit(tmp_path, modality: str, config: Any, folder: bool, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        table, adapter = manifest(modality), config.build()
+        featured = adapter.with_features()
+        place = tmp_path if folder else None
+        signals = SignalCache(table, adapter, folder=place, progress=False)
+        frames = SignalCache(table, featured, folder=place, progress=False)
+        rng = np.random.default_rng(0)
+        for size in (1, 2, 7, 40):
+            rows = rng.permutation(len(table))[:size]
+            whole = adapter.front_end()(signals.gather(rows))
+            again = featured.front_end()(frames.gather(rows))
+            assert torch.equal(whole.values, again.values)
+            assert whole.values.stride() == again.values.stride()
+            assert torch.equal(whole.lengths, again.lengths)
+            assert signals.lengths(rows).tolist() == frames.lengths(rows).tolist()
+        if not folder:
+            assert frames.nbytes < 0.6 * signals.nbytes
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_caches_of_other_features_are_others(tmp_path) -> None:
+    table = manifest("speech", 4)
+    keys = set()
+    for config in (
+        SpeechConfig(),
+        SpeechConfig(n_mels=20),
+        SpeechConfig(hop_ms=5),
+        SpeechConfig(window_ms=20),
+    ):
+        for adapter in (config.build(), config.build().with_features()):
+            keys.add(adapter.fingerprint)
+            SignalCache(table, adapter, folder=tmp_path, progress=False).ensure([0, 1])
+    assert len(keys) == len(list(tmp_path.iterdir())) == 5  # signals do not depend on bands
+
+
+def test_what_is_damaged_is_told_as_of_signals() -> None:
+    table = manifest("speech", 3)
+    bad = replace(table.recordings[1], make=lambda: np.full((1, 9), np.nan, dtype=np.float32))
+    table = replace(table, recordings=(table.recordings[0], bad, table.recordings[2]))
+    cache = SignalCache(
+        table, SpeechConfig().build().with_features(), progress=False, skip_damaged=True
+    )
+    assert cache.usable([0, 1, 2]).tolist() == [0, 2]
+    assert "NaN" in cache.damaged[1]
