@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from multimodal.bars import bar
+from multimodal.errors import UserError
+from multimodal.files import sweep, write_atomically
 
 WFDB_ENDINGS = (".hea", ".dat", ".mat", ".atr")
 MISSING, UNREADABLE = b"\0" * 32, b"\1" * 32
@@ -138,8 +140,8 @@ def _load(file: Path | None) -> dict[bytes, bytes]:
 def _save(file: Path, new: dict[bytes, bytes]) -> None:
     """Add digests; of two processes at once one may lose its own, which costs it time only."""
     rows = b"".join(key + value for key, value in (_load(file) | new).items())
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):  # a place that cannot be written costs time only
+    # A place that cannot be written costs time only.
+    with contextlib.suppress(OSError, UserError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(hashlib.sha256(rows).digest() + rows)
-        os.replace(temporary, file)
+        sweep(file.parent, shared=None)
+        write_atomically(file, hashlib.sha256(rows).digest() + rows)

@@ -8,6 +8,7 @@ and BLAKE2b read 0.9 and 0.8. Files without a digest come from earlier versions 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from multimodal.errors import UserError
+from multimodal.files import replacing
 
 KEY = "digest"
 
@@ -65,7 +67,7 @@ def write_tensors(
     *,
     besides: Sequence[str] = (),
 ) -> None:
-    """Write a file that ``read_tensors`` reads, replaced atomically.
+    """Write a file that ``read_tensors`` reads, replaced atomically; UserError as ``replacing``.
 
     words: kept with them. besides: names of tensors that the digest leaves out.
     """
@@ -77,15 +79,10 @@ def write_tensors(
         own[name] = tensor.clone() if place in taken else tensor
         taken.add(place)
     words = dict(words or {})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         save_file(own, temporary, {**words, KEY: _digest(own, words, besides)})
         with temporary.open("r+b") as file:
             _sort_words(file)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sort_words(file: BinaryIO) -> None:
@@ -104,7 +101,7 @@ def _sort_words(file: BinaryIO) -> None:
 def open_tensors(path: Path) -> Tensors:
     """Memory-mapped, not yet compared with their digest.
 
-    DamagedFile: not readable. FileNotFoundError: not there.
+    DamagedFile: not readable. FileNotFoundError: not there, or deleted just now.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -112,7 +109,9 @@ def open_tensors(path: Path) -> Tensors:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not path.exists():  # it was opened, but not mapped yet
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         raise DamagedFile(f"{path}: cannot be read ({error})") from error
     return Tensors(tensors, words, words.pop(KEY, None))
 

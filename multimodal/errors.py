@@ -1,6 +1,28 @@
-"""The one exception that means "the user's input is wrong"."""
+"""The one exception that means "the user's input is wrong", and what a disk refuses, in words."""
 
 from __future__ import annotations
+
+import errno
+import os
+import re
+
+AGAIN = "then give the same command again"
+# What to do about an error of the disk, which is the user's to mend.
+DISK = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"make room there, {AGAIN}"),
+    errno.EFBIG: f"allow larger files (ulimit -f), {AGAIN}",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "mend the permissions, or name another place"
+    ),
+    **dict.fromkeys(
+        (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+        "move away what stands there, or name another place",
+    ),
+    errno.ENAMETOOLONG: "give it a shorter name",
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "its disk fails; mend it, or name another place"),
+}
+# Libraries written in Rust tell it in words only.
+NUMBER = re.compile(r"\(os error (\d+)\)")
 
 
 class UserError(ValueError):
@@ -25,3 +47,16 @@ def did_you_mean(value: str, valid: list[str]) -> str:
 def how_to_install(extra: str) -> str:
     """Words for what only an extra brings; the ``medley`` of public indexes is not ours."""
     return f"install the extra {extra!r}: pip install '.[{extra}]' in Medley's checkout"
+
+
+def of_the_disk(error: BaseException | None) -> OSError | None:
+    """The error of a disk that an exception is, or that it came from; None: there is none."""
+    while error is not None:
+        # TLS numbers its errors in its own way.
+        if isinstance(error, OSError) and type(error).__module__ != "ssl" and error.errno in DISK:
+            return error
+        found = NUMBER.search(str(error))
+        if found and int(found[1]) in DISK:
+            return OSError(int(found[1]), os.strerror(int(found[1])))
+        error = error.__cause__ or error.__context__
+    return None

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from multimodal.digests import DamagedFile, crc32, memory_of, open_tensors, write_tensors
+from multimodal.files import sweep
 from multimodal.growing import Growing
 
 UNKNOWN = -1  # no digest is known of a recording
@@ -35,8 +36,19 @@ class Signals(NamedTuple):
     signals: Tensor
 
 
+def open_folder(folder: Path) -> Path:
+    """The folder itself, made if need be, without what killed processes left in it long ago."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, shared=None)
+    return folder
+
+
 def new_shard(folder: Path, tensors: Mapping[str, Tensor], *, besides: Sequence[str] = ()) -> None:
-    """A new file, complete as soon as it is visible. besides: as in ``write_tensors``."""
+    """A new file, complete as soon as it is visible. besides: as in ``write_tensors``.
+
+    Other processes may delete it, and its folder, at any time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     name = f"shard-{uuid.uuid4().hex[:12]}.safetensors"
     write_tensors(folder / name, tensors, besides=besides)
 
@@ -81,13 +93,15 @@ class Unwritten:
         self.steps.append(steps)
         self.digests.append(signal_digest(held))
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> Signals:
+        """What was written, as it is held in memory."""
         assert self._held is not None
         # Windows as long as the longest signal must not run over the end of the block.
         signals = self._held.steps[: self._held.used + self._held.spare]
         numbers = {name: getattr(self, name) for name in ("rows", "lengths", "steps", "digests")}
         tensors = {name: torch.tensor(values) for name, values in numbers.items()}
         new_shard(folder, {**tensors, "signals": signals}, besides=["signals"])
+        return Signals(**tensors, signals=signals)
 
 
 def signal_digest(signal: Tensor) -> int:

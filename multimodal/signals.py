@@ -33,6 +33,7 @@ from multimodal.shards import (
     Unwritten,
     discard,
     new_shards,
+    open_folder,
     open_signals,
     signal_digest,
 )
@@ -85,8 +86,7 @@ class SignalCache:
         self._digest = np.full(len(manifest), UNKNOWN, dtype=np.int64)  # if still to be compared
         if folder is not None:
             key = f"{manifest.content_hash}\0{manifest.files_hash}\0{adapter.fingerprint}"
-            self._folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder = open_folder(folder / hashlib.sha256(key.encode()).hexdigest()[:16])
             self._read_new_shards(self._folder)
 
     @property
@@ -211,8 +211,12 @@ class SignalCache:
         self._length[row], self._steps[row] = len(held), steps
 
     def _write(self, shard: Unwritten, folder: Path) -> None:
-        shard.write(folder)
+        written = shard.write(folder)
         self._read_new_shards(folder)
+        if (self._block[written.rows.numpy()] < 0).any():  # another process has deleted it just now
+            self._enter(written, len(self._blocks))
+            self._blocks.append(written.signals)
+            self._paths.append(folder)
 
     def _enter(self, shard: Signals, block: int) -> None:
         """Note where the signals of a shard lie, which stand back to back."""

@@ -42,9 +42,9 @@ LAYERS = {
         "objectives signals datasets",
         "loader downloads modalities",
         "batch recordings hub weights shards registry",
-        "contents",
-        "locks bars digests",
-        "errors growing",
+        "contents digests growing",
+        "locks bars files",
+        "errors credentials",
     ),
 }
 # Rooms whose neighbours below are fewer than their layer allows.
@@ -64,7 +64,7 @@ ONLY = {
         "multimodal.registry",
         "multimodal.errors",
     ),
-    "benchmarks.cli": ("benchmarks.commands", "multimodal.errors"),
+    "benchmarks.cli": ("benchmarks.commands", "multimodal.errors", "multimodal.credentials"),
 }
 # Commands that build on another one.
 COMMANDS = {

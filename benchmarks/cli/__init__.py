@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +19,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Continual learning on audio, speech and medical signals.",
-)
-OF_THE_DISK = (
-    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
 )
 
 add_models(app)
@@ -221,18 +217,30 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except OSError as error:
-        if error.errno not in OF_THE_DISK:
-            raise
-        place = error.filename2 or error.filename  # the second: where a file was to be moved to
-        where = f"{place}: " if place else ""
-        words = "make room or mend the permissions, or move away what stands there"
-        print(f"error: {where}{error.strerror}; {words}.", file=sys.stderr)
-        sys.exit(2)
-    except ValueError as error:
-        from multimodal.errors import UserError
+    except Exception as error:
+        from multimodal.credentials import hidden
 
-        if not isinstance(error, UserError):
+        given = [word.partition("=")[2] for word in sys.argv if "://" in word]
+        if words := _refusal(error):
+            for line in hidden(words, *given).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+            sys.exit(2)
+        text = traceback.format_exc()
+        if hidden(text, *given) == text:
             raise
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        sys.exit(2)
+        # An address with a password stands in it.
+        print(hidden(text, *given), file=sys.stderr, end="")
+        sys.exit(1)
+
+
+def _refusal(error: Exception) -> str:
+    """What the user is told; "" for a fault of ours."""
+    from multimodal.errors import DISK, UserError, of_the_disk
+
+    if isinstance(error, UserError):
+        return str(error)
+    if not isinstance(error, OSError) or of_the_disk(error) is not error:
+        return ""
+    place = error.filename2 or error.filename  # the second: where a file was to be moved to
+    where = f"{place}: " if place else ""
+    return f"{where}{error.strerror}; {DISK[error.errno or 0]}."

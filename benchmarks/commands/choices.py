@@ -17,6 +17,7 @@ from benchmarks.config.describe import settings_table
 from benchmarks.config.loading import commands_of
 from benchmarks.config.settings import read_written, shipped_configs
 from multimodal.errors import UserError, did_you_mean
+from multimodal.files import sweep_beside, write_atomically
 from multimodal.registry import Config, Registry
 
 # A docstring that begins with its settings, "rank: r of A and B.", says nothing of the whole.
@@ -114,7 +115,8 @@ def copy_shipped(name: str, target: Path | None) -> None:
     target = target or Path(shipped[key].name)
     if target.exists():
         raise UserError(f"{target} is there already; give another name to write to.")
-    target.write_bytes(shipped[key].read_bytes())
+    sweep_beside(target)
+    write_atomically(target, shipped[key].read_bytes())
     print(f"{target}: a copy of {key}; run it with: medley {_command_of(target)} {target}")
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import islice
@@ -24,6 +22,7 @@ from benchmarks.runs.shared_sound import SOUND, told
 from multimodal.bars import bar
 from multimodal.composition.manifest import described
 from multimodal.errors import UserError
+from multimodal.files import replacing_folder, sweep_beside
 
 AT_ONCE, HEARD = 32, 8
 
@@ -45,25 +44,13 @@ def compose(path: Path, overrides: Sequence[str], out: Path) -> None:
     data = with_scenes(config, decode(open_align(config), skip_damaged=config.skip_damaged))
     assert data.items is not None
     scenes = data.scenes[max(data.scenes)]  # with twins where an objective asks for them
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror}).") from error
-    try:
+    sweep_beside(out)
+    with replacing_folder(out) as made:
         notice = config.compose.composer.notice  # pyright: ignore[reportAttributeAccessIssue]
         names = _write(scenes, made, "train", notice)
         _lines(made / "train.jsonl", _table(names, scenes))
         _items(data.items, made, notice)
         (made / "index.html").write_text(_page(config, scenes, data.items), "utf-8")
-        made.chmod(0o755)
-        os.replace(made, out)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise UserError(
-            f"--out {out}: cannot be written ({error}); make room, or name another place."
-        ) from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     _tell(out, scenes, data.items, data.shared_sound)
 
 
@@ -86,7 +73,10 @@ def _write(composed: Composed, folder: Path, side: str, notice: str) -> list[str
             batch = signals.gather(rows)
             for row, signal, length in zip(rows, batch.inputs, batch.lengths.tolist(), strict=True):
                 sound = signal[0, :length].numpy()
-                soundfile.write(folder / names[row], sound, scenes.rate, subtype="PCM_16")
+                # Written by us: libsndfile does not tell why a disk refuses.
+                file = io.BytesIO()
+                soundfile.write(file, sound, scenes.rate, subtype="PCM_16", format="FLAC")
+                (folder / names[row]).write_bytes(file.getvalue())
                 advance()
     known = zip(names, described(scenes, composed.pool, notice=notice), strict=True)
     _lines(folder / f"{side}_scenes.jsonl", ({"path": name, **facts} for name, facts in known))

@@ -185,13 +185,14 @@ def _tracking() -> Finding:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None:
         return Finding("ok", "tracking", "MLflow in runs/mlflow.db (SQLite)")
-    from benchmarks.tracking.state import first_line, shown
+    from benchmarks.tracking.state import first_line
     from benchmarks.tracking.store import connect
+    from multimodal.credentials import shown
 
     try:
         connect(uri).search_experiments(max_results=1)
     except Exception as error:
-        words = f"MLFLOW_TRACKING_URI={shown(uri)}: {first_line(error)}"
+        words = f"MLFLOW_TRACKING_URI={shown(uri)}: {first_line(error, uri)}"
         return Finding("error", "tracking", words)
     return Finding("ok", "tracking", f"MLFLOW_TRACKING_URI={shown(uri)}")
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from multimodal.encoders.lora import LoraConfig, LoraEncoder
 from multimodal.encoders.plain import save_plain
 from multimodal.encoders.pretrained import PretrainedConfig, PretrainedEncoder, weights_digest
 from multimodal.errors import UserError
+from multimodal.files import replacing_folder, sweep_beside
 from multimodal.hub import local_folder
 
 ADAPTER_NOTE = "merged by `medley merge`: no PEFT is needed"
@@ -45,8 +43,8 @@ def run_merge(model: Path, out: Path) -> None:
     if isinstance(config, LoraConfig):
         assert isinstance(encoder, LoraEncoder)
         encoder, config = encoder.merge(), config.base
-    made = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    sweep_beside(out)
+    with replacing_folder(out) as made:
         changes: dict[str, Any] = {"target_modules": (), "adapter_digest": ""}
         if isinstance(encoder, PretrainedEncoder):
             assert isinstance(config, PretrainedConfig)
@@ -65,11 +63,6 @@ def run_merge(model: Path, out: Path) -> None:
         told = card.read_text("utf-8") if card.is_file() else ""
         (made / CARD_FILE).write_text(merged_card(told), "utf-8")
         readable(made)
-        if out.exists():
-            out.rmdir()
-        os.replace(made, out)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     _say(out, facts, isinstance(encoder, PretrainedEncoder))
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_serializer
 
+from multimodal.credentials import HIDDEN, shown
 from multimodal.datasets import DATASETS
 from multimodal.encoders import ENCODERS
 from multimodal.errors import UserError
@@ -31,14 +32,22 @@ class TrackingConfig(Config):
     """Where runs are tracked.
 
     store: "none" switches tracking off. uri: of the store; None means MLFLOW_TRACKING_URI, else
-    ``mlflow.db`` in ``output_dir``. system_metrics: processor, memory and network load every
-    10 s. log_models: keep one model for each experience.
+    ``mlflow.db`` in ``output_dir``. Its user, password and query are used, but written nowhere:
+    better leave them in the environment (a server's: MLFLOW_TRACKING_USERNAME and _PASSWORD).
+    system_metrics: processor, memory and network load every 10 s. log_models: keep one model for
+    each experience.
     """
 
     store: Literal["mlflow", "none"] = "mlflow"
-    uri: str | None = None
+    uri: str | None = Field(default=None, repr=False)
     system_metrics: bool = False
     log_models: bool = True
+
+    @field_serializer("uri")
+    def _told(self, uri: str | None) -> str | None:
+        """What is written down has no credentials; None where nothing of it can be told."""
+        told = None if uri is None else shown(uri)
+        return None if told is None or HIDDEN in told else told
 
 
 class CommandConfig(Config):

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from benchmarks.config.base import CommandConfig
 from benchmarks.config.settings import find_config, read_written, typed
 from benchmarks.config.written import field_kinds, kinds
+from multimodal.credentials import hidden
 from multimodal.datasets import DATASETS
 from multimodal.errors import UserError, did_you_mean
 from multimodal.registry import Config, Registry
@@ -132,7 +133,7 @@ def _lines(error: ValidationError, model: type[Config], data: object, source: st
             lines.append(f"{source}: {path}: {message}")
         else:
             hint = HINTS.get(problem["type"], "") if isinstance(value, str) else ""
-            lines.append(f"{source}: {path}: {message} (got {value!r}){hint}")
+            lines.append(f"{source}: {path}: {message} (got {hidden(repr(value))}){hint}")
     return lines
 
 

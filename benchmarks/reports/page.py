@@ -21,8 +21,9 @@ from benchmarks.reports.numbers import interval_text
 from benchmarks.reports.parts import part_html
 from benchmarks.reports.tables import by_learner, columns, comparable, data_title, summarise
 from benchmarks.results.metric_names import METRICS
-from benchmarks.results.result import Result, write_atomically
+from benchmarks.results.result import Result
 from multimodal.errors import UserError
+from multimodal.files import sweep_beside, write_atomically
 
 MEDICAL = ("ecg", "xray")
 RESEARCH_ONLY = "For research, not for clinical use."
@@ -265,5 +266,6 @@ def write_html(
             f" ({', '.join(experiments) or 'no results'}); give the folder of one of them."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_beside(path)
     write_atomically(path, page(results, against))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results.result import Result
+from multimodal.files import write_atomically
 
 MOST_NAMES = 40  # written at points and cells
 MOST_ROWS = 60  # of a stream
@@ -20,9 +22,16 @@ def draw_pictures(result: Result, folder: Path) -> list[Path]:
     for key, draw in (("map", _map), ("similarity", _similarity)):
         if result.evaluation.get(key):
             figure, path = draw(result.evaluation), folder / f"{key}.png"
-            figure.savefig(path, dpi=150)
+            save_figure(figure, path, dpi=150)
             made.append(path)
     return made
+
+
+def save_figure(figure: Any, path: Path, *, dpi: int) -> None:
+    """Write a PNG, replaced atomically."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=dpi, format="png")
+    write_atomically(path, picture.getvalue())
 
 
 def _map(evaluation: dict[str, Any]) -> Any:

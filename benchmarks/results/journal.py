@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 from multimodal.digests import DamagedFile, crc32
 from multimodal.errors import UserError
+from multimodal.files import writing
 
 JOURNAL_FILE = "metrics.jsonl"
 _READ_BYTES = 1 << 20  # bounds the memory of a reader that starts far behind
@@ -50,17 +51,21 @@ class Journal:
         values = {k: float(v) for k, v in metrics.items()}
         strict = {k: v if math.isfinite(v) else repr(v) for k, v in values.items()}
         line = {"step": int(step), "time": self._time(step, values), "metrics": strict}
-        file = self._file or self._open()
         text = json.dumps(line, separators=(",", ":"), allow_nan=False).encode()
-        file.write(text[:-1] + _SEAL + crc32(text).encode() + b'"}\n')
+        with writing(self.path):
+            file = self._file or self._open()
+            file.write(text[:-1] + _SEAL + crc32(text).encode() + b'"}\n')
 
-    def flush(self) -> int:
+    def flush(self, *, durable: bool = False) -> int:
         """Hand every line to the operating system; the size in bytes, for the checkpoint.
 
-        There is no fsync: lines survive a killed process, not a power cut.
+        Lines then survive a killed process; durable: also a power cut. UserError: the disk refuses.
         """
         if self._file is not None:
-            self._file.flush()
+            with writing(self.path):
+                self._file.flush()
+                if durable:
+                    os.fsync(self._file.fileno())
         return self.path.stat().st_size if self.path.exists() else 0
 
     def truncate(self, offset: int) -> None:
@@ -79,7 +84,8 @@ class Journal:
         self.close()
         if size > offset:
             self._dropped = deque(self._readable(offset))
-            os.truncate(self.path, offset)
+            with writing(self.path):
+                os.truncate(self.path, offset)
 
     def check(self, end: int) -> None:
         """DamagedFile unless lines as they were written end at byte ``end``."""
@@ -117,9 +123,10 @@ class Journal:
 
     def close(self) -> None:
         """Flush and close; a later ``write`` opens the file again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with writing(self.path):
+                file.close()
 
     def _time(self, step: int, values: dict[str, float]) -> int:
         if self._dropped:

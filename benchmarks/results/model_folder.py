@@ -24,13 +24,14 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from benchmarks.results.files import only_run
-from benchmarks.results.result import RESULT_FILE, write_atomically
+from benchmarks.results.result import RESULT_FILE
 from multimodal.batch import Batch
 from multimodal.digests import DamagedFile, crc32, read_sealed, read_tensors, sealed, write_tensors
 from multimodal.encoders import ENCODERS, EncoderConfig
 from multimodal.encoders.lora import LoraConfig
 from multimodal.encoders.pretrained import weights_digest
 from multimodal.errors import UserError
+from multimodal.files import write_atomically
 from multimodal.hub import local_folder
 from multimodal.modalities import MODALITIES, Adapter
 from multimodal.models.classify_task import LinearClassifier

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Self
 
 from multimodal.datasets.splits import BY_SEED
 from multimodal.digests import DamagedFile, read_sealed, sealed
+from multimodal.files import write_atomically
 
 RESULT_FILE = "result.json"
 BY_SCENARIO = {"alignment": "align", "zero_shot": "zeroshot"}
@@ -103,13 +103,3 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """A file of JSON lines, replaced atomically."""
     text = "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
     write_atomically(path, text)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write, flush to disk, rename: readers see the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

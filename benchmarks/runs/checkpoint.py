@@ -23,6 +23,7 @@ import torch
 
 from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
+from multimodal.files import replacing, writing
 
 FILE, PREVIOUS = "checkpoint.pt", "previous.pt"
 REMEDY = "restore it, or start this run anew with --fresh"
@@ -31,17 +32,19 @@ REMEDY = "restore it, or start this run anew with --fresh"
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Write ``folder/checkpoint.pt``: to a temporary file, flushed to disk, then renamed.
 
-    The last one is ``previous.pt`` from then on.
+    The last one is ``previous.pt`` from then on. UserError, and the last one stays, if the disk
+    refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary, path = folder / f".{FILE}.{os.getpid()}", folder / FILE
-    with temporary.open("wb") as file:
-        torch.save({**state, "random": random_state()}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.exists():
-        os.replace(path, folder / PREVIOUS)
-    os.replace(temporary, path)
+    path = folder / FILE
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            torch.save({**state, "random": random_state()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            os.replace(path, folder / PREVIOUS)
 
 
 def load(

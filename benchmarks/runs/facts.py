@@ -10,7 +10,6 @@ import numpy as np
 
 from benchmarks.config.base import CommandConfig
 from benchmarks.runs import machine
-from benchmarks.tracking.state import shown
 from multimodal.evaluation.prompts import PLACEHOLDER, Prompts
 from multimodal.recordings import Manifest
 
@@ -24,14 +23,6 @@ DATASET_FACTS = (
     "synthetic",
     "group_overlap",
 )
-
-
-def public(config: CommandConfig) -> dict[str, Any]:
-    """The config as plain data without the password of a tracking store."""
-    data = config.dump()
-    if config.tracking.uri is not None:
-        data["tracking"]["uri"] = shown(config.tracking.uri)
-    return data
 
 
 def dataset_facts(manifest: Manifest, split: Manifest, skipped: int) -> dict[str, Any]:

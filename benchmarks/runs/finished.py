@@ -62,17 +62,18 @@ def complete(config: CommandConfig, result: Result) -> None:
         return
     try:
         with run_lock(folder):
-            _complete(folder, result, tracked=tracked)
+            _complete(config, result, tracked=tracked)
     except UserError as error:
         print(f"medley: {error}", file=sys.stderr)
 
 
-def _complete(folder: Path, result: Result, *, tracked: bool) -> None:
+def _complete(config: CommandConfig, result: Result, *, tracked: bool) -> None:
+    folder = config.folder
     if not (folder / REPORT_FILE).exists():
         draw_pictures(result, folder)
         write_html([result], folder / REPORT_FILE)
     if tracked and _owes_its_store(folder):
-        resend(folder)
+        resend(folder, uri=config.tracking.uri)
 
 
 def _owes_its_store(folder: Path) -> bool:

@@ -18,29 +18,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from benchmarks.config.base import CommandConfig
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
 from benchmarks.results.journal import JOURNAL_FILE, Journal
-from benchmarks.results.result import Result, write_atomically
+from benchmarks.results.result import Result
 from benchmarks.runs import checkpoint, machine
-from benchmarks.runs.facts import public, tags
+from benchmarks.runs.facts import tags
 from benchmarks.runs.inputs import Inputs, inputs_of
 from benchmarks.runs.workspace import check_same_run, on_stop_signal, run_lock
+from benchmarks.tracking.state import TRACKING_FILE
 from benchmarks.tracking.tracker import NullTracker, Tracker, make_tracker
 from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
+from multimodal.files import sweep, write_atomically
 from multimodal.recordings import Manifest
 
-CHECKPOINTS = "checkpoint"
+CHECKPOINTS, MODELS = "checkpoint", "models"
+# Files of a run's folder that commands write which do not hold its lock.
+OF_OTHERS = (REPORT_FILE, TRACKING_FILE)
 # What every checkpoint holds, whatever the command; those of another file lack some.
 KEYS = {"config_hash", "content_hash", "journal", "started", "seconds", "random"}
 
@@ -71,7 +74,7 @@ class Session:
         self.config, self.manifest, self.writes = config, manifest, writes
         self.learner, self.scenario, self.seed = learner, scenario, seed
         self.inputs = inputs_of(config, manifest) | (more or {})
-        self.told = public(config) if told is None else told
+        self.told = config.dump() if told is None else told
         self._thrown_away = None if writes else tempfile.TemporaryDirectory()
         self.folder = Path(self._thrown_away.name) if self._thrown_away else config.folder
         self.journal = Journal(self.folder / JOURNAL_FILE)
@@ -103,18 +106,22 @@ class Session:
             try:
                 yield self._resume()
             except BaseException:
-                self.tracker.fail()
+                with suppress(UserError):  # of a full disk, which is told by what is raised
+                    self.tracker.fail()
+                with suppress(UserError):
+                    self.journal.close()
                 raise
-            finally:
-                self.journal.close()
+            self.journal.close()
 
     def _resume(self) -> dict[str, Any] | None:
         folder = self.config.folder / CHECKPOINTS
+        sweep(self.folder, shared=OF_OTHERS)
+        for each in (CHECKPOINTS, MODELS):
+            sweep(self.folder / each)
         state = checkpoint.load(folder, check=self._fits, writes=self.writes)
         content, inputs = self.manifest.content_hash, self.inputs
         check_same_run(self.folder, self.config, content, inputs, state)
-        text = yaml.safe_dump(public(self.config), sort_keys=False, allow_unicode=True)
-        write_atomically(self.folder / "config.yaml", text)
+        write_atomically(self.folder / "config.yaml", self.config.to_yaml())
         if self.writes:
             self.journal.truncate(0 if state is None else state["journal"])
         if state is not None:
@@ -215,7 +222,7 @@ class Session:
 
         A process killed on the way leaves a finished run; ``finished.complete`` does the rest.
         """
-        self.journal.flush()
+        self.journal.flush(durable=True)
         result.save(self.folder)
         pictures = draw_pictures(result, self.folder)
         page = write_html([result], self.folder / REPORT_FILE)

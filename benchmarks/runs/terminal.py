@@ -131,14 +131,15 @@ def print_places(config: CommandConfig, out: Console, *, against: Result | None 
     """
     from benchmarks.reports.page import write_html
     from benchmarks.results.files import find_results
-    from benchmarks.tracking.state import default_uri, shown
+    from benchmarks.tracking.state import store_uri
+    from multimodal.credentials import shown
 
     # The page shows every run of the experiment, also those of other seeds and settings.
     folder = config.folder.parent
     page = write_html(find_results(folder), folder / "report.html", against=against)
     lines = [f"Report: {page}"]
     if config.tracking.store == "mlflow":
-        uri = shown(config.tracking.uri or default_uri(Path(config.output_dir)))
+        uri = shown(store_uri(config.tracking.uri, Path(config.output_dir)))
         lines.append(
             f"MLflow: experiment {config.experiment!r} in {uri}; look with: "
             f"mlflow ui --backend-store-uri {uri}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import secrets
 import shutil
 import signal
-import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,13 @@ import yaml
 from benchmarks.config.base import CommandConfig
 from benchmarks.runs.inputs import Inputs, OtherData, refuse_changed_inputs
 from multimodal.errors import UserError
+from multimodal.files import sweep
 from multimodal.locks import held
 
 LOCK = ".lock"
+# What another process that makes, or takes away, the same folder may cause; and how often to look.
+MEANWHILE = (errno.ENOENT, errno.EEXIST, errno.ESTALE)
+TRIES, PAUSE = 50, 0.002  # seconds between two
 
 
 def run_lock(folder: Path) -> contextlib.AbstractContextManager[None]:
@@ -52,16 +59,32 @@ def on_stop_signal(action: Callable[[], None]) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """UserError unless files can be made in ``folder`` (made if it does not exist)."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Of a name of its own: several runs may look at once.
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot write there ({error.strerror}); give another output_dir."
-        ) from error
+    """UserError unless files can be made in ``folder`` (made if it does not exist).
+
+    What processes that were killed left half written there goes. Others may look at the same time,
+    and take the folder away in between.
+    """
+    for tries in range(TRIES, 0, -1):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Of a name of its own: several runs may look at once.
+            probe = folder / f".writable.{os.getpid()}-{secrets.token_hex(3)}.part"
+            probe.touch(exist_ok=False)
+            probe.unlink(missing_ok=True)
+            break
+        except OSError as error:
+            if tries > 1 and error.errno in MEANWHILE and not _blocked(folder):
+                time.sleep(PAUSE)
+                continue
+            raise UserError(
+                f"{folder}: cannot write there ({error.strerror}); give another output_dir."
+            ) from error
+    sweep(folder, shared=None)
+
+
+def _blocked(folder: Path) -> bool:
+    """A file stands where a folder of the path belongs: no other try will change that."""
+    return any(place.is_file() for place in (folder, *folder.parents))
 
 
 def clear(folder: Path) -> None:

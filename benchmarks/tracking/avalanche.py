@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from avalanche.core import SupervisedPlugin
@@ -12,8 +13,10 @@ from avalanche.logging import BaseLogger
 from torch import Tensor
 
 from benchmarks.tracking.points import Point
+from benchmarks.tracking.state import first_line, store_uri
 from benchmarks.tracking.store import connect, open_run, send_points
 from benchmarks.tracking.tracker import PATIENCE
+from multimodal.credentials import shown
 
 __all__ = ["MLflowLogger"]
 
@@ -25,7 +28,8 @@ class MLflowLogger(BaseLogger, SupervisedPlugin, supports_distributed=True):
     is made, and ``close()`` ends it as FINISHED. Figures, images, histograms and tensors of more
     than one element are skipped. Values are sent in batches after each training experience, after
     each evaluation and on ``close()``; while the store cannot be reached they wait, and training
-    goes on. Pickling sends what waits and keeps ``uri`` and ``run_id`` only.
+    goes on. Pickling sends what waits and keeps ``uri``, without
+    credentials (MLFLOW_TRACKING_URI has them), and ``run_id`` only.
 
     Raises UserError if a new run is wanted and the store cannot be reached, RuntimeError
     (Avalanche's) outside the main process.
@@ -67,7 +71,10 @@ class MLflowLogger(BaseLogger, SupervisedPlugin, supports_distributed=True):
             send_points(connect(self.uri), self.run_id, self._points)
         except Exception as error:  # a lost store must not end a training
             if not self._warned:
-                print(f"medley: metrics wait, MLflow failed: {error}", file=sys.stderr)
+                print(
+                    f"medley: metrics wait, MLflow failed: {first_line(error, self.uri)}",
+                    file=sys.stderr,
+                )
             self._warned = True
             self._retry_at = time.monotonic() + PATIENCE
             return False
@@ -82,7 +89,7 @@ class MLflowLogger(BaseLogger, SupervisedPlugin, supports_distributed=True):
 
     def __getstate__(self) -> dict[str, str]:
         self.flush()
-        return {"uri": self.uri, "run_id": self.run_id}
+        return {"uri": shown(self.uri), "run_id": self.run_id}
 
     def __setstate__(self, state: dict[str, str]) -> None:
-        self.__init__(state["uri"], run_id=state["run_id"])
+        self.__init__(store_uri(state["uri"], Path()), run_id=state["run_id"])

@@ -119,11 +119,16 @@ def _bear(path: Path) -> None:
     engine = SqlAlchemyStore._get_or_create_engine(uri)
     event.listen(engine, "connect", _hurry)
     engine.dispose()  # connections made before it hears of them
-    SqlAlchemyStore(uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
-    engine.dispose()
-    with made.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(made, path)
+    try:
+        SqlAlchemyStore(uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+        engine.dispose()
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(made, path)
+    except BaseException:
+        for left in path.parent.glob(f"{made.name}*"):  # a full disk needs it most
+            left.unlink(missing_ok=True)
+        raise
 
 
 def _hurry(connection: sqlite3.Connection, record: object) -> None:

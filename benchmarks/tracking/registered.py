@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.tracking.state import State, default_uri
+from benchmarks.tracking.state import State, recorded_uri
 from benchmarks.tracking.store import blaming, connect
 from multimodal.errors import UserError
 
@@ -23,7 +23,7 @@ def register(folder: Path, name: str) -> str:
             f"{folder}: the store has no model of this run, so nothing can be registered as "
             f"{name!r}; send it with `medley report --resend {folder}`, then repeat the command."
         )
-    uri = state.uri or default_uri(folder.parent.parent)
+    uri = recorded_uri(folder, state, folder.parent.parent)
     with blaming(uri, "try again later"):
         client = connect(uri)
         try:

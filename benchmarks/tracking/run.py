@@ -17,8 +17,9 @@ from benchmarks.tracking.points import (
     matrix_tables,
     run_title,
 )
-from benchmarks.tracking.state import State, artifact_place, shown
+from benchmarks.tracking.state import State, artifact_place
 from benchmarks.tracking.store import blaming, connect, experiment_id, send_points
+from multimodal.credentials import shown
 
 LINES_TAG = "medley.journal_lines"
 MAX_PARAMS = 100  # MLflow's limit a batch

@@ -13,21 +13,24 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from benchmarks.results.result import Result, write_atomically
+from benchmarks.results.result import Result
 from benchmarks.tracking.birth import database_uri
+from multimodal.credentials import HIDDEN, hidden, remember, shown
 from multimodal.digests import DamagedFile, read_sealed, sealed
+from multimodal.errors import UserError
+from multimodal.files import write_atomically
 
-TRACKING_FILE = "tracking.json"
+TRACKING_FILE, VARIABLE = "tracking.json", "MLFLOW_TRACKING_URI"
 
 
 @dataclass
 class State:
     """``tracking.json``: what describes the run, and what the store has of it.
 
-    uri: without password. sent_lines: of the journal; last_step: the largest one sent. status:
-    MLflow's. done: the store has the result, if there is one, and the status. models: name ->
-    path (within the run folder, if it is there), step, time, metrics and the store's id (None:
-    not yet sent).
+    uri: as ``shown``, without credentials. sent_lines: of the journal; last_step: the largest one
+    sent. status: MLflow's. done: the store has the result, if there is one, and the status.
+    models: name -> path (within the run folder, if it is there), step, time, metrics and the
+    store's id (None: not yet sent).
     """
 
     uri: str
@@ -114,15 +117,14 @@ class State:
             self.models.setdefault(re.sub(r"[/:.%\"']", "_", name), entry)
 
 
-def shown(uri: str) -> str:
-    """``uri`` without a password, for files and messages."""
-    return re.sub(r"//[^@/]*@", "//***@", uri)
+def first_line(error: Exception, uri: str) -> str:
+    """The start of an error's text, of its cause if it names one; at most 200 characters.
 
-
-def first_line(error: Exception) -> str:
-    """The start of an error's text, of its cause if it names one; at most 200 characters."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return shown(line.rpartition("(Caused by ")[2][:200])
+    Without anything secret in ``uri``, which errors like to repeat.
+    """
+    text = hidden(str(error), uri)
+    line = (text.splitlines() or [type(error).__name__])[0]
+    return line.rpartition("(Caused by ")[2][:200]
 
 
 def artifact_place(uri: str, output_dir: Path) -> str | None:
@@ -132,7 +134,24 @@ def artifact_place(uri: str, output_dir: Path) -> str | None:
     return (output_dir / "mlartifacts").resolve().as_uri() if database else None
 
 
-def default_uri(output_dir: Path) -> str:
-    """MLFLOW_TRACKING_URI, else SQLite in ``output_dir``."""
-    database = database_uri((output_dir / "mlflow.db").resolve())
-    return os.environ.get("MLFLOW_TRACKING_URI") or database
+def store_uri(given: str | None, output_dir: Path) -> str:
+    """Of the store: ``given``, else MLFLOW_TRACKING_URI, else SQLite in ``output_dir``.
+
+    What files keep has no credentials: where the environment's is the same store, it has them.
+    """
+    kept = os.environ.get(VARIABLE)
+    same = kept and given in (None, "", shown(kept))
+    uri = kept if kept and same else given
+    uri = uri or database_uri((output_dir / "mlflow.db").resolve())
+    remember(uri)
+    return uri
+
+
+def recorded_uri(folder: Path, state: State, output_dir: Path) -> str:
+    """Where the run in ``folder`` went. UserError: its address could not be kept."""
+    if HIDDEN in state.uri and not os.environ.get(VARIABLE):
+        raise UserError(
+            f"{folder}: the address of its store held a password and was not kept; give it again "
+            f"as {VARIABLE}, or with `medley report --resend {folder} --uri ...`."
+        )
+    return store_uri(None if HIDDEN in state.uri else state.uri, output_dir)

@@ -12,8 +12,12 @@ from typing import Any
 from benchmarks.config.base import TrackingConfig
 from benchmarks.tracking.birth import ensure_born
 from benchmarks.tracking.points import MAX_METRICS, Point, metric_name
-from benchmarks.tracking.state import default_uri, first_line, shown
+from benchmarks.tracking.state import first_line, store_uri
+from multimodal.credentials import shown
 from multimodal.errors import UserError
+
+# Talk of migrations, and lines that repeat a store's address.
+QUIET = ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics", "urllib3.connectionpool")
 
 
 def connect(uri: str, *, timeout: int = 5) -> Any:
@@ -26,7 +30,7 @@ def connect(uri: str, *, timeout: int = 5) -> Any:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
+    for name in QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     ensure_born(uri)
     return MlflowClient(tracking_uri=uri)
@@ -35,7 +39,7 @@ def connect(uri: str, *, timeout: int = 5) -> Any:
 def check_store(config: TrackingConfig, output_dir: Path) -> None:
     """UserError if tracking is on and the store cannot be reached."""
     if config.store == "mlflow":
-        uri = config.uri or default_uri(output_dir)
+        uri = store_uri(config.uri, output_dir)
         with blaming(uri, "fix tracking.uri, or set tracking.store=none"):
             connect(uri).search_experiments(max_results=1)
 
@@ -82,7 +86,7 @@ def blaming(uri: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise UserError(
-            f"MLflow store {shown(uri)} failed ({first_line(error)}); {remedy}."
+            f"MLflow store {shown(uri)} failed ({first_line(error, uri)}); {remedy}."
         ) from error
 
 

@@ -14,11 +14,16 @@ from benchmarks.config.base import TrackingConfig
 from benchmarks.results.journal import JOURNAL_FILE, Journal
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.tracking.run import MLflowRun
-from benchmarks.tracking.state import TRACKING_FILE, State, default_uri, first_line, shown
+from benchmarks.tracking.state import TRACKING_FILE, State, first_line, recorded_uri, store_uri
 from benchmarks.tracking.store import blaming
+from multimodal.credentials import shown
 from multimodal.errors import UserError
 
 INTERVAL = 2.0  # seconds between two shipments
+OTHER = (
+    "give another uri; credentials of servers are read from MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD"
+)
 REMEDY = "fix tracking.uri (or MLFLOW_TRACKING_URI), or set tracking.store=none"
 PATIENCE = 30.0  # seconds before a lost store is tried again
 
@@ -144,9 +149,12 @@ class MLflowTracker(Tracker):
     def _close(self, status: str, last: Callable[[], None]) -> None:
         if self._worker is None:  # never started, or closed before
             return
-        since = time.monotonic()
-        self._run.state.save(self._run.folder, status=status)
-        self._journal.flush()
+        since, refused = time.monotonic(), None
+        try:
+            self._run.state.save(self._run.folder, status=status)
+            self._journal.flush()
+        except UserError as error:  # of a full disk; the store may be on another one
+            refused = error
         self._closing = True
         self._wake.set()
         self._worker.join()
@@ -154,6 +162,8 @@ class MLflowTracker(Tracker):
         self._stop_watch()
         if self._lost_at < since:  # otherwise the worker has just waited for the store in vain
             self._try(self._ship, last, lambda: self._run.end(status))
+        if refused is not None:
+            raise refused
 
     def _work(self) -> None:
         while not self._closing:
@@ -173,7 +183,8 @@ class MLflowTracker(Tracker):
         except Exception as error:  # whatever the store does, the run goes on
             if self._lost_at == float("-inf"):
                 print(
-                    f"medley: MLflow at {shown(self._run.uri)} failed ({first_line(error)}); "
+                    f"medley: MLflow at {shown(self._run.uri)} failed "
+                    f"({first_line(error, self._run.uri)}); "
                     f"the results stay in {self._run.folder} and can be sent later with "
                     f"`medley report --resend {self._run.folder}`.",
                     file=sys.stderr,
@@ -188,7 +199,7 @@ def make_tracker(
     if config.store == "none":
         return NullTracker()
     state = State.known(folder) or State("", experiment)
-    uri = config.uri or default_uri(output_dir)
+    uri = store_uri(config.uri, output_dir)
     run = MLflowRun(folder, state, uri=uri, output_dir=output_dir)
     return MLflowTracker(run, log_models=config.log_models, system_metrics=config.system_metrics)
 
@@ -202,8 +213,8 @@ def send_files(folder: Path, files: Sequence[Path], place: str) -> str:
     if state is None or not state.run_id:
         return ""
     output_dir = folder.resolve().parent.parent
-    recorded = "" if "***" in state.uri else state.uri
-    run = MLflowRun(folder, state, uri=recorded or default_uri(output_dir), output_dir=output_dir)
+    uri = recorded_uri(folder, state, output_dir)
+    run = MLflowRun(folder, state, uri=uri, output_dir=output_dir)
     run.send_files(files, place)
     return f"{shown(run.uri)} (run {state.run_id}, {place}/)"
 
@@ -221,10 +232,9 @@ def resend(folder: Path, *, uri: str | None = None) -> str:
     if result is not None and not state.whole:
         state.done = False  # ended as FAILED after its result was saved
     output_dir = folder.resolve().parent.parent
-    recorded = "" if "***" in state.uri else state.uri  # a password is needed again
-    uri = uri or recorded or default_uri(output_dir)
+    uri = store_uri(uri, output_dir) if uri else recorded_uri(folder, state, output_dir)
     run = MLflowRun(folder, state, uri=uri, output_dir=output_dir)
-    run.open("give another uri", timeout=60)
+    run.open(OTHER, timeout=60)
     with blaming(uri, "try again later"):
         sent = send_missing(run, result)
     return f"{folder}: sent {sent} to {shown(uri)} (run {state.run_id})"

@@ -17,6 +17,7 @@ from pathlib import Path
 from multimodal.downloads.archives import Unpacked, unpack
 from multimodal.downloads.transfers import Fetcher, file_name, version_path
 from multimodal.errors import UserError
+from multimodal.files import sweep, write_atomically
 from multimodal.locks import held
 from multimodal.registry import Config
 
@@ -78,6 +79,7 @@ def get(downloads: Sequence[Download], folder: Path, fetcher: Fetcher) -> None:
         _refuse_foreign(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder / LOCK, f"{folder}: another process fetches into it; wait for it."):
+            sweep(folder)
             record = _read_record(folder)
             # From now on the folder counts as ours, also if this is interrupted.
             _write_record(folder, record)
@@ -97,7 +99,10 @@ def get(downloads: Sequence[Download], folder: Path, fetcher: Fetcher) -> None:
                 record[download.url] = _settle(download, part, fetcher)
                 _write_record(folder, record)
     except OSError as error:
-        raise UserError(f"{folder}: {error}; mend that and give the same command again.") from error
+        problem = error if error.filename else f"cannot be written ({error.strerror})"
+        raise UserError(
+            f"{folder}: {problem}; mend that and give the same command again."
+        ) from error
 
 
 def _settle(download: Download, part: Path, fetcher: Fetcher) -> Fetched:
@@ -195,6 +200,4 @@ def _read_record(folder: Path) -> dict[str, Fetched]:
 
 def _write_record(folder: Path, record: dict[str, Fetched]) -> None:
     text = json.dumps({url: entry.dump() for url, entry in record.items()}, indent=1)
-    new = folder / f"{RECORD}.new"
-    new.write_text(f"{text}\n", "utf-8")
-    new.replace(folder / RECORD)
+    write_atomically(folder / RECORD, f"{text}\n")

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from multimodal.errors import UserError
+from multimodal.files import writing
 
 RETRIES = 3
 TIMEOUT_SECONDS = 60
@@ -72,7 +73,7 @@ class Fetcher:
 
         size: bytes that it must have, None if unknown. room: how often it must fit on the disk.
         UserError if the source has no such file, offers another size, cannot be reached or cannot
-        be trusted, and if the disk is too small; OSError if ``part`` cannot be written.
+        be trusted, and if the disk is too small or ``part`` cannot be written.
         """
         for attempt in range(RETRIES + 1):
             try:
@@ -118,10 +119,14 @@ class Fetcher:
                 version_file.write_text(_version(response), "utf-8")
                 self.say(f"{name}: " + ("size unknown" if total is None else f"{total:,} bytes"))
             done = start
-            with part.open("ab") as file:
+            with writing(part):
+                file = part.open("ab")
+            with file:
                 self.progress(name, done, total)
                 while chunk := response.read(CHUNK):
-                    file.write(chunk)
+                    with writing(part):
+                        file.write(chunk)
+                        file.flush()
                     done += len(chunk)
                     self.progress(name, done, total)
         if total is not None and done != total:

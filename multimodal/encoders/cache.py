@@ -22,7 +22,7 @@ from multimodal.bars import bar
 from multimodal.batch import Batch
 from multimodal.digests import memory_of
 from multimodal.loader import Loader, Signals
-from multimodal.shards import discard, new_shard, new_shards, open_embeddings
+from multimodal.shards import discard, new_shard, new_shards, open_embeddings, open_folder
 
 BLOCK = 64  # rows embedded together
 SHARD_BLOCKS = 64  # at most, of one shard: what an interruption may lose
@@ -63,8 +63,7 @@ class EmbeddingCache:
         self._shards: list[Tensor] = []
         self._folder, self._seen = None, set[Path]()
         if folder is not None:
-            self._folder = folder / self.key
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder = open_folder(folder / self.key)
             self._read_new_shards(self._folder)
 
     def ensure(self, indices: ArrayLike) -> None:
@@ -118,6 +117,8 @@ class EmbeddingCache:
         else:
             new_shard(self._folder, {"rows": torch.from_numpy(rows), "embeddings": embeddings})
             self._read_new_shards(self._folder)
+            if (self._shard[rows] == MISSING).any():  # another process has deleted it just now
+                self._enter(rows, embeddings)
 
     def _enter(self, rows: np.ndarray, embeddings: Tensor) -> None:
         self._shard[rows], self._place[rows] = len(self._shards), np.arange(len(rows))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from torch import Tensor
 from multimodal.batch import Batch
 from multimodal.digests import crc32, memory_of
 from multimodal.encoders.transcriber import Transcriber
+from multimodal.errors import UserError
+from multimodal.files import write_atomically
 
 
 class Transcripts:
@@ -30,10 +31,8 @@ class Transcripts:
         self.file = folder / f"{transcriber.fingerprint}.jsonl"
         self._known, damaged = _read(self.file)
         if damaged:
-            temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
-            with contextlib.suppress(OSError):
-                temporary.write_text(_lines(self._known), encoding="utf-8")
-                os.replace(temporary, self.file)
+            with contextlib.suppress(UserError):
+                write_atomically(self.file, _lines(self._known))
 
     def of(self, batch: Batch) -> list[str]:
         """One text a recording."""

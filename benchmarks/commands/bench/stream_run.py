@@ -21,7 +21,7 @@ from benchmarks.results.result import Result, write_lines
 from benchmarks.runs import machine
 from benchmarks.runs.data import Data, seed_everything
 from benchmarks.runs.facts import dataset_facts
-from benchmarks.runs.session import Session
+from benchmarks.runs.session import MODELS, Session
 from continual.evaluation import Evaluator
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
@@ -239,7 +239,7 @@ class StreamRun:
     def _save_model(self, index: int, scores: list[float]) -> None:
         if not self.config.tracking.log_models:
             return
-        folder = self.session.folder / "models"
+        folder = self.session.folder / MODELS
         folder.mkdir(exist_ok=True)
         path = folder / f"experience_{index + 1:02d}.safetensors"
         write_tensors(path, self.learner.weights(), self._words())

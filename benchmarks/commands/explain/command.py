@@ -15,11 +15,11 @@ from benchmarks.commands.predict.opened import Asked, open_model
 from benchmarks.reports.page import MEDICAL, POLICY, RESEARCH_ONLY, STYLE
 from benchmarks.results.files import only_run
 from benchmarks.results.model_folder import is_model_folder
-from benchmarks.results.result import write_atomically
 from benchmarks.runs.machine import pick_device
 from benchmarks.tracking.tracker import send_files
 from multimodal.bars import bar
 from multimodal.errors import UserError
+from multimodal.files import sweep_beside, write_atomically
 
 FOLDER, PAGE = "explain", "explain.html"
 MOST = 50
@@ -56,6 +56,7 @@ def run_explain(
         for number, found in enumerate(explain(opened, parts, Query(label, text)), start=1):
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / name_of(number, found.part)
+            sweep_beside(path)
             draw(found, path, modality=modality)
             pictures.append((path, found))
             if track and private:  # the store gets no signal of a patient, nor a file's name

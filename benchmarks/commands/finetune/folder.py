@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +32,7 @@ from multimodal.encoders.lora import LoraConfig, LoraEncoder
 from multimodal.encoders.plain import place_within
 from multimodal.encoders.pretrained import PretrainedConfig, PretrainedEncoder, weights_digest
 from multimodal.errors import UserError
+from multimodal.files import replacing_folder
 from multimodal.hub import local_folder
 
 TOLD = (
@@ -55,8 +53,8 @@ def write_model(
     """Write the folder anew. own: of ``ModelFacts``, what the task knows; result: of the run."""
     facts = model_facts(config, parts, own, result)
     run = config.folder
-    made = Path(tempfile.mkdtemp(prefix=f".{MODEL_FOLDER}-", dir=run))
-    try:
+    target = run / MODEL_FOLDER
+    with replacing_folder(target, over=True) as made:
         if isinstance(parts.encoder, LoraEncoder):
             # An adapter on weights of our own stands on no checkpoint that could be named.
             base = facts.base if parts.from_checkpoint else None
@@ -70,11 +68,6 @@ def write_model(
         write_facts(made, facts)
         (made / CARD_FILE).write_text(card(facts, sorted(p.name for p in made.iterdir())), "utf-8")
         readable(made)
-        target = run / MODEL_FOLDER
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(made, target)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return target
 
 

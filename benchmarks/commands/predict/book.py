@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.commands.predict.inputs import Part
 from benchmarks.commands.predict.model import Predicted
-from benchmarks.results.result import write_atomically
 from multimodal.contents import stamp
 from multimodal.errors import UserError
+from multimodal.files import replacing, sweep_beside, write_atomically, writing
 
 VERSION = 2  # of the lines; another one is begun anew
 KINDS = (".csv", ".jsonl", ".parquet")
@@ -43,6 +43,7 @@ class Book:
             self.partial.unlink(missing_ok=True)
         elif out.exists():
             raise UserError(f"--out {out}: exists already; give --overwrite, or another name.")
+        sweep_beside(out)
         self.done: dict[tuple[Any, ...], list[Predicted]] = {}
         self._stamps: dict[Path, str] = {}
         if self.partial.exists():
@@ -76,7 +77,7 @@ class Book:
 
     def add(self, done: Mapping[Part, list[Predicted]]) -> None:
         """Keep what is done; errors are kept for this run only."""
-        with self.partial.open("a", encoding="utf-8") as file:
+        with writing(self.partial), self.partial.open("a", encoding="utf-8") as file:
             if not file.tell():
                 file.write(json.dumps(self.begun_with) + "\n")
             for part, rows in done.items():
@@ -110,12 +111,8 @@ class Book:
         import pyarrow
         import pyarrow.parquet
 
-        temporary = self.out.with_name(f".{self.out.name}.{os.getpid()}.part")
-        try:
+        with replacing(self.out) as temporary:
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
-            os.replace(temporary, self.out)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def as_csv(rows: Sequence[Predicted], class_names: Sequence[str], top: int) -> str:

@@ -25,7 +25,7 @@ from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.composed import item_scores
 from benchmarks.runs.data import build_manifest, cache_folder
-from benchmarks.runs.facts import dataset_facts, public, row_pins, text_pins
+from benchmarks.runs.facts import dataset_facts, row_pins, text_pins
 from benchmarks.runs.finished import complete, finished
 from benchmarks.runs.inputs import digests_file
 from benchmarks.runs.session import Session
@@ -87,7 +87,7 @@ class ZeroShotCells:
         model = cell.model.open(self.output_dir, self.protocol, device=self.device, seed=cell.seed)
         self._check_model(model)
         # Runs of one experiment differ by seed; what else they differ by tells their rows apart.
-        told = public(cell)
+        told = cell.dump()
         told["model"] = {"name": told["model"]["name"], "settings": model.settings}
         session = Session(
             cell,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +18,7 @@ import soundfile
 import soxr
 
 from multimodal.errors import UserError, how_to_install
+from multimodal.files import replacing_folder, sweep
 from multimodal.recordings import Manifest, Recording, Slots
 
 SAMPLE_RATE = 16_000  # Hz
@@ -165,22 +166,16 @@ def _wheel() -> tuple[Path, Path]:
 
 def make_set(folder: Path, utterances: list[Utterance], *, dataset: str, version: str) -> None:
     """Make the whole set beside ``folder``, then rename: it is there complete or not at all."""
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    with closing(Synthesizer()) as synthesizer:
-        try:
+    sweep(folder.parent, shared=None)
+    try:
+        with closing(Synthesizer()) as synthesizer, replacing_folder(folder) as made:
             for split in {u.split for u in utterances}:
-                (temporary / split).mkdir(parents=True)
-            _write(temporary, utterances, synthesizer, version)
-            os.rename(temporary, folder)
-        except OSError as error:
-            # Another process that finished first has made the same files.
-            if not (folder / INDEX).is_file():
-                raise UserError(
-                    f"dataset {dataset!r}: cannot write {folder} ({error.strerror}); "
-                    "choose another output_dir."
-                ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                (made / split).mkdir(parents=True)
+            _write(made, utterances, synthesizer, version)
+    except UserError as error:
+        # Another process that finished first has made the same files.
+        if not (folder / INDEX).is_file():
+            raise UserError(f"dataset {dataset!r}: {error}") from error
 
 
 def _write(
@@ -199,7 +194,9 @@ def _write(
             rng = np.random.default_rng(u.noise)
             noisy = add_noise(speech, snr=u.snr, lead=round(u.lead * SAMPLE_RATE), rng=rng)
             pcm = np.clip(np.round(noisy * 32768), -32768, 32767).astype(np.int16)
-            soundfile.write(folder / u.uid, pcm, SAMPLE_RATE, subtype="PCM_16")
+            file = io.BytesIO()  # libsndfile does not tell why a disk refuses
+            soundfile.write(file, pcm, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+            (folder / u.uid).write_bytes(file.getvalue())
     rows = [{"uid": u.uid, **u._asdict()} for u in utterances]
     index = {"version": f"{version}+espeak-ng-{synthesizer.version}", "rows": rows}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", "utf-8")

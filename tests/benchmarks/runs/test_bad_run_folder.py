@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import soundfile
 
 from benchmarks.runs import checkpoint
 from benchmarks.runs.workspace import check_writable, clear
+from multimodal.errors import UserError
 
 
 @pytest.fixture
@@ -150,3 +153,21 @@ def test_many_runs_may_ask_at_once_whether_a_folder_can_be_written(tmp_path) -> 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: check_writable(tmp_path / "new"), range(400)))
     assert not list((tmp_path / "new").iterdir())
+
+
+def _probe(folder: Path) -> int:
+    """How often the folder is said to be unwritable, while others take it away again and again."""
+    refused = 0
+    for _ in range(500):
+        try:
+            check_writable(folder)
+        except UserError:
+            refused += 1
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return refused
+
+
+def test_so_may_processes_of_which_some_take_it_away_again(tmp_path) -> None:
+    with ProcessPoolExecutor(4, multiprocessing.get_context("fork")) as pool:
+        assert sum(pool.map(_probe, [tmp_path / "a" / "b"] * 4)) == 0

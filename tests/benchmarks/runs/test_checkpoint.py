@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
 import random
+import resource
+import signal
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.runs import checkpoint
+from multimodal.digests import read_tensors, write_tensors
 from multimodal.errors import UserError
 from tests.benchmarks.runs.damage import DAMAGES
 
@@ -82,3 +86,30 @@ def test_only_tensors_and_plain_values_are_read(tmp_path) -> None:
     checkpoint.save(tmp_path, {"path": tmp_path})
     with pytest.raises(UserError, match="UnpicklingError"):
         checkpoint.load(tmp_path)
+
+
+def test_a_real_limit_in_the_middle_of_a_checkpoint(tmp_path) -> None:
+    """The system refuses; PyTorch and safetensors tell it each in their own words."""
+    state = {"weights": torch.arange(100_000)}
+    checkpoint.save(tmp_path, state)
+    write_tensors(tmp_path / "w", {"a": torch.zeros(10)})
+    child = os.fork()
+    if child == 0:
+        refused = 0
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+        for action in (
+            lambda: checkpoint.save(tmp_path, state),
+            lambda: write_tensors(tmp_path / "w", state),
+        ):
+            try:
+                action()
+            except UserError as error:
+                refused += str(tmp_path) in str(error) and "allow larger files" in str(error)
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {checkpoint.FILE, "w"}
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert torch.equal(found["weights"], state["weights"])
+    assert read_tensors(tmp_path / "w").tensors["a"].shape == (10,)

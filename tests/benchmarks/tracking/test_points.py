@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from benchmarks.reports.pictures import heat_map
 from benchmarks.results.journal import Line
 from benchmarks.tracking.points import batches, flat_params, matrix_table, metric_name
-from benchmarks.tracking.state import shown
 
 
 @settings(max_examples=200, deadline=None)
@@ -69,8 +68,3 @@ def test_the_only_row_of_joint_training_comes_after_all_experiences():
     assert [t.get_text() for t in axes.get_yticklabels()] == ["all"]
     table = matrix_table([[0.5, 0.25]], ["1: a", "2: b"])
     assert table == {"after": ["all"], "1: a": [0.5], "2: b": [0.25]}
-
-
-def test_passwords_are_not_shown():
-    assert shown("postgresql://me:pw@host/db") == "postgresql://***@host/db"
-    assert shown("sqlite:////a/b.db") == "sqlite:////a/b.db"

@@ -259,7 +259,7 @@ def test_damage_and_unwritable_root_are_the_users(tmp_path):
     (folder / spoken.INDEX).write_text("{")
     with pytest.raises(UserError, match=r"index\.json cannot be read; delete the folder"):
         tiny().build(tmp_path)
-    with pytest.raises(UserError, match=r"cannot write .*Not a directory.*choose another"):
+    with pytest.raises(UserError, match=r"cannot be written .*Not a directory.*name another place"):
         tiny().build(folder / spoken.INDEX)
 
 

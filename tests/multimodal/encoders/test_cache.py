@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from multimodal.batch import Batch, Encoded
+from multimodal.encoders import cache as cache_module
 from multimodal.encoders.cache import BLOCK, EmbeddingCache
 from multimodal.errors import UserError
 from multimodal.modalities.speech import SpeechConfig
@@ -202,3 +204,19 @@ def test_a_block_is_smaller_than_the_toy_set() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(Tower()).ensure(np.arange(2))
+
+
+def test_a_shard_that_another_process_deletes_at_once(tmp_path: Path, monkeypatch) -> None:
+    keep = cache_module.new_shard
+
+    def write(folder: Path, *args) -> None:
+        keep(folder, *args)
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr(cache_module, "new_shard", write)
+    tower = Tower()
+    found = make(tower, tmp_path)
+    alone = make(Tower()).gather(np.arange(160)).embeddings
+    for _ in range(2):
+        assert torch.equal(found.gather(np.arange(160)).embeddings, alone)  # type: ignore[arg-type]
+    assert tower.embedded == 160
