@@ -108,9 +108,9 @@ def test_a_run_whose_tracking_file_is_damaged_is_tracked_anew(
     damage(path, np.random.default_rng(7))
     outcome = medley(*TRACKED)
     assert "Traceback" not in outcome.err
-    if damage.__name__ == "folder":
-        assert outcome.code == 2
-        assert f"{path}: Is a directory; " in outcome.err
+    if damage.__name__ == "folder":  # nothing can be kept there: the run is, and says so
+        assert f"{path}" in outcome.err, outcome.err
+        assert "Is a directory" in outcome.err
         return
     assert outcome.code == 0, outcome.err
     assert f"{path} is damaged" in outcome.err
