@@ -62,6 +62,7 @@ class Result:
     git_commit: str | None = None
     started: str = ""
     seconds: float = 0.0
+    cpu_seconds: float | None = None
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
 
     @property
