@@ -117,7 +117,8 @@ class Bench:
 
     def __init__(self, root: str, *, experiences: int, epochs: int) -> None:
         self.root, self.settings = root, {"experiences": experiences, "epochs": epochs}
-        made = Cells(config("replay", root, root + "/none", **self.settings))
+        with tempfile.TemporaryDirectory() as output:
+            made = Cells(config("replay", root, output, **self.settings))
         self.data, self.stream = made.data, made.streams[0]
         batch = self.data.signals.gather(np.arange(len(self.data.manifest)))
         self.features = self.data.adapter.front_end()(batch).values
