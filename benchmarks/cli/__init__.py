@@ -211,12 +211,12 @@ def doctor() -> None:
 def main() -> None:
     """Exit code 0: done. 2: the input is wrong (one line a problem). 1: a fault of ours.
 
-    Threads that wait for others sleep meanwhile, unless the environment says something else: two
-    runs on one machine, each waiting busily, take ten times as long. Heard when PyTorch is
-    imported, which is later.
-
     A disk that is full, a folder where a file belongs, and files that must not be read or written
     are the user's too.
+
+    Threads that wait for others sleep meanwhile, unless the environment says something else: two
+    runs on one machine that wait busily take ten times as long. PyTorch, which is imported later,
+    hears of it.
     """
     for variable, value in SLEEP.items():
         os.environ.setdefault(variable, value)
