@@ -13,12 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from continual.learner import Learner, Prediction
-from continual.metrics import confusion_matrix, per_class_accuracy
+from continual.metrics import confusion_cells, confusion_matrix, recalls
 from continual.scenarios import Experience, Stream
 from continual.understanding import heard, understood
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.evaluation import multi_label
+
+DENSE_CLASSES = 256  # of more classes a table of counts lists the cells that are not zero
 
 
 @dataclass(frozen=True)
@@ -135,17 +137,23 @@ class Evaluator:
     def _details(self, predicted: Prediction, rows: np.ndarray) -> dict[str, Any]:
         """What the last evaluation adds to a result, by its key there; class id -> value.
 
-        Accuracy: ``per_class_accuracy`` and ``confusion_matrix``. Multi-label: the macro means
-        and ``per_class_auroc`` over the classes of the stream; None where undefined.
+        Accuracy: ``per_class_accuracy`` and ``confusion_matrix``, of more than ``DENSE_CLASSES``
+        ``confusion_cells``. Multi-label: the macro means and ``per_class_auroc`` over the classes
+        of the stream; None where undefined.
         """
         manifest = self.stream.manifest
         if not manifest.multi_label:
             labels = manifest.labels[rows]
             named, count = predicted.labels.numpy(), manifest.num_classes
             writes = predicted.texts is not None  # and may name no class
-            counts = confusion_matrix(labels, named, count, no_prediction=writes)
-            recalls = per_class_accuracy(counts).tolist()
-            return {"per_class_accuracy": _defined(recalls), "confusion_matrix": counts.tolist()}
+            few = count <= DENSE_CLASSES
+            counts = (confusion_matrix if few else confusion_cells)(
+                labels, named, count, no_prediction=writes
+            )
+            return {
+                "per_class_accuracy": _defined(recalls(labels, named, count).tolist()),
+                "confusion_matrix" if few else "confusion_cells": counts.tolist(),
+            }
         scores, targets = scores_of(predicted), manifest.targets[rows]
         streamed = np.isin(
             np.arange(manifest.num_classes), [c for e in self.stream.experiences for c in e.classes]

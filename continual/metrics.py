@@ -127,6 +127,29 @@ def confusion_matrix(
     (C, C + 1) and its last column counts them. Row sums are the class counts either way, and
     ``per_class_accuracy`` takes both.
     """
+    true, predicted = _pairs(labels, predictions, num_classes, no_prediction)
+    columns = num_classes + no_prediction
+    cells = true * columns + predicted
+    return np.bincount(cells, minlength=num_classes * columns).reshape(num_classes, columns)
+
+
+def confusion_cells(
+    labels: ArrayLike, predictions: ArrayLike, num_classes: int, *, no_prediction: bool = False
+) -> Int64[np.ndarray, "cells 3"]:
+    """Those of ``confusion_matrix`` that are not zero: (true class, predicted class, count).
+
+    In the order of its rows; at most one an item, however many classes there are.
+    """
+    true, predicted = _pairs(labels, predictions, num_classes, no_prediction)
+    columns = num_classes + no_prediction
+    cells, counts = np.unique(true * columns + predicted, return_counts=True)
+    return np.stack([cells // columns, cells % columns, counts], axis=1)
+
+
+def _pairs(
+    labels: ArrayLike, predictions: ArrayLike, num_classes: int, no_prediction: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) rows and (N,) columns of a confusion matrix."""
     true, predicted = _class_ids("labels", labels), _class_ids("predictions", predictions)
     if true.shape != predicted.shape:
         raise ValueError(f"{len(true)} labels but {len(predicted)} predictions.")
@@ -134,10 +157,17 @@ def confusion_matrix(
     if not no_prediction and (predicted == -1).any():
         raise ValueError("predictions contain -1; pass no_prediction=True to count them apart.")
     _check_range("predictions", predicted, -1, num_classes)
-    columns = num_classes + no_prediction
     # Python's modulo sends -1 to the last column; without no_prediction there is no -1 here.
-    cells = true * columns + predicted % columns
-    return np.bincount(cells, minlength=num_classes * columns).reshape(num_classes, columns)
+    return true, predicted % (num_classes + no_prediction)
+
+
+def recalls(
+    labels: ArrayLike, predictions: ArrayLike, num_classes: int
+) -> Float64[np.ndarray, " classes"]:
+    """``per_class_accuracy`` of their confusion matrix, which is not made."""
+    true, predicted = _pairs(labels, predictions, num_classes, no_prediction=True)
+    right = np.bincount(true[true == predicted], minlength=num_classes)
+    return _shares(right, np.bincount(true, minlength=num_classes))
 
 
 def per_class_accuracy(confusion: ArrayLike) -> Float64[np.ndarray, " classes"]:
@@ -151,9 +181,12 @@ def per_class_accuracy(confusion: ArrayLike) -> Float64[np.ndarray, " classes"]:
         raise ValueError(f"confusion has shape {counts.shape}; expected (C, C) or (C, C + 1).")
     if not (counts >= 0).all():
         raise ValueError("confusion contains negative counts.")
-    totals = counts.sum(axis=1)
-    unknown = np.full(len(totals), np.nan)
-    return np.divide(np.diagonal(counts), totals, out=unknown, where=totals > 0)
+    return _shares(np.diagonal(counts), counts.sum(axis=1))
+
+
+def _shares(right: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """right / totals, NaN for 0 / 0."""
+    return np.divide(right, totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
 
 def confidence_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:

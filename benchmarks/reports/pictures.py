@@ -14,6 +14,7 @@ from multimodal.files import write_atomically
 
 MOST_NAMES = 40  # written at points and cells
 MOST_ROWS = 60  # of a stream
+MOST_PIXELS = 500  # rows of a picture
 
 
 def draw_pictures(result: Result, folder: Path) -> list[Path]:
@@ -117,7 +118,7 @@ def draw_map(stream: dict[str, Any]) -> Any:
     import numpy as np
     from matplotlib.figure import Figure
 
-    counts = np.array(stream["matrix"])
+    counts = np.array(stream["matrix"]) if "matrix" in stream else _binned(stream)
     height, width = counts.shape
     figure = Figure(figsize=(min(4 + 0.7 * width, 20), min(2 + 0.3 * height, 20)))
     figure.set_layout_engine("constrained")
@@ -125,7 +126,18 @@ def draw_map(stream: dict[str, Any]) -> Any:
     image = axes.imshow(counts, aspect="auto", cmap="viridis")
     figure.colorbar(image, label="recordings")
     axes.set_xticks(range(width), [str(t + 1) for t in range(width)])
-    if height <= MOST_ROWS:
+    several = height < len(stream["classes"])
+    if height <= MOST_ROWS and not several:
         axes.set_yticks(range(height), stream["classes"])
-    axes.set(xlabel="task", ylabel="class", title=f"leaked: {stream['leak_share']:.1%}")
+    label = f"{len(stream['classes'])} classes, in {height} rows" if several else "class"
+    axes.set(xlabel="task", ylabel=label, title=f"leaked: {stream['leak_share']:.1%}")
     return figure
+
+
+def _binned(stream: dict[str, Any]) -> np.ndarray:
+    """(at most MOST_PIXELS, T) recordings of neighbouring classes together, in each task."""
+    classes, tasks = len(stream["classes"]), len(stream["tasks"])
+    counts = np.zeros((min(classes, MOST_PIXELS), tasks), dtype=np.int64)
+    for label, task, count in stream["cells"]:
+        counts[label * len(counts) // classes, task] += count
+    return counts

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from benchmarks.results.metric_names import METRICS
 from benchmarks.results.result import RESULT_FILE, Result
@@ -79,6 +79,7 @@ _TABLES = {
         list[list[Annotated[float, AfterValidator(_fraction)] | None]] | None
     ),
     "confusion_matrix": TypeAdapter(list[list[NonNegativeInt]] | None),
+    "confusion_cells": TypeAdapter(list[tuple[NonNegativeInt, NonNegativeInt, PositiveInt]] | None),
 }
 _TABLES["auroc_matrix"] = _TABLES["accuracy_matrix"]
 
@@ -97,6 +98,9 @@ def _check_metrics(result: Result) -> None:
         rows = _TABLES[key].validate_python(result.metrics.get(key))
         if rows is not None and ({(len(rows), len(row)) for row in rows} or {(0, 0)}) - fitting:
             raise ValueError(f"metrics.{key} does not fit {steps} experiences, {classes} classes")
+    cells = _TABLES["confusion_cells"].validate_python(result.metrics.get("confusion_cells"))
+    if any(true >= classes or predicted > classes for true, predicted, _ in cells or ()):
+        raise ValueError(f"metrics.confusion_cells does not fit {classes} classes")
     numbers = {key: result.metrics.get(key) for key in METRICS}
     TypeAdapter(dict[str, float | None]).validate_python(numbers)
     for key in ("per_class_accuracy", "per_class_auroc"):

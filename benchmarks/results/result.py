@@ -29,14 +29,17 @@ class Result:
     [0, 1] or None where undefined; ``accuracy_matrix`` is a list of rows (row: after experience i,
     column: test set of experience j); ``per_class_accuracy`` maps class name to fraction;
     ``confusion_matrix`` is a list of rows (row: true class, column: predicted) after the last
-    experience. Multi-label streams have ``auroc_matrix``, ``per_class_auroc``, ``macro_auroc``,
+    experience; of more than 256 classes ``confusion_cells`` lists (true, predicted, count) where
+    the count is not 0 (classes as places in ``class_names``; behind the last: no class).
+    Multi-label streams have ``auroc_matrix``, ``per_class_auroc``, ``macro_auroc``,
     ``mean_average_precision`` and ``num_scored_classes`` instead, and ``forgetting`` and the
     transfers are of AUROCs. evaluation: of alignment and zero-shot runs, all that their scores
     depend on (texts, recordings, crops, numerics) and what a page shows of them; of streams
     ``parameters`` of the model: total, trained, stored in its file. stream: of online
     ones, what was drawn (``scenarios.si_blurry.realised``). inputs: setting -> digest of the files
     that the run read (None: of an earlier version, which did not note it). seconds: training
-    and evaluation of this run, over all resumptions.
+    and evaluation of this run, over all resumptions; cpu_seconds: the same on the processor, of all
+    threads (None: of an earlier version).
     peak_memory_bytes: "process", the highest resident size of this process so far (earlier cells
     of a grid count), and, on a GPU, "device", the highest allocation of this run.
     """
@@ -62,6 +65,7 @@ class Result:
     git_commit: str | None = None
     started: str = ""
     seconds: float = 0.0
+    cpu_seconds: float | None = None
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
 
     @property

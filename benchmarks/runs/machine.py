@@ -10,13 +10,19 @@ import re
 import resource
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from multimodal.errors import UserError
 
+# A model of fewer parameters does not keep several threads busy: its steps are many small pieces of
+# work, between which the threads wait for each other.
+SMALL = 2_000_000
+THREADS = torch.get_num_threads()  # as PyTorch found them
 DISTRIBUTION = "medley-continual"
 PACKAGES = (
     DISTRIBUTION,
@@ -39,6 +45,34 @@ def pick_device(wanted: str, *, setting: str = "training.device") -> torch.devic
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
+
+
+def use_threads(wanted: int | None, *, parameters: int, device: torch.device) -> None:
+    """Set PyTorch's threads on the CPU: ``wanted``, or those that fit a model of that size.
+
+    That is one for a ``SMALL`` model, so that runs beside each other do not wait for each other's
+    threads. Others get what PyTorch takes by itself, and so do all beside a GPU, and where the
+    environment says how many (OMP_NUM_THREADS). Standard error is told of the rule, once.
+    """
+    ruled = wanted is None and device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ
+    one = ruled and parameters < SMALL
+    torch.set_num_threads(wanted or (1 if one else THREADS))
+    if one and THREADS > 1:
+        _tell_of_one_thread()
+
+
+@cache
+def _tell_of_one_thread() -> None:
+    print(
+        f"medley: one CPU thread, for models of fewer than {SMALL:,} parameters gain little by "
+        f"more; training.threads={THREADS} takes all that there are.",
+        file=sys.stderr,
+    )
+
+
+def size_of(*modules: nn.Module) -> int:
+    """Parameters, trained or not."""
+    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

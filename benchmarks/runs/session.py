@@ -52,7 +52,8 @@ class Session:
     """One run and its folder. manifest: of its data, as read. learner, scenario, seed: of its row.
 
     told: what results and the store are told of the config, if that is not the config itself.
-    since: ``time.perf_counter()`` when its work began; None: when it is opened.
+    since, cpu_since: ``time.perf_counter()`` and ``process_time()`` when its work began; None: when
+    it is opened.
     writes: False for all but the first of several processes that share a run: these read its
     checkpoint, but their own files are thrown away. more: digests of what the run reads beside its
     dataset and the files that its config names.
@@ -68,6 +69,7 @@ class Session:
         seed: int,
         told: dict[str, Any] | None = None,
         since: float | None = None,
+        cpu_since: float | None = None,
         writes: bool = True,
         more: Inputs | None = None,
     ) -> None:
@@ -82,6 +84,8 @@ class Session:
         self.interrupted = False
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._seconds_before, self._since = 0.0, since
+        self._cpu_before, self._cpu_since = 0.0, cpu_since
+        self._cpu_clock = time.process_time()
         self._clock = time.perf_counter()
         self._random: dict[str, Any] | None = None
 
@@ -89,6 +93,13 @@ class Session:
     def seconds(self) -> float:
         """Of this run, over all resumptions, without the start of tracking."""
         return self._seconds_before + time.perf_counter() - self._clock
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The same on the processor, of all threads together: what other programs that use the
+        machine hardly change.
+        """
+        return self._cpu_before + time.process_time() - self._cpu_clock
 
     @contextmanager
     def open(self, *, between_steps: bool = True) -> Iterator[dict[str, Any] | None]:
@@ -103,6 +114,7 @@ class Session:
         hear = self._interrupt if between_steps else _stop
         with run_lock(self.folder), on_stop_signal(hear):
             self._clock = time.perf_counter() if self._since is None else self._since
+            self._cpu_clock = time.process_time() if self._cpu_since is None else self._cpu_since
             try:
                 yield self._resume()
             except BaseException:
@@ -126,6 +138,7 @@ class Session:
             self.journal.truncate(0 if state is None else state["journal"])
         if state is not None:
             self.started, self._seconds_before = state["started"], state["seconds"]
+            self._cpu_before = state.get("cpu_seconds", 0.0)  # earlier versions kept none
             self._random = state["random"]
         return state
 
@@ -148,7 +161,7 @@ class Session:
         """
         if self._random is not None:
             checkpoint.restore_random_state(self._random)
-        before = time.perf_counter()
+        before, cpu_before = time.perf_counter(), time.process_time()
         if self.writes:
             tracker = make_tracker(
                 self.config.tracking,
@@ -166,6 +179,7 @@ class Session:
                     file=sys.stderr,
                 )
         self._clock += time.perf_counter() - before
+        self._cpu_clock += time.process_time() - cpu_before
 
     def _tags(self) -> dict[str, str]:
         return tags(
@@ -190,6 +204,7 @@ class Session:
             "journal": self.journal.flush(),
             "started": self.started,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
         }
         checkpoint.save(self.folder / CHECKPOINTS, {**state, **own})
         self.tracker.grow(self.journal)
@@ -213,6 +228,7 @@ class Session:
             git_commit=machine.git_commit(),
             started=self.started,
             seconds=self.seconds,
+            cpu_seconds=self.cpu_seconds,
             peak_memory_bytes=machine.peak_memory(device),
             **own,
         )

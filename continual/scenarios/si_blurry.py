@@ -31,6 +31,7 @@ from multimodal.registry import Config
 NO_LABEL = "(no label)"
 Share = Annotated[float, Field(ge=0, le=1)]
 POINTS = 50
+DENSE_CELLS = 2**16
 
 
 @SCENARIOS.register("si_blurry")
@@ -169,38 +170,50 @@ def realised(stream: Stream) -> dict[str, Any]:
     """What was drawn, as plain data; it is saved with the run.
 
     tasks: of each, its size, the classes it owns (disjoint, blurry) and how many are present.
-    matrix: recordings of each class (row) in each task (column). leak_share: recordings that stand
+    matrix: recordings of each class (row) in each task (column); where the two are more than
+    ``DENSE_CELLS``, cells: (class, task, recordings) of those that are not zero, the class as its
+    place in ``classes``. leak_share: recordings that stand
     in a task that does not own their class, of all. num_leaked: recordings that were re-dealt,
     those that came back to their own task included.
     """
     online, labels = stream.online, stream_labels(stream.manifest)
     assert online is not None
     names = [*stream.manifest.class_names, NO_LABEL]
-    counts = np.stack(
-        [np.bincount(labels[e.train], minlength=len(names)) for e in stream.experiences], axis=1
-    )
-    owned = np.zeros_like(counts, dtype=bool)
-    tasks = []
+    ids, total, leaked = {name: c for c, name in enumerate(names)}, 0, 0
+    tasks, found = [], []
     for t, experience in enumerate(stream.experiences):
-        own = [*online.disjoint[t], *online.blurry[t]]
-        owned[[names.index(name) for name in own], t] = True
+        present, counts = np.unique(labels[experience.train], return_counts=True)
+        own = [ids[name] for name in (*online.disjoint[t], *online.blurry[t])]
+        total, leaked = total + counts.sum(), leaked + counts[~np.isin(present, own)].sum()
+        found.append(np.stack([present, np.full_like(present, t), counts], axis=1))
         tasks.append(
             {
                 "name": experience.name,
                 "num_train": len(experience.train),
                 "disjoint": list(online.disjoint[t]),
                 "blurry": list(online.blurry[t]),
-                "num_present": int((counts[:, t] > 0).sum()),
+                "num_present": len(present),
             }
         )
-    shown = [c for c, name in enumerate(names) if name != NO_LABEL or counts[c].any()]
+    cells = np.concatenate(found)
+    if len(names) - 1 not in cells[:, 0]:  # none is without a label
+        names = names[:-1]
     return {
         "tasks": tasks,
-        "classes": [names[c] for c in shown],
-        "matrix": counts[shown].tolist(),
-        "leak_share": float(counts[~owned].sum() / counts.sum()),
+        "classes": names,
+        **_counts(cells, (len(names), len(tasks))),
+        "leak_share": float(leaked / total),
         "num_leaked": len(online.leaked),
         "redraws": online.redraws,
         "draw_seed": online.seed,
         "notes": list(online.notes),
     }
+
+
+def _counts(cells: np.ndarray, shape: tuple[int, int]) -> dict[str, list[list[int]]]:
+    """``matrix``, or ``cells`` by class and task."""
+    if shape[0] * shape[1] > DENSE_CELLS:
+        return {"cells": cells[np.lexsort((cells[:, 1], cells[:, 0]))].tolist()}
+    matrix = np.zeros(shape, dtype=np.int64)
+    matrix[cells[:, 0], cells[:, 1]] = cells[:, 2]
+    return {"matrix": matrix.tolist()}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from multimodal.batch import Batch, Features
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import refuse_idle_crop
-from multimodal.modalities.log_mel import Finishing, LogMel
+from multimodal.modalities.log_mel import Finishing, LogMel, masked, valid_frames
 from multimodal.modalities.log_mel_config import (
     Bands,
     LogMelAdapter,
@@ -156,9 +155,8 @@ class AudioLogMel(nn.Module):
 
     def _scaled(self, features: Features) -> Features:
         values_NBF, lengths_N = features
-        frames = torch.arange(values_NBF.shape[-1], device=values_NBF.device)
-        valid_N1F = (frames < lengths_N[:, None])[:, None]
-        return Features(((values_NBF - CENTRE) / SCALE) * valid_N1F, lengths_N)
+        valid_N1F = valid_frames(values_NBF, lengths_N)
+        return Features(masked((values_NBF - CENTRE) / SCALE, valid_N1F), lengths_N)
 
 
 def _read(path: Path, part: Part) -> tuple[np.ndarray, int]:

@@ -94,7 +94,7 @@ class LogMel(nn.Module):
     def finished(self, values_NBF: Tensor, lengths_N: Tensor) -> Features:
         """Of frames as ``prepare`` gives them, contiguous, whatever stands beyond the lengths."""
         with torch.autocast(values_NBF.device.type, enabled=False):
-            valid_N1F = _valid(values_NBF, lengths_N).to(values_NBF.dtype)
+            valid_N1F = valid_frames(values_NBF, lengths_N)
             return Features(self._normalised(values_NBF, valid_N1F), lengths_N)
 
     def finishing(self) -> nn.Module:
@@ -107,12 +107,15 @@ class LogMel(nn.Module):
         squares_NFG = torch.view_as_real(torch.fft.rfft(frames_NFW)).flatten(2).square_()
         return (squares_NFG @ self.filters_GB).add_(FLOOR).log_()
 
-    def _normalised(self, values_NBF: Tensor, valid_N1F: Tensor) -> Tensor:
+    def _normalised(self, values_NBF: Tensor, valid_N1F: Tensor | None) -> Tensor:
         if self.normalise == "none":
-            return values_NBF * valid_N1F
-        count_N11 = valid_N1F.sum(-1, keepdim=True)
-        mean_NB1 = (values_NBF * valid_N1F).sum(-1, keepdim=True) / count_N11
-        values_NBF = (values_NBF - mean_NB1) * valid_N1F
+            return masked(values_NBF, valid_N1F)
+        if valid_N1F is None:
+            count_N11 = values_NBF.new_tensor(values_NBF.shape[-1])
+        else:
+            count_N11 = valid_N1F.sum(-1, keepdim=True)
+        mean_NB1 = masked(values_NBF, valid_N1F).sum(-1, keepdim=True) / count_N11
+        values_NBF = masked(values_NBF - mean_NB1, valid_N1F)
         if self.normalise == "mean":
             return values_NBF
         variance_NB1 = values_NBF.square().sum(-1, keepdim=True) / count_N11
@@ -133,10 +136,21 @@ class Finishing(nn.Module):
         return self.front_end.finished(values_NBF, batch.lengths)
 
 
-def _valid(values_NBF: Tensor, lengths_N: Tensor) -> Tensor:
-    """(N, 1, F) bool."""
-    frames = torch.arange(values_NBF.shape[-1], device=values_NBF.device)
-    return (frames < lengths_N[:, None])[:, None]
+def valid_frames(values_NBF: Tensor, lengths_N: Tensor) -> Tensor | None:
+    """(N, 1, F) 1 where a frame is valid, else 0; None where all are, as far as that costs nothing.
+
+    A GPU would have to be waited for.
+    """
+    count = values_NBF.shape[-1]
+    if lengths_N.device.type == "cpu" and int(lengths_N.min()) >= count:
+        return None
+    frames = torch.arange(count, device=values_NBF.device)
+    return (frames < lengths_N[:, None])[:, None].to(values_NBF.dtype)
+
+
+def masked(values_NBF: Tensor, valid_N1F: Tensor | None) -> Tensor:
+    """Zero where not valid; to the bit the same whether the mask is all ones or None."""
+    return values_NBF if valid_N1F is None else values_NBF * valid_N1F
 
 
 def _parts(signal_NT: Tensor) -> tuple[Tensor, ...]:

@@ -44,7 +44,8 @@ class FitConfig(Config):
     gradients together. precision: autocast of the encoders; losses are in float32. ema: decay of
     the moving average that is evaluated and kept. patience: evaluations without improvement before
     training stops; needs validation recordings. gradient_checkpointing: encoders are computed again
-    in the backward pass instead of kept. checkpoint_every, log_every: steps.
+    in the backward pass instead of kept. threads: of PyTorch on the CPU; None: one for a small
+    model, else PyTorch's default. checkpoint_every, log_every: steps.
     """
 
     epochs: int = Field(default=10, ge=1)

@@ -215,6 +215,10 @@ def test_confusion_matrix_counts_pairs(case):
     shuffled = [t for t, _ in pairs], [p for _, p in pairs]
     again = metrics.confusion_matrix(*shuffled, num_classes, no_prediction=True)
     assert np.array_equal(again, table)
+    cells = metrics.confusion_cells(*shuffled, num_classes, no_prediction=True)
+    assert np.array_equal(cells[:, :2], np.argwhere(table))
+    assert np.array_equal(cells[:, 2], table[table > 0])
+    assert np.array_equal(metrics.recalls(*shuffled, num_classes), recall, equal_nan=True)
 
 
 def test_confusion_matrix_equals_scikit_learn():
@@ -236,8 +240,9 @@ def test_confusion_matrix_equals_scikit_learn():
 
 
 def test_confusion_errors():
-    with pytest.raises(ValueError, match="contain -1; pass no_prediction=True"):
-        metrics.confusion_matrix([0, 1], [0, -1], 2)
+    for count in (metrics.confusion_matrix, metrics.confusion_cells):
+        with pytest.raises(ValueError, match="contain -1; pass no_prediction=True"):
+            count([0, 1], [0, -1], 2)
     with pytest.raises(ValueError, match=r"predictions contain 2, outside -1\.\.1"):
         metrics.confusion_matrix([0, 1], [0, 2], 2)
     with pytest.raises(ValueError, match=r"predictions contain -2, outside -1\.\.1"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from benchmarks.commands.align.case_scoring import CaseScorer
@@ -64,8 +63,6 @@ class AlignRun(FittedRun):
             more=data.inputs | start_inputs(config),
         )
         self.device = start_processes(cpu=machine.pick_device(config.training.device).type == "cpu")
-        if config.training.threads is not None:
-            torch.set_num_threads(config.training.threads)
         seed_everything(self.seed)
         self.manifest = hold_out_validation(
             data.manifest, config.validation_fraction, seed=self.seed
@@ -74,6 +71,8 @@ class AlignRun(FittedRun):
         adapters = {name: view.data.adapter for name, view in data.views.items()}
         start = start_folder(config)
         self.model = build_model(config, adapters, start=start).to(self.device)
+        total = machine.size_of(self.model)
+        machine.use_threads(config.training.threads, parameters=total, device=self.device)
         self.model.share_encoded(data.encoded)
         self.rows = {
             split: split_rows(config, data, self.manifest, split)

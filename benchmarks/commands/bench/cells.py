@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -21,7 +21,7 @@ from benchmarks.results.result import Result
 from benchmarks.runs.data import open_data, read_manifest
 from benchmarks.runs.finished import complete, finished
 from benchmarks.runs.inputs import OtherData, manifest_input
-from benchmarks.runs.machine import pick_device
+from benchmarks.runs.machine import pick_device, size_of, use_threads
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
 from continual.learner import Learner, LearnerConfig
@@ -64,6 +64,7 @@ class Cells:
             )
         more = self.data.inputs
         self.done = [None if fresh else finished(cell, self.manifest, more) for cell in self.cells]
+        self._to_decode: list[int] = []  # numbers of cells
         self.warm_up: Cells | None = None
         if config.warm_up is not None and None in self.done:
             self.warm_up = _warm_up_cells(warm_up_config(config), self._not_kept)
@@ -119,17 +120,26 @@ class Cells:
         waiting = [i for i, done in enumerate(self.done) if done is None]
         for i in waiting:
             refuse_misfits(self.cells[i].learners[0], self.streams[i])
-        memories: dict[str, Memory | None] = {}
+        tried: dict[str, Tried] = {}
         for i in waiting:
             config = self.cells[i].learners[0]
             known = json.dumps(config.dump())
-            if known not in memories:
+            if known not in tried:
                 learner = build_learner(self.cells[i], self.data, pick_device("cpu"))
                 refuse_two_kinds(config, learner)
                 if self._kind(i) is OnlineRun:
                     refuse_unfit(learner, config.registered_name)
-                memories[known] = learner.memory
-            refuse_small_memory(config.registered_name, memories[known], self.streams[i])
+                tried[known] = Tried(learner.memory, learner.reads, size_of(learner.model))
+            refuse_small_memory(config.registered_name, tried[known].memory, self.streams[i])
+            # Damaged recordings are left out of the streams of all learners.
+            if tried[known].reads or self.config.skip_damaged:
+                self._to_decode.append(i)
+        if tried:  # decoding computes features, too
+            use_threads(
+                self.config.training.threads,
+                parameters=max(t.parameters for t in tried.values()),
+                device=pick_device(self.config.training.device),
+            )
 
     def _kind(self, number: int) -> type[StreamRun]:
         """What runs a cell."""
@@ -141,16 +151,24 @@ class Cells:
 
     def _decode(self) -> None:
         """Decode all that the cells will need; leave damaged recordings out if so configured."""
-        waiting = [s for s, done in zip(self.streams, self.done, strict=True) if done is None]
-        if not waiting:
+        if not self._to_decode:
             return
-        self.data.signals.ensure(np.unique(np.concatenate([s.rows for s in waiting])))
+        rows = [self.streams[i].rows for i in self._to_decode]
+        self.data.signals.ensure(np.unique(np.concatenate(rows)))
         damaged = self.data.signals.damaged
         if damaged:
             try:
                 self.streams = [usable(stream, self.data.signals) for stream in self.streams]
             except UserError as error:
                 raise UserError(f"{error} ({len(damaged)} damaged ones left out)") from error
+
+
+class Tried(NamedTuple):
+    """What is known of a learner that was built for a try. parameters: of its model."""
+
+    memory: Memory | None
+    reads: bool
+    parameters: int
 
 
 def _warm_up_cells(config: RunConfig, not_kept: tuple[type[UserError], ...]) -> Cells:

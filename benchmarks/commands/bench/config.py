@@ -17,7 +17,8 @@ class TrainingConfig(Config):
     """AdamW on mini-batches. epochs: per experience. device: auto takes a GPU where there is one.
 
     checkpoint_every: steps between checkpoints within an experience. threads: of PyTorch on the
-    CPU; None leaves its default (results are bit-identical for one number of threads).
+    CPU; None: one for a small model, else PyTorch's default (``machine.use_threads``). Results are
+    bit-identical for one number of threads.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 5

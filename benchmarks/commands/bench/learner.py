@@ -80,13 +80,15 @@ def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.A
 
 def batch_source(
     config: RunConfig, data: Data, stream: Stream, learner: Learner, device: torch.device
-) -> SignalCache | EmbeddingCache | WithQueries:
+) -> SignalCache | EmbeddingCache | WithQueries | Unread:
     """Where the learner's batches come from: embeddings, if its tower is frozen.
 
     With augmentation there is nothing to cache: every epoch sees other signals.
     """
+    if not learner.reads:
+        return Unread(data.signals)
     tower = learner.frozen_tower()
-    if not learner.reads or tower is None or data.adapter.augment() is not None:
+    if tower is None or data.adapter.augment() is not None:
         return data.signals
     cache = EmbeddingCache(
         data.signals,
@@ -99,6 +101,23 @@ def batch_source(
     )
     cache = data.embeddings.setdefault(cache.key, cache)
     return WithQueries(data.signals, cache) if tower.beside else cache
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Batches without signals, for a learner that looks at none; nothing is decoded."""
+
+    signals: SignalCache
+
+    def ensure(self, indices: ArrayLike) -> None:
+        """There is nothing to decode."""
+
+    def lengths(self, indices: ArrayLike) -> np.ndarray:
+        """All alike, so that batches are in order."""
+        return np.ones(len(np.asarray(indices)), dtype=np.int64)
+
+    def gather(self, indices: ArrayLike) -> Batch:
+        return self.signals.annotations(np.asarray(indices, dtype=np.int64))
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,12 @@ class StreamRun:
             more=data.inputs,
         )
         self.device = machine.pick_device(config.training.device)
-        if config.training.threads is not None:
-            torch.set_num_threads(config.training.threads)
         seed_everything(self.seed)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.learner = build_learner(config, data, self.device)
+        total = machine.size_of(self.learner.model)
+        machine.use_threads(config.training.threads, parameters=total, device=self.device)
         self.frozen = frozen_digest(self.learner.model) if config.tracking.log_models else ""
         self.source = batch_source(config, data, stream, self.learner, self.device)
         self.strategy = self.make_strategy(**self._parts())
@@ -147,8 +147,7 @@ class StreamRun:
             skipped = len(self.data.signals.damaged)
             facts = dataset_facts(manifest, self.stream.manifest, skipped)
             session.track(facts)
-            if self.learner.reads:
-                self.source.ensure(self.stream.rows)
+            self.source.ensure(self.stream.rows)
             if self.observer is not None:
                 self.observer.begin(strategy.total_steps, strategy.position.total_steps)
             self.train()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from benchmarks.commands.finetune.align_texts import AlignTexts
 from benchmarks.commands.finetune.also import Other, Probed, cost, probe
 from benchmarks.commands.finetune.classify import Classify, tensor_bytes
@@ -49,14 +47,14 @@ class FinetuneRun(FittedRun):
         self.seed = config.seeds[0]
         self.device = start_processes(cpu=machine.pick_device(config.training.device).type == "cpu")
         machine.reset_peak_memory(self.device)
-        if config.training.threads is not None:
-            torch.set_num_threads(config.training.threads)
         seed_everything(self.seed)
         self.manifest = hold_out_validation(
             data.manifest, config.validation_fraction, seed=self.seed
         )
         self.rows = {s: data.signals.usable(self.manifest.indices(s)) for s in SPLITS}
         self.parts = build_parts(config, data.adapter, start)
+        total = machine.size_of(self.parts.front_end, self.parts.encoder)
+        machine.use_threads(config.training.threads, parameters=total, device=self.device)
         what = (self.manifest, self.rows, self.device)
         self.kind: Classify | AlignTexts = (
             AlignTexts(config, data, self.parts, *what)

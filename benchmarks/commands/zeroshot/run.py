@@ -83,7 +83,7 @@ class ZeroShotCells:
         if done is not None:
             complete(cell, done)
             return done
-        since = time.perf_counter()
+        since, cpu_since = time.perf_counter(), time.process_time()
         model = cell.model.open(self.output_dir, self.protocol, device=self.device, seed=cell.seed)
         self._check_model(model)
         # Runs of one experiment differ by seed; what else they differ by tells their rows apart.
@@ -97,6 +97,7 @@ class ZeroShotCells:
             seed=model.seed,
             told=told,
             since=since,
+            cpu_since=cpu_since,
             more=more,
         )
         with session.open(between_steps=False):

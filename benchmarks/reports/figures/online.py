@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from benchmarks.reports.charts import Point, Series, escape, heat_table, line_chart
+from benchmarks.reports.charts import Point, Series, escape, head, heat_table, line_chart, scroll
 from benchmarks.reports.numbers import interval
 from benchmarks.results.result import Result
 from continual.online_metrics import AnytimePoint, AurocPoint
@@ -62,28 +63,7 @@ def draws(group: list[Result]) -> str:
     seeds = {result.seed: result.stream for result in group if result.stream}
     boxes = []
     for number, (seed, stream) in enumerate(sorted(seeds.items())):
-        counts = np.array(stream["matrix"])
-        owned = [
-            [name in (*task["disjoint"], *task["blurry"]) for task in stream["tasks"]]
-            for name in stream["classes"]
-        ]
-        tips = [
-            [f"{n} recordings{', owned' if own else ''}" for n, own in zip(row, mine, strict=True)]
-            for row, mine in zip(counts.tolist(), owned, strict=True)
-        ]
-        disjoint = {name for task in stream["tasks"] for name in task["disjoint"]}
-        names = [f"{n} (disjoint)" if n in disjoint else n for n in stream["classes"]]
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        shares = np.where(counts.sum(axis=1, keepdims=True) > 0, shares, math.nan)
-        table = heat_table(
-            shares.tolist(),
-            rows=names,
-            columns=[f"task {i + 1} ({t['num_train']})" for i, t in enumerate(stream["tasks"])],
-            corner="class",
-            caption="Percent of a class's recordings in each task (its recordings)",
-            digits=0,
-            tips=tips,
-        )
+        table = _dealt(stream) if "matrix" in stream else _task_table(stream)
         leak = f"{100 * stream['leak_share']:.1f}"
         words = f"seed {seed}: {leak} % of the recordings leaked, {stream['redraws']} redraws"
         notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in stream["notes"])
@@ -92,6 +72,46 @@ def draws(group: list[Result]) -> str:
             f"{table}{notes}</details>"
         )
     return f"<h3>Draws</h3>{''.join(boxes)}" if boxes else ""
+
+
+def _dealt(stream: dict[str, Any]) -> str:
+    """A row for each class, a column for each task."""
+    counts = np.array(stream["matrix"])
+    owners = [{*task["disjoint"], *task["blurry"]} for task in stream["tasks"]]
+    tips = [
+        [f"{n} recordings{', owned' * (name in own)}" for n, own in zip(row, owners, strict=True)]
+        for name, row in zip(stream["classes"], counts.tolist(), strict=True)
+    ]
+    disjoint = {name for task in stream["tasks"] for name in task["disjoint"]}
+    names = [f"{n} (disjoint)" if n in disjoint else n for n in stream["classes"]]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = np.where(counts.sum(axis=1, keepdims=True) > 0, shares, math.nan)
+    return heat_table(
+        shares.tolist(),
+        rows=names,
+        columns=[f"task {i + 1} ({t['num_train']})" for i, t in enumerate(stream["tasks"])],
+        corner="class",
+        caption="Percent of a class's recordings in each task (its recordings)",
+        digits=0,
+        tips=tips,
+    )
+
+
+def _task_table(stream: dict[str, Any]) -> str:
+    """A row for each task, of a stream of so many classes that theirs would be mostly empty."""
+    heads = ("task", "recordings", "classes in it", "disjoint", "blurry")
+    rows = []
+    for task in stream["tasks"]:
+        sizes = (len(task["disjoint"]), len(task["blurry"]))
+        numbers = (task["num_train"], task["num_present"], *sizes)
+        cells = "".join(f"<td>{n}</td>" for n in numbers)
+        rows.append(f"<tr>{head(task['name'], scope='row')}{cells}</tr>")
+    caption = f"What was dealt to each task, of {len(stream['classes'])} classes"
+    return scroll(
+        f"<table><caption>{caption}</caption><thead><tr>{''.join(map(head, heads))}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>",
+        caption,
+    )
 
 
 def _points(runs: list[Result], balanced: bool) -> list[Point]:

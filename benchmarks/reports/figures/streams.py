@@ -6,6 +6,7 @@ Each takes {row label: runs, one a seed} and returns HTML, "" where no run has t
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from benchmarks.results.result import Result
 from continual.metrics import forgetting_per_experience
 
 FEW_CLASSES = 15
+MOST_CONFUSED = 50
 NO_CLASS = "(no class)"
 
 
@@ -164,6 +166,9 @@ def confusions(learners: dict[str, list[Result]]) -> str:
     boxes = []
     for label, runs in learners.items():
         names = runs[0].class_names
+        if any(run.metrics.get("confusion_cells") for run in runs):
+            boxes.append(_frequent(label, runs))
+            continue
         counts = [_counts(run, names) for run in runs if run.metrics.get("confusion_matrix")]
         if not counts:
             continue
@@ -194,12 +199,38 @@ def confusions(learners: dict[str, list[Result]]) -> str:
     return f"<h3>Confusions</h3>{''.join(boxes)}" if boxes else ""
 
 
+def _frequent(label: str, runs: list[Result]) -> str:
+    """The confusions that came most often, of runs with so many classes that a table of all is
+    mostly empty.
+    """
+    found, tested = Counter[tuple[str, str]](), Counter[str]()
+    for run in runs:
+        names = [*run.class_names, NO_CLASS]
+        for true, predicted, count in run.metrics.get("confusion_cells") or []:
+            tested[names[true]] += count
+            if true != predicted:
+                found[names[true], names[predicted]] += count
+    most = found.most_common(MOST_CONFUSED)
+    table = heat_table(
+        [[count / tested[true]] for (true, _), count in most],
+        rows=[f"{true} → {predicted}" for (true, predicted), _ in most],
+        columns=["percent"],
+        corner="true → predicted",
+        caption=f"The {len(most)} most frequent confusions of {len(found)}, percent of each true "
+        "class after the last experience; all seeds together",
+        digits=0,
+        tips=[[f"{count} of {tested[true]}"] for (true, _), count in most],
+    )
+    return f"<details><summary>Frequent confusions: {escape(label)}</summary>{table}</details>"
+
+
 def _counts(run: Result, names: list[str]) -> np.ndarray:
     """(C, C) or (C, C + 1) counts, rows true, columns predicted, in the order of ``names``.
 
     The last of C + 1 columns counts answers that name no class.
     """
-    order = [run.class_names.index(name) for name in names]
+    places = {name: i for i, name in enumerate(run.class_names)}
+    order = [places[name] for name in names]
     counts = np.array(run.metrics["confusion_matrix"], dtype=float)
     unnamed = range(len(names), counts.shape[1])
     return counts[np.ix_(order, [*order, *unnamed])]

@@ -7,10 +7,13 @@ import signal
 import time
 
 import pytest
+import torch
 
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.runs.session import Session
 from tests.toy import toy_data, toy_manifest
+
+CPU = torch.device("cpu")
 
 
 def session(tmp_path, **changes: object) -> Session:
@@ -66,3 +69,20 @@ def test_seconds_count_from_when_the_work_began(tmp_path) -> None:
     run = session(tmp_path)
     with run.open():
         assert run.seconds < 10
+
+
+def test_seconds_on_the_processor_are_those_of_all_resumptions(tmp_path, monkeypatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "process_time", lambda: now[0])
+    for total in (3.0, 6.0):
+        run = session(tmp_path)
+        now[0] += 50  # before it is opened
+        with run.open():
+            now[0] += 3
+            assert run.cpu_seconds == total
+            run.save_checkpoint({})
+        result = run.result(CPU, dataset={}, metrics={}, experiences=[])
+        assert result.cpu_seconds == total
+    run = session(tmp_path, cpu_since=now[0] - 7)
+    with run.open():
+        assert run.cpu_seconds == 13.0

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from multimodal.modalities.audio import AudioConfig
+from multimodal.modalities import audio, log_mel
+from multimodal.modalities.audio import AudioConfig, AudioLogMel
+from multimodal.modalities.log_mel import LogMel, valid_frames
 from multimodal.modalities.speech import SpeechConfig
 from multimodal.recordings import Manifest, Recording
 from multimodal.signals import SignalCache
@@ -82,3 +84,25 @@ def test_what_is_damaged_is_told_as_of_signals() -> None:
     )
     assert cache.usable([0, 1, 2]).tolist() == [0, 2]
     assert "NaN" in cache.damaged[1]
+
+
+@pytest.mark.parametrize("normalise", ["mean", "mean_variance", "none"])
+@pytest.mark.parametrize("kind", [LogMel, AudioLogMel])
+def test_batches_without_padding_are_masked_by_nothing(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, normalise: Any
+) -> None:
+    """What is left out of batches of one length, against a mask of ones."""
+    settings = {"n_mels": 40, "window_ms": 25.0, "hop_ms": 10.0}
+    front_end = kind(16_000, **settings)
+    (front_end if kind is LogMel else front_end.log_mel).normalise = normalise
+    values = torch.randn(5, 40, 101, generator=torch.Generator().manual_seed(0))
+    lengths = torch.full((5,), 101)
+    assert valid_frames(values, lengths) is None
+    short = front_end.finished(values, lengths).values
+    for module in (log_mel, audio):
+        monkeypatch.setattr(module, "valid_frames", lambda *_: torch.ones(5, 1, 101))
+    assert torch.equal(front_end.finished(values, lengths).values, short)
+    assert short.is_contiguous()
+    shorter = valid_frames(values, lengths - 1)
+    assert shorter is not None
+    assert shorter.squeeze(1).sum(1).tolist() == [100.0] * 5
