@@ -42,7 +42,7 @@ LAYERS = {
         "objectives signals datasets",
         "loader downloads modalities",
         "batch recordings hub weights shards registry",
-        "contents",
+        "contents columns",
         "locks bars digests",
         "errors",
     ),

@@ -29,9 +29,10 @@ def class_order(names: Sequence[str]) -> list[str]:
 
     Names that are all numbers are ordered by value, so "-1" comes before "0.25".
     """
+    names = list(set(names))
     if all(NUMBER.fullmatch(name) for name in names):
-        return sorted(set(names), key=lambda name: (float(name), name))
-    return sorted(set(names), key=lambda name: (_natural(name), name))
+        return sorted(names, key=lambda name: (float(name), name))
+    return sorted(names, key=lambda name: (_natural(name), name))
 
 
 def look_alikes(names: Iterable[str]) -> list[list[str]]:
@@ -119,10 +120,13 @@ def seeded_split(
 
     Raises UserError naming a class that cannot stand on both sides.
     """
-    members = _members(uids, labels, groups)
     totals = Counter(labels)
-    _refuse_narrow_classes(members, totals, grouped=groups is not None)
-    targets = {name: min(max(int(test_fraction * n + 0.5), 1), n - 1) for name, n in totals.items()}
+    if groups is None or not any(groups):
+        _refuse_narrow_classes({}, totals, grouped=False)
+        return _split_alone(uids, labels, totals, test_fraction=test_fraction, seed=seed)
+    members = _members(uids, labels, groups)
+    _refuse_narrow_classes(members, totals, grouped=True)
+    targets = _targets(totals, test_fraction)
     missing: list[str] = []
     # Whether whole groups can serve every class is a set-splitting problem (NP-hard); a greedy
     # walk in several orders finds a split of any data but deliberately knotted ones.
@@ -136,6 +140,29 @@ def seeded_split(
         f"class {missing[0]!r}: found no split of whole groups that leaves every class a train "
         "and a test recording; add recordings of other groups or name the splits yourself."
     )
+
+
+def _targets(totals: Counter[str], test_fraction: float) -> dict[str, int]:
+    """How many test recordings each class is to have."""
+    return {name: min(max(int(test_fraction * n + 0.5), 1), n - 1) for name, n in totals.items()}
+
+
+def _split_alone(
+    uids: Sequence[str],
+    labels: Sequence[str],
+    totals: Counter[str],
+    *,
+    test_fraction: float,
+    seed: int,
+) -> list[str]:
+    """What the walk below comes to where every recording is a group of its own, without it."""
+    left, splits = _targets(totals, test_fraction), ["train"] * len(uids)
+    ranks = [_rank(seed, 0, ("recording", uid)) for uid in uids]
+    for row in sorted(range(len(uids)), key=ranks.__getitem__):
+        if left[labels[row]]:
+            left[labels[row]] -= 1
+            splits[row] = "test"
+    return splits
 
 
 def _keys(uids: Sequence[str], groups: Sequence[str] | None) -> list[Hashable]:
@@ -245,14 +272,15 @@ def hold_out_validation(
     if fraction == 0 or len(manifest.indices("validation")):
         return manifest
     train = manifest.indices("train")
-    rows, labels = [manifest.recordings[i] for i in train], manifest.labels[train]
+    labels = manifest.labels[train]
     # Recordings without any label are no class that must stand on both sides.
     labels = np.where(labels < 0, np.bincount(labels[labels >= 0]).argmax(), labels)
+    uids = manifest.columns.column("uid")
     try:
         sides = seeded_split(
-            [r.uid for r in rows],
-            [manifest.class_names[label] for label in labels],
-            groups=[r.group for r in rows] if by_group else None,
+            uids[train].tolist(),
+            [manifest.class_names[label] for label in labels.tolist()],
+            groups=manifest.groups[train].tolist() if by_group else None,
             test_fraction=fraction,
             seed=seed,
         )
@@ -261,8 +289,9 @@ def hold_out_validation(
             f"{setting}={fraction}: no validation split can be held out of the "
             f"training recordings of {manifest.name!r} ({error})"
         ) from error
-    held = {r.uid for r, side in zip(rows, sides, strict=True) if side == "test"}
-    moved = tuple(replace(r, split="validation") if r.uid in held else r for r in manifest)
+    splits = manifest.splits.copy()
+    splits[train[np.array(sides) == "test"]] = "validation"
     overlap = manifest.group_overlap or ("" if by_group else "validation is of the same groups")
     rule = f"{manifest.split_rule}; validation: {fraction} of train{BY_SEED}"
+    moved = manifest.columns.replace(split=splits)
     return replace(manifest, recordings=moved, group_overlap=overlap, split_rule=rule)
