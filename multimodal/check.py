@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from multimodal.datasets.extensions import SIGNALS
+from multimodal.datasets.likely_sources import sources_in_names
 from multimodal.datasets.slots import slot_notes
 from multimodal.datasets.splits import Unverified, look_alikes, shown
 from multimodal.errors import UserError
@@ -110,7 +111,8 @@ def check(
     no train or no test split, unless 0 is expected; a split's count other than ``expected``.
     Warnings: constant (silent) signals; the same content on both sides of a split; classes without
     train or test recordings; a single class; classes whose names look alike; files left out beside
-    the recordings that may be signals; counts that differ from an ``Unverified`` expectation.
+    the recordings that may be signals; counts that differ from an ``Unverified`` expectation;
+    names of files that seem to name speakers or patients which a drawn split shares.
 
     adapter: decodes; its UserError becomes an error of the report. Any other exception is a fault
     of the program and is raised, with the recording's name added to it.
@@ -136,7 +138,7 @@ def check(
     _check_classes(report, expected or {})
     _check_groups(report, manifest)
     _check_left_out(report, manifest.left_out)
-    report.notes += slot_notes(manifest)
+    report.notes += [*manifest.notes, *slot_notes(manifest)]
 
     rows, examine = manifest.recordings, partial(_examine, adapter=adapter)
     signals = _in_threads(examine, rows, "decoding", workers=pool_size, progress=progress)
@@ -210,6 +212,8 @@ def _check_groups(report: Report, manifest: Manifest) -> None:
         report.notes.append(
             "speakers, patients or sources are unknown, so leaks between splits cannot be seen"
         )
+        # Where errors stand, since it spoils every score; first, since long lists are cut short.
+        report.warnings[:0] = sources_in_names(manifest)
     elif shared:
         # A manifest without an official reason refuses shared groups when it is made.
         assert manifest.group_overlap

@@ -45,7 +45,8 @@ class Manifest:
     has it); "" means that this is an error. synthetic: the signals were generated. made_rate: Hz of
     the arrays that ``make`` gives, which the adapter's rate must be; None: files, or no rate.
     left_out: number of files that lie beside the recordings and were not taken, by extension.
-    Names of classes and recordings are made ``printable``.
+    notes: what else the reader left out, in words. Names of classes and recordings are made
+    ``printable``.
     Where ``make`` gives the signals, name and version must tell what it makes. digests: a file that
     keeps the digests of unchanged files (see ``contents``); None: they are read each time.
 
@@ -68,6 +69,7 @@ class Manifest:
     root: Path | None = field(default=None, compare=False)
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     digests: Path | None = field(default=None, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recordings", Columns.of(self.recordings).sorted())

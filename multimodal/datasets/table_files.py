@@ -18,7 +18,8 @@ from multimodal.errors import UserError
 # What has no width at a cell's ends is as little meant as a space there.
 BLANK = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
 Row = Mapping[str, Any]
-TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".parquet")
+TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+KEYS = ("path", "label")
 AT_ONCE = 8192  # rows that are turned into columns together
 SHARED = 2**16  # different cells of a column of which equal ones become one object
 
@@ -67,16 +68,21 @@ class Table:
         return f"data row {number}" if near else f"{self.files[place]}, data row {number}"
 
 
-def read_columns(files: Iterable[Path], wanted: Collection[str]) -> Table:
-    """The wanted columns of tables, by the files' endings. UserError: any other file, no rows."""
-    return Table(_read(file, wanted) for file in files)
+def read_columns(
+    files: Iterable[Path], wanted: Collection[str], *, keys: tuple[str, str] = KEYS
+) -> Table:
+    """The wanted columns of tables, by the files' endings. UserError: any other file, no rows.
+
+    keys: the columns of the keys of a JSON object, and of its values if they are no objects.
+    """
+    return Table(_read(file, wanted, keys) for file in files)
 
 
 def read_table(table: Path) -> tuple[list[str], list[Row]]:
     """Columns and rows; cells keep their type. UserError: as ``read_columns``."""
     with _opened(table) as kind:
-        if kind == ".jsonl":
-            rows: list[Row] = list(_objects(table))
+        if kind in (".json", ".jsonl"):
+            rows: list[Row] = list(_objects(table) if kind == ".jsonl" else _listed(table, KEYS))
             columns = list(dict.fromkeys(name for row in rows for name in row))
         elif kind == ".parquet":
             columns, data = _parquet(table, None)
@@ -90,14 +96,15 @@ def read_table(table: Path) -> tuple[list[str], list[Row]]:
 
 
 def _read(
-    table: Path, wanted: Collection[str]
+    table: Path, wanted: Collection[str], keys: tuple[str, str]
 ) -> tuple[Path, list[str], dict[str, list[Any]], int]:
     with _opened(table) as kind:
         if kind == ".parquet":
             columns, data = _parquet(table, wanted)
             cells, length = {n: data[n].to_pylist() for n in data.column_names}, data.num_rows
-        elif kind == ".jsonl":
-            columns, cells, length = _of_objects(_objects(table), wanted)
+        elif kind in (".json", ".jsonl"):
+            rows = _objects(table) if kind == ".jsonl" else _listed(table, keys)
+            columns, cells, length = _of_objects(rows, wanted)
         else:
             named, lines = _separated(table, "\t" if kind == ".tsv" else ",")
             places = {name: i for i, name in enumerate(named) if name in wanted}
@@ -193,6 +200,31 @@ def _objects(table: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise UserError(f'{where} is not a JSON object such as {{"path": ...}}.')
             yield row
+
+
+def _listed(table: Path, keys: tuple[str, str]) -> Iterator[dict[str, Any]]:
+    """A list of objects, or an object keyed by file."""
+    try:
+        data = json.loads(table.read_text("utf-8-sig"), object_pairs_hook=once)
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{table} is not JSON: {error}.") from error
+    path, label = keys
+    if isinstance(data, dict):
+        rows = [
+            {**value, path: key} if isinstance(value, dict) else {path: key, label: value}
+            for key, value in data.items()
+        ]
+    else:
+        rows = data if isinstance(data, list) else [data]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UserError(
+                f'{table}, data row {number} is not a JSON object such as {{"path": ...}}; write a '
+                "list of objects, or an object keyed by file."
+            )
+        yield row
 
 
 def _of_objects(

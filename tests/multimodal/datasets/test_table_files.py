@@ -24,6 +24,8 @@ def write(file: Path, rows: list[list[str]]) -> Path:
     objects = [dict(zip("abc", row, strict=True)) for row in rows]
     if file.suffix == ".jsonl":
         file.write_text("\n".join(map(json.dumps, objects)))
+    elif file.suffix == ".json":
+        file.write_text(json.dumps(objects))
     elif file.suffix == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(objects), file)
     else:
@@ -85,3 +87,36 @@ def test_names_with_dots_are_columns_of_parquet(tmp_path: Path) -> None:
     table = read_columns([tmp_path / "t.parquet"], {"a.b"})
     assert table.columns == ["a.b", "a", "c"]
     assert table.cells["a.b"] == ["x"]
+
+
+def test_json_is_a_list_of_objects_or_one_keyed_by_file(tmp_path: Path) -> None:
+    file = tmp_path / "t.json"
+    for data in (
+        [{"file": "a", "y": "1"}, {"file": "b", "y": "2", "more": None}],
+        {"a": {"y": "1"}, "b": {"y": "2", "more": None}},
+        {"a": "1", "b": "2"},
+    ):
+        file.write_text("\ufeff" + json.dumps(data), encoding="utf-8")
+        table = read_columns([file], {"file", "y"}, keys=("file", "y"))
+        assert table.cells == {"file": ["a", "b"], "y": ["1", "2"]}
+    file.write_text('{"a": "x", "b": ["y", "z"]}')
+    assert read_table(file)[1] == [{"path": "a", "label": "x"}, {"path": "b", "label": ["y", "z"]}]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1]", "data row 1 is not a JSON object.*or an object keyed by file"),
+        ('"a"', "data row 1 is not a JSON object"),
+        ('[{"a": 1}, null]', "data row 2 is not a JSON object"),
+        ("[]", "has no rows"),
+        ("{}", "has no rows"),
+        ('{"a": 1, "a": 2}', "is not JSON: a key occurs twice"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+def test_bad_json(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_columns([tmp_path / "t.json"], {"path"})
