@@ -62,8 +62,8 @@ def sources_in_names(manifest: Manifest) -> list[str]:
             f"{place.what} of the files' names looks like a speaker, patient or source "
             f"({examples}), and neither a split nor a group is given: the drawn split has "
             f"{len(both):,} of {len(set(place.values)):,} on both sides, so scores may be of "
-            f"voices or patients that were trained on; {remedy} (of a table also group_column), or give "
-            "the split"
+            f"voices or patients that were trained on; {remedy} (of a table also group_column), or "
+            "give the split"
         ]
     return []
 
