@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from multimodal.datasets.extensions import SIGNALS
+from multimodal.datasets.likely_sources import sources_in_names
 from multimodal.datasets.slots import slot_notes
 from multimodal.datasets.splits import Unverified, look_alikes, shown
 from multimodal.errors import UserError
@@ -110,7 +111,8 @@ def check(
     no train or no test split, unless 0 is expected; a split's count other than ``expected``.
     Warnings: constant (silent) signals; the same content on both sides of a split; classes without
     train or test recordings; a single class; classes whose names look alike; files left out beside
-    the recordings that may be signals; counts that differ from an ``Unverified`` expectation.
+    the recordings that may be signals; counts that differ from an ``Unverified`` expectation;
+    speakers or patients in files' names that a drawn split shares.
 
     adapter: decodes; its UserError becomes an error of the report. Any other exception is a fault
     of the program and is raised, with the recording's name added to it.
@@ -136,7 +138,7 @@ def check(
     _check_classes(report, expected or {})
     _check_groups(report, manifest)
     _check_left_out(report, manifest.left_out)
-    report.notes += slot_notes(manifest)
+    report.notes += [*manifest.notes, *slot_notes(manifest)]
 
     rows, examine = manifest.recordings, partial(_examine, adapter=adapter)
     signals = _in_threads(examine, rows, "decoding", workers=pool_size, progress=progress)
@@ -153,9 +155,9 @@ def check(
 
 def _class_counts(manifest: Manifest) -> dict[str, list[int]]:
     counts = {split: [0] * manifest.num_classes for split in SPLITS}
-    for recording in manifest:
-        for label in recording.labels:
-            counts[recording.split][label] += 1
+    for split, labels in zip(manifest.splits, manifest.columns.column("labels"), strict=True):
+        for label in labels:
+            counts[split][label] += 1
     return counts
 
 
@@ -186,10 +188,10 @@ def _check_classes(report: Report, expected: Mapping[str, int]) -> None:
         for split in ("train", "test"):
             if report.sizes[split] and not report.counts[split][i]:
                 report.warnings.append(f"class {name!r} has no {split} recordings")
-    for names in look_alikes(report.class_names):
-        report.warnings.append(
-            f"the classes {shown(names)} look alike; if they are one, give them one name"
-        )
+    report.warnings += [
+        f"the classes {shown(names)} look alike; if they are one, give them one name"
+        for names in look_alikes(report.class_names)
+    ]
 
 
 def _check_left_out(report: Report, left_out: Mapping[str, int]) -> None:
@@ -206,10 +208,11 @@ def _check_left_out(report: Report, left_out: Mapping[str, int]) -> None:
 
 def _check_groups(report: Report, manifest: Manifest) -> None:
     shared = shared_groups(manifest)
-    if not any(recording.group for recording in manifest):
+    if not manifest.columns.has("group"):
         report.notes.append(
             "speakers, patients or sources are unknown, so leaks between splits cannot be seen"
         )
+        report.warnings[:0] = sources_in_names(manifest)  # first: long lists are cut short
     elif shared:
         # A manifest without an official reason refuses shared groups when it is made.
         assert manifest.group_overlap
@@ -264,8 +267,7 @@ def _check_duplicates(report: Report, manifest: Manifest, digests: Mapping[Path,
         if r.path is not None and r.path in digests:
             alike[digests[r.path], r.start, r.duration].append(r)
     for rows in alike.values():
-        first = rows[0]
-        other = next((r for r in rows if r.split != first.split), None)
+        first, other = rows[0], next((r for r in rows if r.split != rows[0].split), None)
         if other is not None:
             report.warnings.append(
                 f"{first.where} ({first.split}) and {other.where} ({other.split}) have the same "
@@ -287,9 +289,8 @@ def _in_threads(
 
     console = Console(stderr=True)
     with ThreadPoolExecutor(workers) as pool:
-        results = pool.map(function, items)
         bar = track(
-            results,
+            pool.map(function, items),
             description=label,
             total=len(items),
             console=console,

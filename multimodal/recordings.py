@@ -3,70 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from multimodal import contents
+from multimodal.columns import Columns
+from multimodal.columns import Recording as Recording  # also from here
+from multimodal.columns import Slots as Slots
+from multimodal.columns import printable as printable
 from multimodal.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-Slots = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """One signal of a dataset and what is known of it.
-
-    uid: stable name within the dataset, normally the path relative to its root.
-    path: the file, or None if ``make`` is given.
-    labels: class ids that are present; one for single-label data. unknown: class ids of which it
-    is not known whether they are present (multi-label data). text: caption, report or transcript.
-    group: speaker, patient, record or source clip; "" where unknown.
-    start, duration: the part of the file that is meant, in seconds; None means to its end.
-    make: lazily made array (canonical shape, canonical rate) instead of a file.
-    slots: of a spoken request, what is said of it as (type, value) pairs in the order of the
-    annotation, e.g. (("object", "lights"), ("location", "kitchen")); a type may come twice.
-    """
-
-    uid: str
-    labels: tuple[int, ...]
-    split: str
-    path: Path | None = None
-    group: str = ""
-    text: str = ""
-    start: float = 0.0
-    duration: float | None = None
-    make: Callable[[], np.ndarray] | None = None
-    unknown: tuple[int, ...] = ()
-    slots: Slots = ()
-
-    @property
-    def label(self) -> int:
-        """The class id of single-label data."""
-        return self.labels[0]
-
-    @property
-    def where(self) -> str:
-        """The name for error messages."""
-        return printable(str(self.path)) if self.path is not None else self.uid
-
-
-def printable(name: str) -> str:
-    """A name that any file, terminal and library can write, on one line; most are so already.
-
-    Bytes of a file's name that are no UTF-8, and control characters, are shown as \\xb2, \\n, ...
-    """
-    if name.isprintable():
-        return name
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    control = ("Cc", "Zl", "Zp")
-    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in control else c for c in name)
+AT_ONCE = 4096  # rows that are hashed together
 
 
 def slot_fault(slot: tuple[str, str]) -> str:
@@ -83,13 +37,16 @@ def slot_fault(slot: tuple[str, str]) -> str:
 class Manifest:
     """An immutable table of recordings, sorted by uid whatever the file system's order.
 
+    recordings: any; they become ``Columns``.
+
     name, version, licence, citation: of the dataset. modality: the adapter's registered name.
     class_names: position = class id. split_rule: in words, e.g. "official: index 0-4 test".
     group_overlap: why a group may stand on both sides of a split (only where the OFFICIAL split
     has it); "" means that this is an error. synthetic: the signals were generated. made_rate: Hz of
     the arrays that ``make`` gives, which the adapter's rate must be; None: files, or no rate.
     left_out: number of files that lie beside the recordings and were not taken, by extension.
-    Names of classes and recordings are made ``printable``.
+    notes: what else the reader left out, in words. Names of classes and recordings are made
+    ``printable``.
     Where ``make`` gives the signals, name and version must tell what it makes. digests: a file that
     keeps the digests of unchanged files (see ``contents``); None: they are read each time.
 
@@ -101,7 +58,7 @@ class Manifest:
     name: str
     modality: str
     class_names: tuple[str, ...]
-    recordings: tuple[Recording, ...]
+    recordings: Sequence[Recording]
     version: str
     licence: str = "unknown"
     citation: str = ""
@@ -112,10 +69,10 @@ class Manifest:
     root: Path | None = field(default=None, compare=False)
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     digests: Path | None = field(default=None, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        rows = [r if r.uid.isprintable() else replace(r, uid=printable(r.uid)) for r in self]
-        object.__setattr__(self, "recordings", tuple(sorted(rows, key=lambda r: r.uid)))
+        object.__setattr__(self, "recordings", Columns.of(self.recordings).sorted())
         object.__setattr__(self, "class_names", tuple(map(printable, self.class_names)))
         _check_rows(self)
         if not self.group_overlap:
@@ -126,6 +83,12 @@ class Manifest:
 
     def __iter__(self) -> Iterator[Recording]:
         return iter(self.recordings)
+
+    @property
+    def columns(self) -> Columns:
+        """The recordings, for whoever reads single fields of all of them."""
+        assert isinstance(self.recordings, Columns)
+        return self.recordings
 
     @property
     def num_classes(self) -> int:
@@ -139,15 +102,18 @@ class Manifest:
         the one with the fewest recordings of the same split so far (of equals the rarer class),
         going through the table in order; so a class that never stands alone gets recordings too.
         """
+        codes, values = self.columns.coded("labels")
         if not self.multi_label:
-            return np.array([r.label for r in self.recordings], dtype=np.int64)
-        totals = Counter((r.split, c) for r in self.recordings for c in r.labels)
+            return np.array([labels[0] for labels in values], dtype=np.int64)[codes]
+        totals: Counter[tuple[str, int]] = Counter()
+        for (split, labels), number in Counter(zip(self.splits, codes, strict=True)).items():
+            totals.update({(split, c): number for c in values[labels]})
         taken: Counter[tuple[str, int]] = Counter()
         main = np.full(len(self), -1, dtype=np.int64)
-        for row, recording in enumerate(self.recordings):
-            if recording.labels:
-                split = recording.split
-                order = {c: (taken[split, c], totals[split, c], c) for c in recording.labels}
+        rows = zip(self.splits, self.columns.column("labels"), strict=True)
+        for row, (split, labels) in enumerate(rows):
+            if labels:
+                order = {c: (taken[split, c], totals[split, c], c) for c in labels}
                 main[row] = min(order, key=lambda c: order[c])
                 taken[split, int(main[row])] += 1
         return main
@@ -155,38 +121,41 @@ class Manifest:
     @cached_property
     def multi_label(self) -> bool:
         """Some recording has not exactly one label."""
-        return any(len(r.labels) != 1 or r.unknown for r in self.recordings)
+        single = all(map((1).__eq__, map(len, self.columns.column("labels"))))
+        return not single or self.columns.has("unknown")
 
     @cached_property
     def targets(self) -> np.ndarray:
         """(N, C) float32: 1 where a class is present, 0 where it is not, NaN where unknown."""
         targets = np.zeros((len(self), self.num_classes), dtype=np.float32)
-        for row, recording in zip(targets, self.recordings, strict=True):
-            row[list(recording.unknown)] = np.nan
-            row[list(recording.labels)] = 1.0
+        # What is said to be present is so, even if it is said to be unknown as well.
+        for name, value in (("unknown", np.nan), ("labels", 1.0)):
+            codes, values = self.columns.coded(name)
+            rows = np.zeros((len(values), self.num_classes), dtype=bool)
+            for row, classes in zip(rows, values, strict=True):
+                row[list(classes)] = True
+            targets[rows[codes]] = value
         return targets
 
-    @cached_property
+    @property
     def groups(self) -> np.ndarray:
-        """(N,) str."""
-        return np.array([r.group for r in self.recordings], dtype=object)
+        """(N,) str, not to be written."""
+        return self.columns.column("group")
 
-    @cached_property
+    @property
     def splits(self) -> np.ndarray:
-        """(N,) str, each one of SPLITS."""
-        return np.array([r.split for r in self.recordings], dtype=object)
+        """(N,) str, each one of SPLITS; not to be written."""
+        return self.columns.column("split")
 
     @cached_property
     def texts(self) -> tuple[str, ...] | None:
         """N texts, or None if no recording has one."""
-        texts = tuple(r.text for r in self.recordings)
-        return texts if any(texts) else None
+        return tuple(self.columns.column("text")) if self.columns.has("text") else None
 
     @cached_property
     def slots(self) -> tuple[Slots, ...] | None:
         """N tuples of (type, value) pairs, or None if no recording has any."""
-        slots = tuple(r.slots for r in self.recordings)
-        return slots if any(slots) else None
+        return tuple(self.columns.column("slots")) if self.columns.has("slots") else None
 
     def indices(self, split: str) -> np.ndarray:
         """Rows of a split, ascending, int64."""
@@ -194,7 +163,7 @@ class Manifest:
 
     def select(self, keep: Sequence[int] | np.ndarray) -> Manifest:
         """A manifest of the given rows only (same classes)."""
-        return replace(self, recordings=tuple(self.recordings[int(i)] for i in keep))
+        return replace(self, recordings=self.columns.take([int(i) for i in keep]))
 
     @cached_property
     def content_hash(self) -> str:
@@ -203,13 +172,22 @@ class Manifest:
         No signal is opened; ``files_hash`` tells a file that was replaced by one of the same size.
         """
         digest = hashlib.sha256(repr((self.name, self.version, self.class_names)).encode())
-        for r in self.recordings:
-            size = r.path.stat().st_size if r.path is not None and r.path.exists() else -1
-            row = (r.uid, r.labels, r.split, r.group, r.text, r.start, r.duration, size)
-            row += (r.unknown,) if r.unknown else ()
-            row += (("slots", *r.slots),) if r.slots else ()
-            digest.update(repr(row).encode())
+        names = ("uid", "labels", "split", "group", "text", "start", "duration")
+        fields = [self.columns.column(name) for name in names]
+        rows: Iterator[tuple[object, ...]] = zip(*fields, self._sizes(), strict=True)
+        more = [name for name in ("unknown", "slots") if self.columns.has(name)]
+        if more:  # of data without them the hash is as it was before there were such fields
+            unknown, slots = (self.columns.column(name) for name in ("unknown", "slots"))
+            rows = (
+                (*row, *((ids,) if ids else ()), *((("slots", *its),) if its else ()))
+                for row, ids, its in zip(rows, unknown, slots, strict=True)
+            )
+        while part := "".join(map(repr, islice(rows, AT_ONCE))):
+            digest.update(part.encode())
         return digest.hexdigest()[:16]
+
+    def _sizes(self) -> Iterator[int]:
+        return map(contents.size_of, self.columns.paths())
 
     @cached_property
     def files_hash(self) -> str:
@@ -218,15 +196,13 @@ class Manifest:
         Of WFDB records all files count. It is made once: signals that are decoded later belong to
         it, so ask for it before anything is decoded.
         """
-        paths = (r.path for r in self.recordings if r.path is not None)
-        known: dict[Path, list[Path]] = {}
-        files = (known.setdefault(p, known.get(p) or [*contents.files_of(p)]) for p in paths)
-        return contents.digest((file for each in files for file in each), self.digests)
+        paths = (path for path in self.columns.paths() if path is not None)
+        return contents.digest_records(paths, self.digests)
 
     @property
     def has_files(self) -> bool:
         """Some recording is a file."""
-        return any(r.path is not None for r in self.recordings)
+        return self.columns.has("path")
 
 
 def refuse_shared_groups(manifest: Manifest) -> None:
@@ -242,16 +218,24 @@ def refuse_shared_groups(manifest: Manifest) -> None:
 
 def shared_groups(manifest: Manifest) -> list[str]:
     """Groups that occur in more than one split, sorted."""
-    seen: dict[str, str] = {}
-    shared = {r.group for r in manifest if r.group and seen.setdefault(r.group, r.split) != r.split}
-    return sorted(shared)
+    pairs = set(zip(manifest.groups, manifest.splits, strict=True))
+    sides = Counter(group for group, _ in pairs if group)
+    return sorted(group for group, count in sides.items() if count > 1)
 
 
 def _check_rows(manifest: Manifest) -> None:
-    if not manifest.recordings:
+    if not len(manifest):
         where = f" in {manifest.root}" if manifest.root else ""
         raise UserError(f"dataset {manifest.name!r}: no recordings found{where}.")
-    problems, uids, count = [], set(), manifest.num_classes
+    columns, count = manifest.columns, manifest.num_classes
+    classes = {
+        c for name in ("labels", "unknown") for ids in set(columns.column(name)) for c in ids
+    }
+    slots = {slot for its in set(columns.column("slots")) for slot in its}
+    fine = columns.ascending and set(manifest.splits) <= set(SPLITS)
+    if fine and all(0 <= c < count for c in classes) and not any(map(slot_fault, slots)):
+        return
+    problems, uids = [], set()
     for r in manifest.recordings:
         if r.uid in uids:
             problems.append(f"duplicate recording {r.uid!r}")
@@ -262,6 +246,5 @@ def _check_rows(manifest: Manifest) -> None:
             problems.append(f"{r.uid}: label {r.labels} outside the {count} classes")
         faults = [(slot, slot_fault(slot)) for slot in r.slots]
         problems += [f"{r.uid}: slot {slot}: {fault}" for slot, fault in faults if fault]
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise UserError(f"dataset {manifest.name!r}: {'; '.join(problems[:3])}{more}.")
+    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+    raise UserError(f"dataset {manifest.name!r}: {'; '.join(problems[:3])}{more}.")

@@ -42,7 +42,7 @@ LAYERS = {
         "objectives signals datasets",
         "loader downloads modalities",
         "batch recordings hub weights shards registry",
-        "contents digests growing",
+        "contents columns digests growing",
         "locks bars files",
         "errors credentials",
     ),

@@ -71,7 +71,7 @@ def text_pins(prompts: Prompts, names: list[str]) -> dict[str, Any]:
 
 def row_pins(manifest: Manifest, rows: np.ndarray, split: str) -> dict[str, Any]:
     """Which recordings: the split, their number, and a hash of their names in order."""
-    names = json.dumps([manifest.recordings[i].uid for i in rows])
+    names = json.dumps(manifest.columns.column("uid")[rows].tolist())
     return {
         "split": split,
         "num_recordings": len(rows),

@@ -11,10 +11,10 @@ Every experience scores its own classes on all test recordings.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from continual.scenarios import SCENARIOS, Experience, Stream
 from multimodal.datasets.splits import hold_out_validation
@@ -29,7 +29,8 @@ ClassList = Annotated[tuple[str, ...], Field(min_length=1)]
 class ClassIncrementalConfig(Config):
     """num_experiences: of equal size, the first ones one class larger where it does not divide.
 
-    classes: instead, the class names of each experience. first_experience: number of classes of
+    classes: instead, the class names of each experience; those that no experience names are left
+    out of the stream, with their recordings. first_experience: number of classes of
     the first one. shuffle: seeded class order (False: the dataset's own). class_order_seed: None
     follows the run's seed, so that seeds differ in class order too. validation_fraction: share of
     the training recordings held out (whole groups, where groups are known), unless the dataset
@@ -53,6 +54,20 @@ class ClassIncrementalConfig(Config):
         default=None, exclude_if=lambda by: by is None
     )
 
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _lists_of_names(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        alone = [str(each) for each in value if not isinstance(each, list)]
+        if alone:
+            raise ValueError(
+                f"a list for each experience is needed, such as [[a, b], [c]]; {', '.join(alone)} "
+                "stands alone: write [[...]] for one experience of all of them, or [[a], [b]] for "
+                "one class each"
+            )
+        return tuple(map(tuple, value))
+
     @model_validator(mode="after")
     def _one_way_to_split(self) -> ClassIncrementalConfig:
         if (self.num_experiences is None) == (self.classes is None):
@@ -62,7 +77,7 @@ class ClassIncrementalConfig(Config):
         return self
 
     def build(self, manifest: Manifest, seed: int) -> Stream:
-        """UserError for more experiences than classes, unknown, repeated or forgotten classes."""
+        """UserError for more experiences than classes, unknown or repeated classes."""
         manifest = hold_out_validation(
             manifest, self.validation_fraction, seed=seed, setting="scenario.validation_fraction"
         )
@@ -147,14 +162,16 @@ class ClassIncrementalConfig(Config):
         assert self.classes is not None
         known, (one, _) = list(units), self._what
         wanted = [name for group in self.classes for name in group]
-        for name in wanted:
-            if name not in known:
-                raise UserError(f"scenario.classes: no {one} {name!r}{did_you_mean(name, known)}")
-        repeated = sorted({n for n in wanted if wanted.count(n) > 1})
-        forgotten = [n for n in known if n not in wanted]
-        if repeated or forgotten:
+        unknown = [name for name in dict.fromkeys(wanted) if name not in known]
+        if unknown:
             raise UserError(
-                f"scenario.classes must name every {one} of {manifest.name!r} once; "
-                f"repeated: {repeated or 'none'}, missing: {forgotten or 'none'}."
+                f"scenario.classes: no {one} {', '.join(map(repr, unknown))}"
+                f"{did_you_mean(unknown[0], known)}"
+            )
+        repeated = sorted({n for n in wanted if wanted.count(n) > 1})
+        if repeated:
+            raise UserError(
+                f"scenario.classes must name each {one} of {manifest.name!r} at most once; "
+                f"repeated: {repeated}."
             )
         return [list(group) for group in self.classes]

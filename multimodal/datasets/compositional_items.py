@@ -15,7 +15,8 @@ from multimodal.datasets.compositional import (
     compositional_set,
 )
 from multimodal.datasets.folder import entries
-from multimodal.datasets.table_files import Row, inside, read_table, spelled
+from multimodal.datasets.places import inside, spelled
+from multimodal.datasets.table_files import Row, read_table
 from multimodal.errors import UserError
 
 FORM = '{"signals": ["a.wav", "b.wav"], "captions": ["one", "two"]}'

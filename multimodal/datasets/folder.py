@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +10,8 @@ from pydantic import Field
 
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.extensions import extensions_of
-from multimodal.datasets.splits import class_order, seeded_split
+from multimodal.datasets.patterns import compiled, group_in
+from multimodal.datasets.splits import SEEDED, class_order, seeded_split
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -78,7 +78,7 @@ class FolderConfig(DatasetConfig):
 
     def build(self, root: Path) -> Manifest:
         """UserError for an empty class, a subfolder in a class, and a class of one recording."""
-        pattern = _compile(self.group_pattern)
+        pattern = compiled("group_pattern", self.group_pattern)
         left_out = Counter[str]()
         folders = _folders(root, EXPECTED, left_out)
         if not folders:
@@ -90,10 +90,10 @@ class FolderConfig(DatasetConfig):
             _refuse_a_lone_split(root, folders)
             files = [(path, c.name, "") for c in folders for path in self._recordings(c, left_out)]
             groups = "whole groups, " if pattern else ""
-            rule = f"seeded: {groups}test_fraction {self.test_fraction:g}, seed {self.seed}"
+            rule = f"{SEEDED}{groups}test_fraction {self.test_fraction:g}, seed {self.seed}"
         uids = [path.relative_to(root).as_posix() for path, _, _ in files]
         labels = [label for _, label, _ in files]
-        groups = [_group(pattern, path) for path, _, _ in files]
+        groups = [group_in(pattern, path.stem, path) if pattern else "" for path, _, _ in files]
         splits = [split for _, _, split in files]
         if not all(splits):
             splits = seeded_split(
@@ -178,31 +178,3 @@ def _refuse_a_lone_split(root: Path, folders: list[Path]) -> None:
                 f"{root} has {folder.name}/ with folders in it, but no folder {missing!r} beside "
                 f"it; expected {EXPECTED}."
             )
-
-
-def _compile(pattern: str | None) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise UserError(
-            f"group_pattern {pattern!r} is not a regular expression: {error}."
-        ) from error
-    if compiled.groups != 1:
-        raise UserError(
-            f"group_pattern {pattern!r} has {compiled.groups} groups; it needs exactly one, "
-            "as in '^([a-z]+)_'."
-        )
-    return compiled
-
-
-def _group(pattern: re.Pattern[str] | None, path: Path) -> str:
-    if pattern is None:
-        return ""
-    match = pattern.search(path.stem)
-    if match is None or not match.group(1):
-        raise UserError(
-            f"group_pattern {pattern.pattern!r} finds no group in {path.stem!r} ({path})."
-        )
-    return match.group(1)

@@ -3,60 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from multimodal.datasets.class_names import class_order as class_order  # also from here
+from multimodal.datasets.class_names import look_alikes as look_alikes
+from multimodal.datasets.class_names import shown as shown
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
-NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 ATTEMPTS = 50
+UNLABELLED = "(no label)"
+SEEDED = "seeded: "  # how the rule of a split that was drawn begins
 # Runs of several seeds have one rule of the split: what is held out is drawn as their weights are.
 BY_SEED = ", by the run's seed"
 
 
 class Unverified(int):
     """A widely reported count that nobody here has checked: a mismatch is only a warning."""
-
-
-def class_order(names: Sequence[str]) -> list[str]:
-    """Distinct names in natural order: "10" follows "9", "class10" follows "class9".
-
-    Names that are all numbers are ordered by value, so "-1" comes before "0.25".
-    """
-    if all(NUMBER.fullmatch(name) for name in names):
-        return sorted(set(names), key=lambda name: (float(name), name))
-    return sorted(set(names), key=lambda name: (_natural(name), name))
-
-
-def look_alikes(names: Iterable[str]) -> list[list[str]]:
-    """Groups of names that people take for one, in ``class_order``.
-
-    They differ in capitals, spaces, characters without width, Unicode's form (NFC, NFD), or are
-    the same number.
-    """
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in class_order(list(names)):
-        seen = [c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf"]
-        key = " ".join("".join(seen).split()).casefold()
-        alike[repr(float(key)) if NUMBER.fullmatch(key) else key].append(name)
-    return [group for group in alike.values() if len(group) > 1]
-
-
-def shown(names: Iterable[str]) -> str:
-    """Names that look alike, so that one sees the difference: 'dog', 'dog\\u200b'."""
-    return ", ".join(map(ascii, names))
-
-
-def _natural(name: str) -> list[str | int]:
-    # split() alternates text and digits, so equal positions always compare equal types.
-    pieces = re.split(r"([0-9]+)", name)
-    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
 
 
 def known_overlap(recordings: Iterable[Recording], known: Collection[str]) -> str:
@@ -99,7 +66,7 @@ def refuse_held_out(
 
 def seeded_split(
     uids: Sequence[str],
-    labels: Sequence[str],
+    labels: Sequence[str] | Sequence[tuple[str, ...]],
     *,
     groups: Sequence[str] | None = None,
     test_fraction: float = 0.2,
@@ -107,8 +74,9 @@ def seeded_split(
 ) -> list[str]:
     """N times "train" or "test": stratified by class, reproducible, group-disjoint.
 
-    uids: N distinct names. labels: N class names. groups: N speakers, patients or sources, each
-    kept whole ("" = unknown: that recording is a group of its own); None: no groups.
+    uids: N distinct names. labels: N class names, or tuples of any number of them (a class that
+    cannot stand on both sides is then left in train). groups: N speakers, patients or sources,
+    each kept whole ("" = unknown: that recording is a group of its own); None: no groups.
     test_fraction: in (0, 1). Without groups a class of n recordings gets exactly
     ``floor(test_fraction * n + 1/2)`` test recordings, but at least 1 and at most n - 1. With
     groups that number is the target: groups go to the test side while that brings the classes
@@ -119,10 +87,34 @@ def seeded_split(
 
     Raises UserError naming a class that cannot stand on both sides.
     """
-    members = _members(uids, labels, groups)
-    totals = Counter(labels)
-    _refuse_narrow_classes(members, totals, grouped=groups is not None)
-    targets = {name: min(max(int(test_fraction * n + 0.5), 1), n - 1) for name, n in totals.items()}
+    if labels and not isinstance(labels[0], str):
+        several: list[tuple[str, ...]] = [tuple(names) or (UNLABELLED,) for names in labels]
+        totals = Counter(name for names in several for name in names)
+        members = _members(uids, several, groups)
+        width = Counter(name for counts in members.values() for name in counts)
+        targets = _targets(totals, test_fraction)
+        targets.update({name: 0 for name, number in width.items() if number < 2})
+        if not any(targets.values()):
+            raise UserError("no class has recordings (of two groups) for both train and test.")
+        return _walk(uids, groups, members, totals, targets, seed)
+    alone: list[str] = [str(label) for label in labels]
+    totals = Counter(alone)
+    if groups is None or not any(groups):
+        _refuse_narrow_classes({}, totals, grouped=False)
+        return _split_alone(uids, alone, totals, test_fraction=test_fraction, seed=seed)
+    members = _members(uids, [(label,) for label in alone], groups)
+    _refuse_narrow_classes(members, totals, grouped=True)
+    return _walk(uids, groups, members, totals, _targets(totals, test_fraction), seed)
+
+
+def _walk(
+    uids: Sequence[str],
+    groups: Sequence[str] | None,
+    members: Mapping[Hashable, Counter[str]],
+    totals: Counter[str],
+    targets: Mapping[str, int],
+    seed: int,
+) -> list[str]:
     missing: list[str] = []
     # Whether whole groups can serve every class is a set-splitting problem (NP-hard); a greedy
     # walk in several orders finds a split of any data but deliberately knotted ones.
@@ -133,9 +125,33 @@ def seeded_split(
             keys = _keys(uids, groups)
             return ["test" if key in chosen else "train" for key in keys]
     raise UserError(
-        f"class {missing[0]!r}: found no split of whole groups that leaves every class a train "
+        f"class{'es' * (len(missing) > 1)} {', '.join(map(repr, missing))}: found no split of "
+        "whole groups that leaves every class a train "
         "and a test recording; add recordings of other groups or name the splits yourself."
     )
+
+
+def _targets(totals: Counter[str], test_fraction: float) -> dict[str, int]:
+    """How many test recordings each class is to have."""
+    return {name: min(max(int(test_fraction * n + 0.5), 1), n - 1) for name, n in totals.items()}
+
+
+def _split_alone(
+    uids: Sequence[str],
+    labels: Sequence[str],
+    totals: Counter[str],
+    *,
+    test_fraction: float,
+    seed: int,
+) -> list[str]:
+    """What the walk below comes to where every recording is a group of its own, without it."""
+    left, splits = _targets(totals, test_fraction), ["train"] * len(uids)
+    ranks = [_rank(seed, 0, ("recording", uid)) for uid in uids]
+    for row in sorted(range(len(uids)), key=ranks.__getitem__):
+        if left[labels[row]]:
+            left[labels[row]] -= 1
+            splits[row] = "test"
+    return splits
 
 
 def _keys(uids: Sequence[str], groups: Sequence[str] | None) -> list[Hashable]:
@@ -147,12 +163,13 @@ def _keys(uids: Sequence[str], groups: Sequence[str] | None) -> list[Hashable]:
 
 
 def _members(
-    uids: Sequence[str], labels: Sequence[str], groups: Sequence[str] | None
+    uids: Sequence[str], labels: Sequence[tuple[str, ...]], groups: Sequence[str] | None
 ) -> Mapping[Hashable, Counter[str]]:
     """How many recordings of which class each group has."""
     members: dict[Hashable, Counter[str]] = defaultdict(Counter)
-    for key, label in zip(_keys(uids, groups), labels, strict=True):
-        members[key][label] += 1
+    for key, names in zip(_keys(uids, groups), labels, strict=True):
+        for name in names:
+            members[key][name] += 1
     return members
 
 
@@ -160,19 +177,30 @@ def _refuse_narrow_classes(
     members: Mapping[Hashable, Counter[str]], totals: Counter[str], *, grouped: bool
 ) -> None:
     width = Counter(name for counts in members.values() for name in counts)
-    for name in class_order(list(totals)):
-        if totals[name] < 2:
-            alike = [shown(group) for group in look_alikes(totals) if name in group]
-            hint = f" It looks like another one ({alike[0]}): give both one name." if alike else ""
-            raise UserError(
-                f"class {name!r} has only one recording: none is left for the test split; "
-                f"add recordings or remove the class.{hint}"
-            )
-        if grouped and width[name] < 2:
-            raise UserError(
-                f"class {name!r} has recordings of one group only, so it cannot stand in train "
-                "and test; add recordings of another group or remove the class."
-            )
+    lonely = [name for name in class_order(list(totals)) if totals[name] < 2]
+    narrow = [n for n in class_order(list(totals)) if grouped and n not in lonely and width[n] < 2]
+    problems = []
+    if lonely:
+        alike = [shown(group) for group in look_alikes(totals) if set(lonely) & set(group)]
+        hint = f" It looks like another one ({alike[0]}): give both one name." if alike else ""
+        problems.append(
+            f"{_named(lonely)} only one recording: none is left for the test split; "
+            f"add recordings or remove the class.{hint}"
+        )
+    if narrow:
+        problems.append(
+            f"{_named(narrow)} recordings of one group only, so it cannot stand in train "
+            "and test; add recordings of another group or remove the class."
+        )
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _named(names: Sequence[str]) -> str:
+    """The classes of a message that goes on about one of them."""
+    if len(names) == 1:
+        return f"class {names[0]!r} has"
+    return f"{len(names)} classes ({', '.join(map(repr, names))}): each has"
 
 
 def _rank(seed: int, attempt: int, group: Hashable) -> bytes:
@@ -208,10 +236,10 @@ def _choose(
             take(group)
     for group in order:
         # Groups far larger than the target improve nothing, yet a class may need one.
-        needed = any(taken[name] == 0 for name in members[group])
+        needed = any(taken[name] == 0 and targets[name] for name in members[group])
         if group not in chosen and needed and leaves_train(group):
             take(group)
-    return chosen, [name for name in class_order(list(totals)) if taken[name] == 0]
+    return chosen, [n for n in class_order(list(totals)) if taken[n] == 0 and targets[n]]
 
 
 def hashed_split(group: str, shares: Mapping[str, float], *, seed: int) -> str:
@@ -245,14 +273,15 @@ def hold_out_validation(
     if fraction == 0 or len(manifest.indices("validation")):
         return manifest
     train = manifest.indices("train")
-    rows, labels = [manifest.recordings[i] for i in train], manifest.labels[train]
+    labels = manifest.labels[train]
     # Recordings without any label are no class that must stand on both sides.
     labels = np.where(labels < 0, np.bincount(labels[labels >= 0]).argmax(), labels)
+    uids = manifest.columns.column("uid")
     try:
         sides = seeded_split(
-            [r.uid for r in rows],
-            [manifest.class_names[label] for label in labels],
-            groups=[r.group for r in rows] if by_group else None,
+            uids[train].tolist(),
+            [manifest.class_names[label] for label in labels.tolist()],
+            groups=manifest.groups[train].tolist() if by_group else None,
             test_fraction=fraction,
             seed=seed,
         )
@@ -261,8 +290,9 @@ def hold_out_validation(
             f"{setting}={fraction}: no validation split can be held out of the "
             f"training recordings of {manifest.name!r} ({error})"
         ) from error
-    held = {r.uid for r, side in zip(rows, sides, strict=True) if side == "test"}
-    moved = tuple(replace(r, split="validation") if r.uid in held else r for r in manifest)
+    splits = manifest.splits.copy()
+    splits[train[np.array(sides) == "test"]] = "validation"
     overlap = manifest.group_overlap or ("" if by_group else "validation is of the same groups")
     rule = f"{manifest.split_rule}; validation: {fraction} of train{BY_SEED}"
+    moved = manifest.columns.replace(split=splits)
     return replace(manifest, recordings=moved, group_overlap=overlap, split_rule=rule)

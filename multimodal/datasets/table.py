@@ -1,43 +1,63 @@
-"""A user's own recordings, listed in a CSV, TSV, JSONL or Parquet table."""
+"""A user's own recordings, listed in CSV, TSV, JSON, JSONL or Parquet tables."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from multimodal.columns import Columns, Slots
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries
 from multimodal.datasets.moments import Written
+from multimodal.datasets.patterns import compiled, group_in
+from multimodal.datasets.places import find_files, inside, leads_out
 from multimodal.datasets.slots import slots_of_cell
-from multimodal.datasets.splits import class_order, seeded_split
-from multimodal.datasets.table_files import BLANK, Row, inside, read_table, spelled
+from multimodal.datasets.splits import SEEDED, seeded_split
+from multimodal.datasets.table_cells import column_of
+from multimodal.datasets.table_files import Table, read_columns
+from multimodal.datasets.table_labels import Labels, Policy, marked, one_a_row, separated
+from multimodal.datasets.table_splits import column_splits, file_splits, matched_splits
 from multimodal.errors import UserError
-from multimodal.recordings import Manifest, Recording, Slots
+from multimodal.recordings import Manifest
 
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval"), "test"),
-}
 DEFAULT_SPLIT_COLUMN = "split"
+LISTED = 5  # missing files that a message names
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 @DATASETS.register("table")
 class TableConfig(DatasetConfig):
-    """One row a recording. ``file`` (.csv, .tsv, .jsonl, .parquet) is relative to the root.
+    """One row a recording. ``file`` (.csv, .tsv, .json, .jsonl, .parquet) is relative to the root.
+
+    file: one, or several with one below the other; where these have no column of splits and each
+    file's name tells one (train.csv, my-val.csv, test_2.csv), that is the split of its rows. A
+    .json file is a list of objects, or an object keyed by file, {"a.wav": {"label": "x"}} or
+    {"a.wav": "x"}.
 
     A .csv may be separated by commas, semicolons or tabs, as spreadsheets save it in UTF-8 or
     UTF-16; columns without a name are not read.
     path_column: relative to the root; absolute names and symbolic links must lead into it. Names
     that another system wrote (a backslash, an accent in another Unicode form) find their file.
     label_column: any text; numbers become text; "NA" and "none" are labels like any other.
-    Classes are in natural order ("10" follows "9").
+    Classes are in natural order ("10" follows "9"). label_separator: what stands between several
+    labels of a cell (or a list of them in .json, .jsonl and .parquet); an empty cell has none.
+    label_columns: instead, a column a label, of 1 (present), 0 or nothing (absent) and -1
+    (uncertain). uncertain: what that means. ``u_zeros``: absent. ``u_ones``: present.
+    ``u_ignore``: unknown, so that the label is masked. ``u_multi``: a class of its own, "Edema
+    (uncertain)". ``u_drop``: the row is left out.
     split_column: train/training, validation/valid/val/dev or test/eval in any case. Where it is
     None, or the table has no column "split", the split is seeded (see ``seeded_split``), by whole
-    groups if there is a ``group_column`` (speaker, patient, source).
+    groups if there are any. split_pattern: instead, a regular expression with one group, searched
+    for in the path relative to the root, which matches such a word: "^(train|val|test)/".
+    group_column: the speaker, patient or source. group_pattern: instead, a regular expression with
+    one group, searched for in a file's name without extension, as of dataset ``folder``.
+    allow_missing: leave out rows that name no file; ``medley datasets check`` counts them.
     text_column: transcript, caption or report; may have empty cells, as may ``group_column``.
     slots_column: of spoken requests, JSON in each cell: an object of types and values such as
     {"location": "kitchen"}, or a list of pairs, [["item", "milk"], ["item", "bread"]], which keeps
@@ -45,167 +65,223 @@ class TableConfig(DatasetConfig):
     """
 
     modalities: ClassVar[tuple[str, ...]] = ("speech", "audio", "ecg", "xray", "video")
-    summary: ClassVar[str] = "your own recordings, listed in a CSV, TSV, JSONL or Parquet table"
+    summary: ClassVar[str] = (
+        "your own recordings, listed in CSV, TSV, JSON, JSONL or Parquet tables"
+    )
     licence: ClassVar[str] = "that of your data"
     how_to_get: ClassVar[str] = "Set root to the folder of the recordings and file to the table."
 
-    file: str
+    file: str | Annotated[tuple[str, ...], Field(min_length=1)]
     path_column: str = "path"
     label_column: str = "label"
     split_column: str | None = DEFAULT_SPLIT_COLUMN
     group_column: str | None = None
     text_column: str | None = None
-    slots_column: str | None = Field(default=None, exclude_if=lambda column: column is None)
+    slots_column: str | None = Field(default=None, exclude_if=_is_none)
     modality: str = "speech"
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     seed: int = 0
+    label_separator: str | None = Field(default=None, min_length=1, exclude_if=_is_none)
+    label_columns: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None, exclude_if=_is_none
+    )
+    uncertain: Policy | None = Field(default=None, exclude_if=_is_none)
+    split_pattern: str | None = Field(default=None, exclude_if=_is_none)
+    group_pattern: str | None = Field(default=None, exclude_if=_is_none)
+    allow_missing: bool = Field(default=False, exclude_if=lambda allowed: not allowed)
+
+    @model_validator(mode="after")
+    def _one_way_to_tell(self) -> Self:
+        if self.label_columns is not None and self.label_separator is not None:
+            raise ValueError("give either label_columns or label_separator")
+        if self.uncertain is not None and self.label_columns is None:
+            raise ValueError("uncertain goes with label_columns")
+        if self.group_column is not None and self.group_pattern is not None:
+            raise ValueError("give either group_column or group_pattern")
+        if self.split_pattern is not None and self.split_column not in (None, DEFAULT_SPLIT_COLUMN):
+            raise ValueError("give either split_column or split_pattern")
+        return self
 
     def build(self, root: Path) -> Manifest:
         """UserError names the file and the column or row (data rows count from 1)."""
         entries(root, f"the table {self.file!r} and its recordings")
-        table, _ = inside(root, self.file, f"file {self.file!r}")
-        columns, rows = read_table(table)
-        self._refuse_missing_columns(table, columns)
-        paths = self._paths(root, table, rows)
-        labels = _column(table, rows, self.label_column)
-        groups = _column(table, rows, self.group_column, may_be_empty=True)
-        texts = _column(table, rows, self.text_column, may_be_empty=True)
-        slots = self._slots(table, rows)
-        splits, rule = self._splits(table, columns, rows, list(paths), labels, groups)
-        names = class_order(labels)
-        ids = {name: i for i, name in enumerate(names)}
-        fields = zip(paths.items(), labels, splits, groups, texts, slots, strict=True)
+        table = self._table(root, [column for _, column in self._wanted])
+        self._refuse_missing_columns(table)
+        uids, missing = self._uids(root, table)
+        labels = self._labels(table)
+        gone = labels.dropped.union(missing)
+        rows = [row for row in range(len(table)) if row not in gone] if gone else range(len(table))
+        if not rows:
+            raise UserError(f"{table.name}: no row is left; uncertain=u_drop leaves out each one.")
+        uids = [uids[row] for row in rows]
+        groups = self._groups(root, table, rows, uids)
+        names, present, unknown = labels.ids(rows)
+        splits, rule = self._splits(
+            table, rows, uids, [labels.present[row] for row in rows], groups
+        )
+        texts, slots = column_of(table, self.text_column, may_be_empty=True), self._slots(table)
+        recordings = Columns(
+            {
+                "uid": uids,
+                "path": uids,
+                "labels": present,
+                "unknown": unknown,
+                "split": splits,
+                "group": groups,
+                "text": [texts[row] for row in rows],
+                "slots": None if slots is None else [slots[row] for row in rows],
+            },
+            root=root,
+        )
         return Manifest(
             name="table",
             modality=self.modality,
-            class_names=tuple(names),
-            recordings=tuple(
-                Recording(
-                    uid=uid,
-                    labels=(ids[label],),
-                    split=split,
-                    path=path,
-                    group=group,
-                    text=text,
-                    slots=its,
-                )
-                for (uid, path), label, split, group, text, its in fields
-            ),
+            class_names=names,
+            recordings=recordings,
             version="unversioned",
             split_rule=rule,
             root=root,
+            notes=_notes(len(table), len(missing), len(labels.dropped)),
         )
 
     def moments(self, root: Path, column: str | None = None) -> dict[str, Written]:
         """Of a column of the table, which must be named."""
-        table, _ = inside(root, self.file, f"file {self.file!r}")
-        columns, rows = read_table(table)
-        if column is None or column not in columns:
+        table = self._table(root, {self.path_column, str(column)})
+        if column is None or column not in table.columns:
             raise UserError(
-                f"{table}: time_column {column!r} must be one of its columns: {', '.join(columns)}."
+                f"{table.name}: time_column {column!r} must be one of its columns: "
+                f"{', '.join(table.columns)}."
             )
-        cells = _column(table, rows, column, may_be_empty=True)
+        cells = column_of(table, column, may_be_empty=True)
         return {
-            uid: Written(cell, f"{table}, data row {number}: {column}")
-            for number, (uid, cell) in enumerate(
-                zip(self._paths(root, table, rows), cells, strict=True), start=1
-            )
+            uid: Written(cell, f"{table.where(row)}: {column}")
+            for row, (uid, cell) in enumerate(zip(self._uids(root, table)[0], cells, strict=True))
         }
 
-    def _refuse_missing_columns(self, table: Path, columns: list[str]) -> None:
-        wanted = {
-            "path_column": self.path_column,
-            "label_column": self.label_column,
-            "group_column": self.group_column,
-            "text_column": self.text_column,
-            "slots_column": self.slots_column,
-        }
+    @property
+    def _wanted(self) -> list[tuple[str, str | None]]:
+        """The columns that are read, and the settings that name them."""
+        several = self.label_columns or ()
+        return [
+            ("path_column", self.path_column),
+            *(("label_columns", name) for name in several),
+            ("label_column", None if several else self.label_column),
+            ("group_column", self.group_column),
+            ("text_column", self.text_column),
+            ("slots_column", self.slots_column),
+            ("split_column", self.split_column),
+        ]
+
+    def _table(self, root: Path, wanted: Iterable[str | None]) -> Table:
+        names = [self.file] if isinstance(self.file, str) else self.file
+        files = [inside(root, name, f"file {name!r}")[0] for name in names]
+        columns = {column for column in wanted if column is not None}
+        return read_columns(files, columns, keys=(self.path_column, self.label_column))
+
+    def _refuse_missing_columns(self, table: Table) -> None:
         # Only the default may be absent: another name was written by hand, so it is a slip.
-        if self.split_column != DEFAULT_SPLIT_COLUMN:
-            wanted["split_column"] = self.split_column
         problems = [
-            f"{table}: {setting} {column!r} is not in the table; columns: {', '.join(columns)}."
-            for setting, column in wanted.items()
-            if column is not None and column not in columns
+            f"{table.name}: {setting} {column!r} is not in the table; "
+            f"columns: {', '.join(table.columns)}."
+            for setting, column in self._wanted
+            if column is not None
+            and column not in table.columns
+            and (setting, column) != ("split_column", DEFAULT_SPLIT_COLUMN)
         ]
         if problems:
             raise UserError("\n".join(problems))
 
-    def _paths(self, root: Path, table: Path, rows: list[Row]) -> dict[str, Path]:
-        """uid -> file, in the order of the rows."""
-        paths: dict[str, Path] = {}
-        lines: dict[str, int] = {}
-        missing = []
-        for number, name in enumerate(_column(table, rows, self.path_column), start=1):
-            where = f"{table}, data row {number}: {self.path_column} {name!r}"
-            path, uid = inside(root, spelled(root, name), where)
-            if uid in paths:
-                raise UserError(f"{where} is already in data row {lines[uid]}; keep one of them.")
-            # Unlike Path.is_file, it does not fail on a name that is too long for a file.
-            if not os.path.isfile(path):
-                missing.append(where)
-            paths[uid], lines[uid] = path, number
-        if missing:
-            raise UserError(
-                f"{missing[0]} does not exist in {root} ({len(missing)} of {len(rows)} rows name "
-                "no file); names are relative to root."
-            )
-        return paths
+    def _uids(self, root: Path, table: Table) -> tuple[list[str], list[int]]:
+        """The files' POSIX names relative to the root, and the rows that name none."""
+        names = column_of(table, self.path_column)
+        found = find_files(root, names)
 
-    def _slots(self, table: Path, rows: list[Row]) -> list[Slots]:
+        def where(row: int) -> str:
+            return f"{table.where(row)}: {self.path_column} {names[row]!r}"
+
+        again = _first_again(found.uids)
+        if found.outside and (again is None or found.outside[0] < again[1]):
+            raise leads_out(root, where(found.outside[0]))
+        if again is not None:
+            first, row = again
+            known = table.where(first, beside=row)
+            raise UserError(f"{where(row)} is already in {known}; keep one of them.")
+        if found.missing and (not self.allow_missing or len(found.missing) == len(table)):
+            more = ", ".join(repr(names[row]) for row in found.missing[1:LISTED])
+            more = f": also {more}{', ...' * (len(found.missing) > LISTED)}" if more else ""
+            raise UserError(
+                f"{where(found.missing[0])} does not exist in {root} ({len(found.missing)} of "
+                f"{len(table)} rows name no file{more}); names are relative to root. Set "
+                "allow_missing=true to use the rest."
+            )
+        return found.uids, found.missing
+
+    def _labels(self, table: Table) -> Labels:
+        if self.label_columns is not None:
+            return marked(table, self.label_columns, self.uncertain)
+        if self.label_separator is not None:
+            return separated(table, self.label_column, self.label_separator)
+        return one_a_row(column_of(table, self.label_column, lists=True))
+
+    def _groups(self, root: Path, table: Table, rows: Sequence[int], uids: list[str]) -> list[str]:
+        pattern = compiled("group_pattern", self.group_pattern)
+        if pattern is not None:
+            return [group_in(pattern, PurePosixPath(uid).stem, root / uid) for uid in uids]
+        groups = column_of(table, self.group_column, may_be_empty=True)
+        return [groups[row] for row in rows]
+
+    def _slots(self, table: Table) -> list[Slots] | None:
         column = self.slots_column
         if column is None:
-            return [()] * len(rows)
+            return None
         return [
-            slots_of_cell(row.get(column), f"{table}, data row {number}: {column}")
-            for number, row in enumerate(rows, start=1)
+            slots_of_cell(cell, f"{table.where(row)}: {column}")
+            for row, cell in enumerate(table.cells[column])
         ]
 
     def _splits(
         self,
-        table: Path,
-        columns: list[str],
-        rows: list[Row],
+        table: Table,
+        rows: Sequence[int],
         uids: list[str],
-        labels: list[str],
+        labels: list[tuple[str, ...]],
         groups: list[str],
     ) -> tuple[list[str], str]:
-        """A split for each row, and the rule in words."""
-        if self.split_column is None or self.split_column not in columns:
-            kind = f"groups of column {self.group_column!r}, " if self.group_column else ""
-            splits = seeded_split(
-                uids,
-                labels,
-                groups=groups if self.group_column else None,
-                test_fraction=self.test_fraction,
-                seed=self.seed,
-            )
-            return splits, f"seeded: {kind}test_fraction {self.test_fraction:g}, seed {self.seed}"
-        values = _column(table, rows, self.split_column)
-        for number, value in enumerate(values, start=1):
-            if value.lower() not in SPLIT_NAMES:
-                raise UserError(
-                    f"{table}, data row {number}: {self.split_column} {value!r} is no split; "
-                    f"valid: {', '.join(SPLIT_NAMES)}."
-                )
-        return [SPLIT_NAMES[v.lower()] for v in values], f"named by column {self.split_column!r}"
+        """A split for each of the rows, and the rule in words."""
+        if self.split_pattern is not None:
+            return matched_splits(
+                self.split_pattern, uids
+            ), f"named by the path, {self.split_pattern!r}"
+        if self.split_column is not None and self.split_column in table.columns:
+            splits = column_splits(table, self.split_column, rows)
+            return splits, f"named by column {self.split_column!r}"
+        named = file_splits(table) if self.split_column is not None else None
+        if named is not None:
+            return [named[table.file_of(row)] for row in rows], "named by the tables' files"
+        grouped = self.group_column is not None or self.group_pattern is not None
+        kind = f"groups of column {self.group_column!r}, " if self.group_column else ""
+        kind = "whole groups, " if self.group_pattern else kind
+        single = all(len(names) == 1 for names in set(labels))
+        splits = seeded_split(
+            uids,
+            [names[0] for names in labels] if single else labels,
+            groups=groups if grouped else None,
+            test_fraction=self.test_fraction,
+            seed=self.seed,
+        )
+        return splits, f"{SEEDED}{kind}test_fraction {self.test_fraction:g}, seed {self.seed}"
 
 
-def _column(
-    table: Path, rows: list[Row], column: str | None, *, may_be_empty: bool = False
-) -> list[str]:
-    """The cells of a column as text without outer spaces; "" throughout for column None."""
-    if column is None:
-        return [""] * len(rows)
-    cells = []
-    for number, row in enumerate(rows, start=1):
-        value = row.get(column)
-        where = f"{table}, data row {number}: {column}"
-        if isinstance(value, list | dict | bytes):
-            raise UserError(f"{where} is a {type(value).__name__}; it must be text or a number.")
-        # NaN, the only value that differs from itself, is how Parquet files mark missing numbers.
-        text = "" if value is None or value != value else str(value).strip(BLANK)
-        if not text and not may_be_empty:
-            raise UserError(f"{where} is empty; fill it in or remove the row.")
-        cells.append(text)
-    return cells
+def _notes(rows: int, missing: int, dropped: int) -> tuple[str, ...]:
+    kinds = (missing, "name no file"), (dropped, "are uncertain")
+    return tuple(
+        f"{number:,} of {rows:,} rows {what} and were left out" for number, what in kinds if number
+    )
+
+
+def _first_again(uids: list[str]) -> tuple[int, int] | None:
+    """The rows of the first name that comes twice, if there is one."""
+    if len(set(uids)) == len(uids):
+        return None
+    seen: dict[str, int] = {}
+    return next((seen[uid], row) for row, uid in enumerate(uids) if seen.setdefault(uid, row) < row)

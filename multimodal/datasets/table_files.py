@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import json
-import os
 import string
-import unicodedata
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,92 +18,232 @@ from multimodal.errors import UserError
 # What has no width at a cell's ends is as little meant as a space there.
 BLANK = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
 Row = Mapping[str, Any]
-TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".parquet")
+TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+KEYS = ("path", "label")
+AT_ONCE = 8192  # rows that are turned into columns together
+SHARED = 2**16  # different cells of a column of which equal ones become one object
+
+
+class Table:
+    """Some columns of one or several files, one below the other.
+
+    files: in their order. columns: the names of all columns of the files. cells: of the wanted
+    ones, N values as the files have them; None where a file or a row lacks the column.
+    """
+
+    def __init__(self, parts: Iterable[tuple[Path, list[str], dict[str, list[Any]], int]]) -> None:
+        self.files: list[Path] = []
+        self.columns: list[str] = []
+        self.cells: dict[str, list[Any]] = {}
+        self._ends: list[int] = []
+        for file, columns, cells, length in parts:
+            before = len(self)
+            self.files.append(file)
+            self.columns += [name for name in columns if name not in self.columns]
+            self._ends.append(before + length)
+            for name in [*self.cells, *(name for name in cells if name not in self.cells)]:
+                whole = self.cells.setdefault(name, [None] * before)
+                whole.extend(cells.get(name) or [None] * length)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def name(self) -> str:
+        """For messages about no single row."""
+        return ", ".join(map(str, self.files))
+
+    def file_of(self, row: int) -> int:
+        """The place of a row's file among ``files``."""
+        return bisect_right(self._ends, row)
+
+    def where(self, row: int, *, beside: int | None = None) -> str:
+        """For messages about a row (from 0; data rows count from 1 in each file).
+
+        beside: a row that the message has named, whose file is not named again.
+        """
+        place = self.file_of(row)
+        number = row + 1 - (self._ends[place - 1] if place else 0)
+        near = beside is not None and self.file_of(beside) == place
+        return f"data row {number}" if near else f"{self.files[place]}, data row {number}"
+
+
+def read_columns(
+    files: Iterable[Path], wanted: Collection[str], *, keys: tuple[str, str] = KEYS
+) -> Table:
+    """The wanted columns of tables, by the files' endings. UserError: any other file, no rows.
+
+    keys: the columns of the keys of a JSON object, and of its values if they are no objects.
+    """
+    return Table(_read(file, wanted, keys) for file in files)
 
 
 def read_table(table: Path) -> tuple[list[str], list[Row]]:
-    """Columns and rows, by the file's ending; cells keep their type. UserError: any other file."""
-    separated = (lambda p: _read_separated(p, ","), lambda p: _read_separated(p, "\t"))
-    readers = dict(zip(TABLES, (*separated, _read_jsonl, _read_parquet), strict=True))
-    reader = readers.get(table.suffix.lower())
-    if reader is None:
+    """Columns and rows; cells keep their type. UserError: as ``read_columns``."""
+    with _opened(table) as kind:
+        if kind in (".json", ".jsonl"):
+            rows: list[Row] = list(_objects(table) if kind == ".jsonl" else _listed(table, KEYS))
+            columns = list(dict.fromkeys(name for row in rows for name in row))
+        elif kind == ".parquet":
+            columns, data = _parquet(table, None)
+            rows = data.to_pylist()
+        else:
+            named, lines = _separated(table, "\t" if kind == ".tsv" else ",")
+            rows = [dict(zip(named, line, strict=True)) for line in lines]
+            columns = [name for name in named if name]
+    _refuse_empty(table, len(rows))
+    return columns, rows
+
+
+def _read(
+    table: Path, wanted: Collection[str], keys: tuple[str, str]
+) -> tuple[Path, list[str], dict[str, list[Any]], int]:
+    with _opened(table) as kind:
+        if kind == ".parquet":
+            columns, data = _parquet(table, wanted)
+            cells, length = {n: data[n].to_pylist() for n in data.column_names}, data.num_rows
+        elif kind in (".json", ".jsonl"):
+            rows = _objects(table) if kind == ".jsonl" else _listed(table, keys)
+            columns, cells, length = _of_objects(rows, wanted)
+        else:
+            named, lines = _separated(table, "\t" if kind == ".tsv" else ",")
+            places = {name: i for i, name in enumerate(named) if name in wanted}
+            columns = [name for name in named if name]
+            cells, length = _of_lines(lines, places)
+    _refuse_empty(table, length)
+    return table, columns, cells, length
+
+
+@contextmanager
+def _opened(table: Path) -> Iterator[str]:
+    """The ending of a table that is there."""
+    kind = table.suffix.lower()
+    if kind not in TABLES:
         raise UserError(f"{table}: unknown kind of table; valid: {', '.join(TABLES)}.")
     if not table.is_file():
         raise UserError(f"{table} does not exist; file is relative to root.")
     try:
-        columns, rows = reader(table)
+        yield kind
     except UnicodeDecodeError as error:
         raise UserError(f"{table} is not UTF-8 text ({error.reason}); save it as UTF-8.") from error
-    if not rows:
+
+
+def _refuse_empty(table: Path, length: int) -> None:
+    if not length:
         raise UserError(f"{table} has no rows.")
-    return columns, rows
 
 
-def _read_separated(table: Path, delimiter: str) -> tuple[list[str], list[Row]]:
-    data = table.read_bytes()
-    # Spreadsheets write a byte order mark, which would become part of a column's name.
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = data.decode("utf-16" if wide else "utf-8-sig")
-    first = text.split("\n", 1)[0].strip()
-    if first.lower().startswith("sep=") and len(first) == 5:  # a spreadsheet's own mark
-        delimiter, text = first[4], text.partition("\n")[2]
-    elif delimiter not in first:
-        delimiter = next((d for d in ";\t" if d in first), delimiter)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        lines = [line for line in reader if line]
-    except csv.Error as error:
-        raise UserError(f"{table} cannot be read as a table: {error}.") from error
-    if not lines:
+def _separated(table: Path, delimiter: str) -> tuple[list[str], Iterator[list[str]]]:
+    """The columns, and the rows as they are read."""
+    lines = _cells(table, delimiter)
+    header = next(lines, None)
+    if header is None:
         raise UserError(f"{table} is empty; its first line must name the columns.")
-    columns = [name.strip(BLANK) for name in lines[0]]
+    columns = [name.strip(BLANK) for name in header]
     if len(set(filter(None, columns))) < len(list(filter(None, columns))):
         raise UserError(f"{table}: a column name occurs twice in {', '.join(columns)}.")
-    for number, line in enumerate(lines[1:], start=1):
-        if len(line) != len(columns):
+    return columns, _of_length(lines, table, len(columns))
+
+
+def _cells(table: Path, delimiter: str) -> Iterator[list[str]]:
+    with table.open("rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    # Spreadsheets write a byte order mark, which would become part of a column's name.
+    with table.open(newline="", encoding="utf-16" if wide else "utf-8-sig") as file:
+        first = file.readline().strip()
+        if first.lower().startswith("sep=") and len(first) == 5:  # a spreadsheet's own mark
+            delimiter = first[4]
+        else:
+            file.seek(0)
+            if delimiter not in first:
+                delimiter = next((d for d in ";\t" if d in first), delimiter)
+        try:
+            yield from filter(None, csv.reader(file, delimiter=delimiter, strict=True))
+        except csv.Error as error:
+            raise UserError(f"{table} cannot be read as a table: {error}.") from error
+
+
+def _of_length(lines: Iterator[list[str]], table: Path, length: int) -> Iterator[list[str]]:
+    for number, line in enumerate(lines, start=1):
+        if len(line) != length:
             raise UserError(
-                f"{table}, data row {number}: {len(line)} cells for {len(columns)} columns; "
+                f"{table}, data row {number}: {len(line)} cells for {length} columns; "
                 'put cells that contain the separator in double quotes ("a, b").'
             )
-    rows: list[Row] = [dict(zip(columns, line, strict=True)) for line in lines[1:]]
-    return [name for name in columns if name], rows
+        yield line
 
 
-def _read_jsonl(table: Path) -> tuple[list[str], list[Row]]:
-    rows: list[Row] = []
+def _of_lines(
+    lines: Iterator[list[str]], places: Mapping[str, int]
+) -> tuple[dict[str, list[Any]], int]:
+    """Cells of the columns at these places, and the number of rows."""
+    cells: dict[str, list[Any]] = {name: [] for name in places}
+    known: dict[str, dict[str, str]] = {name: {} for name in places}
+    length = 0
+    while part := list(islice(lines, AT_ONCE)):
+        length += len(part)
+        for name, place in places.items():
+            own, mine = [line[place] for line in part], known[name]
+            # Equal cells become one object; of names that are all different there are too many.
+            cells[name].extend(map(mine.setdefault, own, own) if len(mine) < SHARED else own)
+    return cells, length
+
+
+def _objects(table: Path) -> Iterator[dict[str, Any]]:
     with table.open(encoding="utf-8-sig") as file:
-        for line in filter(str.strip, file):
-            where = f"{table}, data row {len(rows) + 1}"
+        for number, line in enumerate(filter(str.strip, file), start=1):
+            where = f"{table}, data row {number}"
             try:
                 row = json.loads(line, object_pairs_hook=once)
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where} is not JSON: {error}.") from error
             if not isinstance(row, dict):
                 raise UserError(f'{where} is not a JSON object such as {{"path": ...}}.')
-            rows.append(row)
-    return list(dict.fromkeys(name for row in rows for name in row)), rows
+            yield row
 
 
-def spelled(root: Path, name: str) -> str:
-    """``name`` as its file is called: tables are often written on another system."""
-    slashes = name.replace("\\", "/")
-    forms = (unicodedata.normalize(form, slashes) for form in ("NFC", "NFD"))
-    found = (form for form in (name, slashes, *forms) if os.path.exists(root / form))
+def _listed(table: Path, keys: tuple[str, str]) -> Iterator[dict[str, Any]]:
+    """A list of objects, or an object keyed by file."""
     try:
-        return next(found, name)
-    except ValueError:  # a NUL
-        return name
+        data = json.loads(table.read_text("utf-8-sig"), object_pairs_hook=once)
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{table} is not JSON: {error}.") from error
+    path, label = keys
+    if isinstance(data, dict):
+        rows = [
+            {**value, path: key} if isinstance(value, dict) else {path: key, label: value}
+            for key, value in data.items()
+        ]
+    else:
+        rows = data if isinstance(data, list) else [data]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UserError(
+                f'{table}, data row {number} is not a JSON object such as {{"path": ...}}; write a '
+                "list of objects, or an object keyed by file."
+            )
+        yield row
 
 
-def inside(root: Path, name: str, where: str) -> tuple[Path, str]:
-    """(file, its POSIX name relative to root); UserError if it leads out of root."""
-    path = Path(os.path.normpath(root.absolute() / name))
-    try:
-        relative = path.relative_to(os.path.normpath(root.absolute()))
-        path.resolve().relative_to(root.resolve())
-    except (ValueError, RuntimeError) as error:  # RuntimeError: links that form a ring
-        raise UserError(f"{where} leads out of the data root {root}; move it inside.") from error
-    return root / relative, relative.as_posix()
+def _of_objects(
+    rows: Iterator[dict[str, Any]], wanted: Collection[str]
+) -> tuple[list[str], dict[str, list[Any]], int]:
+    """All columns, the cells of the wanted ones (None where a row has none), the rows' number."""
+    columns: dict[str, None] = {}
+    cells: dict[str, list[Any]] = {name: [] for name in wanted}
+    known: dict[str, dict[str, str]] = {name: {} for name in wanted}
+    length = 0
+    for row in rows:
+        length += 1
+        columns.update(dict.fromkeys(row))
+        for name, column in cells.items():
+            cell, mine = row.get(name), known[name]
+            if isinstance(cell, str) and len(mine) < SHARED:
+                cell = mine.setdefault(cell, cell)
+            column.append(cell)
+    return list(columns), {name: cells[name] for name in cells if name in columns}, length
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -114,14 +254,16 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _read_parquet(table: Path) -> tuple[list[str], list[Row]]:
+def _parquet(table: Path, wanted: Collection[str] | None) -> tuple[list[str], Any]:
+    """The names of all columns, and a table of the wanted ones (None: all)."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        data = pyarrow.parquet.read_table(table)
+        file = pyarrow.parquet.ParquetFile(table)
+        columns = file.schema_arrow.names
+        if len(set(columns)) < len(columns):
+            raise UserError(f"{table}: a column name occurs twice in {', '.join(columns)}.")
+        return columns, file.read([c for c in columns if wanted is None or c in wanted])
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{table} cannot be read as Parquet: {error}.") from error
-    if len(set(data.column_names)) < data.num_columns:
-        raise UserError(f"{table}: a column name occurs twice in {', '.join(data.column_names)}.")
-    return data.column_names, data.to_pylist()

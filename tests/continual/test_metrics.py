@@ -69,8 +69,9 @@ def test_worked_example():
     assert metrics.forward_transfer(matrix, [0.5, 0.2, 0.1]) == pytest.approx((-0.1 + 0.2) / 2)
     assert metrics.learning_accuracy(matrix) == pytest.approx(0.9)
     assert metrics.average_accuracy(matrix) == pytest.approx((0.9 + 0.875 + 2.3 / 3) / 3)
-    weighted = (0.9 + (0.95 * 10 + 0.8 * 30) / 40 + (6 + 21 + 60) / 100) / 3
-    assert metrics.average_accuracy(matrix, [10, 30, 60]) == pytest.approx(weighted)
+    assert metrics.average_accuracy(matrix, [10, 30, 60]) == pytest.approx(
+        (0.9 + 0.8375 + 0.87) / 3
+    )
     assert metrics.last_accuracy(matrix, [10, 30, 60]) == pytest.approx(0.87)
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from continual.scenarios import SCENARIOS, Stream
-from multimodal.datasets.splits import hold_out_validation
+from multimodal.datasets.splits import hold_out_validation, seeded_split
 from multimodal.errors import UserError
-from multimodal.recordings import Manifest, shared_groups
+from multimodal.recordings import Manifest, Recording, shared_groups
 from tests.toy import ToyConfig, toy_manifest
 
 
@@ -68,6 +68,26 @@ def test_explicit_class_lists() -> None:
     assert [e.classes for e in stream.experiences] == [(2,), (0, 1)]
 
 
+def test_a_subset_of_the_classes_leaves_the_others_out() -> None:
+    manifest = toy_manifest(num_classes=4)
+    stream = build(manifest, classes=[["tone_3"], ["tone_1"]])
+    assert [e.classes for e in stream.experiences] == [(3,), (1,)]
+    assert set(manifest.labels[stream.rows].tolist()) == {1, 3}
+    for e in stream.experiences:
+        whole = np.flatnonzero(manifest.labels == e.classes[0])
+        assert np.array_equal(np.sort(np.concatenate([e.train, e.test])), whole)
+    assert stream.manifest is manifest
+
+
+@pytest.mark.parametrize("value", [["a", "b"], [["a"], "b"], [1, 2]])
+def test_a_flat_list_of_classes_is_explained(value: list[object]) -> None:
+    words = (
+        r"a list for each experience is needed, such as \[\[a, b\], \[c\]\]; .*(b|2) stands alone"
+    )
+    with pytest.raises(ValidationError, match=words):
+        SCENARIOS.parse({"name": "class_incremental", "classes": value})
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -75,7 +95,8 @@ def test_explicit_class_lists() -> None:
         ({"num_experiences": 3, "first_experience": 3}, "with first_experience=3 does not fit"),
         ({"num_experiences": 1, "first_experience": 3}, "every class an experience"),
         ({"classes": [["tone_9"]]}, "no class 'tone_9'; did you mean"),
-        ({"classes": [["tone_0", "tone_0"]]}, r"repeated: \['tone_0'\], missing: \['tone_1'"),
+        ({"classes": [["tone_8", "tone_9"]]}, "no class 'tone_8', 'tone_9'"),
+        ({"classes": [["tone_0", "tone_0"]]}, r"at most once; repeated: \['tone_0'\]"),
     ],
 )
 def test_streams_that_do_not_fit_are_refused(fields: dict[str, object], words: str) -> None:
@@ -121,9 +142,61 @@ def test_domain_incremental_is_one_group_an_experience() -> None:
 
 def test_domain_incremental_needs_groups_on_both_sides() -> None:
     config = SCENARIOS.parse({"name": "domain_incremental"})
-    with pytest.raises(UserError, match=r"has no train recording|has no test recording"):
+    with pytest.raises(UserError, match=r"groups 'test-0', .* have no train recording"):
         config.build(toy_manifest(), 0)  # type: ignore[attr-defined]
     config = SCENARIOS.parse({"name": "domain_incremental", "order": ["0"]})
     manifest = ToyConfig(shared_groups=True).build(root=None)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="must list each group"):
         config.build(manifest, 0)  # type: ignore[attr-defined]
+
+
+def spoken(counts: dict[str, dict[str, int]], *, drawn: bool = True) -> Manifest:
+    """counts: recordings of each class of each speaker; drawn by whole groups, or as given."""
+    names = sorted({name for each in counts.values() for name in each})
+    who = [(g, c) for g, each in counts.items() for c, n in each.items() for _ in range(n)]
+    uids = [f"{i:03d}" for i in range(len(who))]
+    groups, labels = [g for g, _ in who], [c for _, c in who]
+    splits = seeded_split(uids, labels, groups=groups)
+    rows = [
+        Recording(uid, (names.index(c),), split, group=g)
+        for uid, (g, c), split in zip(uids, who, splits, strict=True)
+    ]
+    rule = "seeded: whole groups, test_fraction 0.2, seed 0" if drawn else "named by column 'split'"
+    return Manifest("own", "speech", tuple(names), rows, "1", split_rule=rule)
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.5])
+def test_where_no_split_is_given_one_is_drawn_inside_each_group(fraction: float) -> None:
+    manifest = spoken({g: {"a": 10, "b": 5, "c": 1} for g in ("ann", "bob", "eve")})
+    config = SCENARIOS.parse({"name": "domain_incremental", "test_fraction": fraction})
+    stream, again = (config.build(manifest, seed) for seed in (0, 1))  # type: ignore[attr-defined]
+    for e in stream.experiences:
+        train, test = (np.bincount(manifest.labels[r], minlength=3) for r in (e.train, e.test))
+        expected = [int(fraction * n + 0.5) for n in (10, 5)]
+        assert test.tolist() == [*expected, 0]
+        assert (train + test).tolist() == [10, 5, 1]
+        assert set(manifest.groups[np.concatenate([e.train, e.test])]) == {e.name}
+    # The test recordings are the same whatever the seed of the run.
+    sides = [{e.name: e.test.tolist() for e in s.experiences} for s in (stream, again)]
+    assert sides[0] == sides[1]
+    rule = f"seeded: inside each group, test_fraction {fraction:g}, seed 0"
+    assert stream.manifest.split_rule == rule
+    assert shared_groups(stream.manifest) == ["ann", "bob", "eve"]
+    assert stream.manifest.group_overlap
+
+
+def test_a_given_split_is_kept_and_all_one_sided_groups_are_named() -> None:
+    manifest = spoken({g: {"a": 5, "b": 5} for g in ("ann", "bob", "eve")}, drawn=False)
+    config = SCENARIOS.parse({"name": "domain_incremental"})
+    with pytest.raises(
+        UserError, match=r"group '\w+' of 'own' has no train rec.*split_column=null"
+    ):
+        config.build(manifest, 0)  # type: ignore[attr-defined]
+    lone = spoken({"ann": {"a": 5, "b": 5}, "bob": {"a": 1, "b": 1}, "eve": {"a": 1}})
+    with pytest.raises(UserError, match=r"2 group\(s\) .* with two recordings.*'bob', 'eve'"):
+        config.build(lone, 0)  # type: ignore[attr-defined]
+
+
+def test_settings_of_drawn_splits_change_no_old_config() -> None:
+    plain = SCENARIOS.parse("domain_incremental").dump()
+    assert set(plain) == {"name", "order", "validation_fraction"}

@@ -266,8 +266,8 @@ def refuse_small_memory(learner: str, memory: Memory | None, stream: Stream) -> 
 
 def refuse_missing_texts(learner: LearnerConfig, manifest: Manifest, rows: np.ndarray) -> None:
     """UserError naming training recordings without a text, for a learner that reads texts."""
-    recordings = [manifest.recordings[row] for row in rows]
-    missing = [r.uid for r in recordings if not r.text.strip()]
+    uids, texts = (manifest.columns.column(name)[rows].tolist() for name in ("uid", "text"))
+    missing = [uid for uid, text in zip(uids, texts, strict=True) if not text.strip()]
     if missing:
         why, remedy = "learns to write texts", "write texts, or leave these recordings out"
         if learner.needs_texts:
