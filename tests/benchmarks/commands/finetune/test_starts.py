@@ -25,6 +25,7 @@ from benchmarks.runs import machine, session
 from continual.learner import Learner
 from multimodal.batch import Batch
 from multimodal.errors import UserError
+from multimodal.modalities.log_mel import Finishing
 from tests.benchmarks.commands.align_text import ALIGN
 from tests.multimodal.encoders import audio_checkpoints
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
@@ -81,6 +82,8 @@ def embedded(learner: Learner) -> Tensor:
     if tower is None:
         return torch.zeros(())
     front_end, encoder, training = tower.front_end, tower.encoder, learner.model.training
+    if isinstance(front_end, Finishing):  # of features; these are signals
+        front_end = front_end.front_end
     learner.model.eval()
     features = front_end(some())
     found = encoder(features.values, features.lengths).pooled
