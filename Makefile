@@ -31,6 +31,7 @@ speed: install
 	$(BIN)/python -m benchmarks.speed.stream_step
 	$(BIN)/python -m benchmarks.speed.tracking_overhead
 	$(BIN)/python -m benchmarks.speed.stream_memory
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.stream_whole
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.front_end
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.towers
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.finetune

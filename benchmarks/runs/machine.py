@@ -47,17 +47,20 @@ def pick_device(wanted: str, *, setting: str = "training.device") -> torch.devic
     return torch.device(wanted)
 
 
-def use_threads(wanted: int | None, *, parameters: int, device: torch.device) -> None:
+def use_threads(
+    wanted: int | None, *, parameters: int, device: torch.device, told: bool = True
+) -> None:
     """Set PyTorch's threads on the CPU: ``wanted``, or those that fit a model of that size.
 
     That is one for a ``SMALL`` model, so that runs beside each other do not wait for each other's
     threads. Others get what PyTorch takes by itself, and so do all beside a GPU, and where the
-    environment says how many (OMP_NUM_THREADS). Standard error is told of the rule, once.
+    environment says how many (OMP_NUM_THREADS). Standard error is told of the rule, once, unless
+    not ``told``.
     """
     ruled = wanted is None and device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ
     one = ruled and parameters < SMALL
     torch.set_num_threads(wanted or (1 if one else THREADS))
-    if one and THREADS > 1:
+    if told and one and THREADS > 1:
         _tell_of_one_thread()
 
 

@@ -139,6 +139,7 @@ class Cells:
                 self.config.training.threads,
                 parameters=max(t.parameters for t in tried.values()),
                 device=pick_device(self.config.training.device),
+                told=False,
             )
 
     def _kind(self, number: int) -> type[StreamRun]:

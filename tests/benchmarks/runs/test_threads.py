@@ -30,9 +30,11 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_small_models_get_one_thread_and_it_is_said_once(threads: list[int], capsys) -> None:
+    machine.use_threads(None, parameters=100, device=CPU, told=False)
+    assert capsys.readouterr().err == ""
     for parameters in (100, LARGE - 1, LARGE):
         machine.use_threads(None, parameters=parameters, device=CPU)
-    assert threads == [1, 1, 4]
+    assert threads == [1, 1, 1, 4]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("medley: one CPU thread")
     assert "training.threads=4" in line
