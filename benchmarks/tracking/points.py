@@ -30,6 +30,7 @@ def metric_name(name: str) -> str:
     space, no empty or dotted path parts, at most 250 characters (the end becomes a digest)."""
     parts = [p for p in re.sub(r"[^\w/.\- ]", "_", name).split("/") if p]
     clean = "/".join("_" * len(p) if p in (".", "..") else p for p in parts) or "_"
+    clean = re.sub(r"^\.\.", "__", clean)  # MLflow takes "..0" for a path out of its folder
     if len(clean) > MAX_KEY:
         clean = f"{clean[: MAX_KEY - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return clean

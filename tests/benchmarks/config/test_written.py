@@ -65,8 +65,8 @@ def test_what_yaml_would_read_otherwise_stands_for_itself(text: str, tmp_path) -
 
 
 def check_text(text: str) -> None:
-    config = overridden(f"dataset.file={text}", f"dataset.root={text}", f"data_root={text}")
-    assert config.dataset.file == text
+    config = overridden(f"dataset.path_column={text}", f"dataset.root={text}", f"data_root={text}")
+    assert config.dataset.path_column == text
     unset = text in ("", "null")
     assert config.dataset.root == config.data_root == (None if unset else text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reports.pictures import heat_map
@@ -14,6 +14,7 @@ from benchmarks.tracking.points import batches, flat_params, matrix_table, metri
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=400))
+@example("..0")
 def test_metric_names_are_what_mlflow_allows(name):
     from mlflow.utils.validation import _validate_length_limit, _validate_metric_name
 
