@@ -19,6 +19,7 @@ DISK = {
         "move away what stands there, or name another place",
     ),
     errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "mend its links, which lead in a circle",
     **dict.fromkeys((errno.EIO, errno.ESTALE), "its disk fails; mend it, or name another place"),
 }
 # Libraries written in Rust tell it in words only.

@@ -159,8 +159,13 @@ def load_plugins() -> None:
     for module, source in modules.items():
         try:
             importlib.import_module(module)
-        except (ImportError, ValueError) as error:
-            raise UserError(f"plug-in module {module!r} ({source}): {error}") from error
+        # Anybody's code: what it raises is told with its name, and it may not end the program.
+        except (Exception, SystemExit) as error:
+            kind = (
+                "" if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: "
+            )
+            words = " ".join(str(error).split())[:300]
+            raise UserError(f"plug-in module {module!r} ({source}): {kind}{words}") from error
 
 
 class _Choice:

@@ -43,7 +43,7 @@ LAYERS = {
         "loader downloads modalities",
         "batch recordings hub weights shards registry",
         "contents columns digests growing",
-        "locks bars files",
+        "locks bars files yaml_limits",
         "errors credentials",
     ),
 }

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from multimodal.errors import how_to_install
+from multimodal.errors import UserError, how_to_install
+from multimodal.modalities import budget
 
 LIBRARIES = ("transformers", "peft", "accelerate", "soundfile", "soxr", "librosa", "mlflow")
 EXTRAS = {
@@ -70,6 +71,7 @@ def examine() -> Iterator[Finding]:
             yield _extra(module, purpose, extra)
     yield _device()
     yield _data()
+    yield _budget()
     yield _tracking()
     yield _writable(Path("runs"))
 
@@ -179,6 +181,13 @@ def _data() -> Finding:
         return Finding("error", "MEDLEY_DATA", f"{root} is not a folder")
     folders = sorted(p.name for p in Path(root).iterdir() if p.is_dir())
     return Finding("ok", "MEDLEY_DATA", f"{root}: {', '.join(folders) or 'empty'}")
+
+
+def _budget() -> Finding:
+    try:
+        return Finding("ok", budget.VARIABLE, f"one decoded recording may take {budget.words()}")
+    except UserError as error:
+        return Finding("error", budget.VARIABLE, str(error))
 
 
 def _tracking() -> Finding:

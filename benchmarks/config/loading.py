@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import ValidationError
 
 from benchmarks.config.base import CommandConfig
@@ -19,6 +18,7 @@ from multimodal.credentials import hidden
 from multimodal.datasets import DATASETS
 from multimodal.errors import UserError, did_you_mean
 from multimodal.registry import Config, Registry
+from multimodal.yaml_limits import load
 
 COMMANDS = "benchmarks.commands"
 # Of text where something else is wanted.
@@ -28,6 +28,8 @@ HINTS = {
     "float_type": "; write a number such as 0.1 or 1e-3",
     "bool_type": "; write true or false",
 }
+# Problems that are told; characters of a value, and of a line.
+MOST_LINES, LONGEST, LINE = 50, 200, 1_500
 AnyConfig = TypeVar("AnyConfig", bound=CommandConfig)
 
 
@@ -99,7 +101,10 @@ def validate(model: type[AnyConfig], data: object, *, source: str) -> AnyConfig:
     try:
         return model.parse(data)
     except ValidationError as error:
-        raise UserError("\n".join(_lines(error, model, data, source))) from error
+        lines, count = _lines(error, model, data, source), error.error_count()
+        lines = [line if len(line) <= LINE else f"{line[:LINE]} ..." for line in lines]
+        more = [f"{source}: ... and {count - len(lines)} more"] * (count > len(lines))
+        raise UserError("\n".join([*lines, *more])) from error
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{source}: not plain settings ({error}).") from error
 
@@ -108,15 +113,15 @@ def read_back(model: type[AnyConfig], folder: Path, remedy: str) -> AnyConfig:
     """The config of a run, from its folder; UserError with ``remedy`` if it cannot be read."""
     path = folder / "config.yaml"
     try:
-        return model.parse(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        return model.parse(load(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         words = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be read ({words}); {remedy}.") from error
 
 
 def _lines(error: ValidationError, model: type[Config], data: object, source: str) -> list[str]:
     lines = []
-    for problem in error.errors(include_url=False):
+    for problem in error.errors(include_url=False)[:MOST_LINES]:
         path = ".".join(str(p) for p in problem["loc"]) or "(file)"
         message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
         if problem["type"] == "json_invalid":
@@ -133,7 +138,9 @@ def _lines(error: ValidationError, model: type[Config], data: object, source: st
             lines.append(f"{source}: {path}: {message}")
         else:
             hint = HINTS.get(problem["type"], "") if isinstance(value, str) else ""
-            lines.append(f"{source}: {path}: {message} (got {hidden(repr(value))}){hint}")
+            shown = hidden(repr(value))
+            shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
+            lines.append(f"{source}: {path}: {message} (got {shown}){hint}")
     return lines
 
 

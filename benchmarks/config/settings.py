@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.config.written import Loader, Written, flow, holds_several, kinds, read
 from multimodal.errors import UserError, did_you_mean
 from multimodal.registry import Config
+from multimodal.yaml_limits import DEEPEST, load
 
+LONGEST = 200  # characters of an override in a message
 # In the wheel; in a checkout.
 CONFIG_FOLDERS = tuple(Path(__file__).parents[up] / "configs" for up in (1, 2))
 
@@ -64,11 +64,9 @@ def read_written(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the config ({error}).") from error
     try:
-        data = Loader(text).get_single_data()
+        data = load(text, Loader)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         kind = "text" if isinstance(data, str) else type(data).__name__
         raise UserError(f"{path}: expected a mapping of settings, found {kind}.")
@@ -104,19 +102,24 @@ def override(data: dict[str, Any], text: str) -> None:
     """
     path, equals, value = text.partition("=")
     keys = path.split(".")
-    if not equals or not all(keys):
-        raise UserError(f"{text!r}: write overrides as key.path=value.")
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    if not equals or not all(keys) or len(keys) > DEEPEST:
+        raise UserError(f"{shown!r}: write overrides as key.path=value.")
     here: Any = data
     for depth, key in enumerate(keys):
         slot: Any = key
         if isinstance(here, list):
-            if not key.isdecimal() or int(key) >= len(here):
-                raise UserError(f"{text!r}: {key!r} is no place in a list of {len(here)}.")
+            if not key.isdecimal() or len(key) > 9 or int(key) >= len(here):
+                raise UserError(
+                    f"{shown!r}: {key[:LONGEST]!r} is no place in a list of {len(here)}."
+                )
             slot = int(key)
         elif not isinstance(here, dict):
-            raise UserError(f"{text!r}: {'.'.join(keys[:depth])} holds a value, not settings.")
+            raise UserError(
+                f"{shown!r}: {'.'.join(keys[:depth])[:LONGEST]} holds a value, not settings."
+            )
         if depth == len(keys) - 1:
-            here[slot] = Written.at(f"{text!r}: ", value)
+            here[slot] = Written.at(f"{shown!r}: ", value)
             return
         here[slot] = _opened(here.get(slot) if isinstance(here, dict) else here[slot])
         here = here[slot]

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from multimodal.errors import UserError
 from multimodal.registry import Config, Registry
+from multimodal.yaml_limits import Limited
 
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,307})")
 NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -38,7 +39,7 @@ class Written(str):
         return value
 
 
-class Loader(yaml.SafeLoader):
+class Loader(Limited, yaml.SafeLoader):
     """Safe YAML without repeated keys, whose plain values stay as they are written.
 
     nothing: what YAML calls null is None; False: that is Written too.

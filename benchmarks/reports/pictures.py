@@ -48,7 +48,9 @@ def _map(evaluation: dict[str, Any]) -> Any:
     axes.scatter(prompts[:, 0], prompts[:, 1], s=80, c=colours, marker="X", edgecolors="black")
     if len(prompts) <= MOST_NAMES:
         for name, (x, y) in zip(data["class_names"], prompts, strict=True):
-            axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                plain(name), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8
+            )
     shares = [
         f"component {i + 1}: {v:.0%} of the variance between classes"
         for i, v in enumerate(data["explained"])
@@ -60,7 +62,7 @@ def _map(evaluation: dict[str, Any]) -> Any:
 def _similarity(evaluation: dict[str, Any]) -> Any:
     from matplotlib.figure import Figure
 
-    names = evaluation["map"]["class_names"]
+    names = [plain(name) for name in evaluation["map"]["class_names"]]
     rows = [[np.nan if v is None else v for v in row] for row in evaluation["similarity"]]
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot()
@@ -71,6 +73,11 @@ def _similarity(evaluation: dict[str, Any]) -> Any:
         axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="class prompt", ylabel="recordings of class")
     return figure
+
+
+def plain(text: str) -> str:
+    """For Matplotlib, which takes what stands between two dollar signs for a formula."""
+    return text.replace("$", r"\$")
 
 
 def row_names(rows: list[list[float | None]], names: list[str]) -> list[str]:
@@ -128,7 +135,7 @@ def draw_map(stream: dict[str, Any]) -> Any:
     axes.set_xticks(range(width), [str(t + 1) for t in range(width)])
     several = height < len(stream["classes"])
     if height <= MOST_ROWS and not several:
-        axes.set_yticks(range(height), stream["classes"])
+        axes.set_yticks(range(height), [plain(name) for name in stream["classes"]])
     label = f"{len(stream['classes'])} classes, in {height} rows" if several else "class"
     axes.set(xlabel="task", ylabel=label, title=f"leaked: {stream['leak_share']:.1%}")
     return figure

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.config.base import CommandConfig
 from benchmarks.runs.inputs import Inputs, OtherData, refuse_changed_inputs
 from multimodal.errors import UserError
 from multimodal.files import sweep
 from multimodal.locks import held
+from multimodal.yaml_limits import load
 
 LOCK = ".lock"
 # What another process that makes, or takes away, the same folder may cause; and how often to look.
@@ -127,6 +126,6 @@ def _config_is_kept(path: Path, config: CommandConfig) -> bool:
     if not path.exists():
         return True
     try:
-        return type(config).parse(yaml.safe_load(path.read_text("utf-8"))).hash == config.hash
-    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        return type(config).parse(load(path.read_text("utf-8"))).hash == config.hash
+    except (OSError, ValueError, TypeError):
         return False

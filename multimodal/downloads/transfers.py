@@ -24,7 +24,10 @@ CHUNK = 2**20
 # Request timeout, too early, too many requests, and the server's own trouble.
 TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 NETWORK = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError)
-CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
+LENGTH = re.compile(r"[0-9]{1,18}")
+LONGEST_VERSION = 200
+MOST_BYTES = 2**40  # of a file whose size nobody states
 
 
 def file_name(url: str) -> str:
@@ -78,7 +81,10 @@ class Fetcher:
         for attempt in range(RETRIES + 1):
             try:
                 return self._try(url, part, size, room)
-            except (OSError, http.client.HTTPException) as error:
+            except UserError:
+                raise
+            # ValueError: addresses and headers that cannot be read (Python's own words for them).
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 if isinstance(error, OSError) and not isinstance(error, NETWORK):
                     raise
                 problem = f"{url}: {_words(error)}"
@@ -124,10 +130,12 @@ class Fetcher:
             with file:
                 self.progress(name, done, total)
                 while chunk := response.read(CHUNK):
+                    done += len(chunk)
+                    if done > (total or size or MOST_BYTES):
+                        raise ConnectionError(f"the source sends more than {done:,} bytes")
                     with writing(part):
                         file.write(chunk)
                         file.flush()
-                    done += len(chunk)
                     self.progress(name, done, total)
         if total is not None and done != total:
             raise ConnectionError(f"the connection ended after {done:,} of {total:,} bytes")
@@ -160,14 +168,17 @@ def _extent(response: Any) -> tuple[int, int | None]:
         match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         return (int(match[1]), int(match[2])) if match else (-1, None)
     length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdigit() else None
+    return 0, int(length) if LENGTH.fullmatch(length) else None
 
 
 def _version(response: Any) -> str:
     """What tells one version of the file from another; "" if nothing does, so no resuming."""
     tag = response.headers.get("ETag", "")
     # A weak tag may be that of a file that is merely alike.
-    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+    version = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+    # It is sent back as a header, and kept in a file.
+    short = len(version) <= LONGEST_VERSION and version.isascii() and version.isprintable()
+    return version if short else ""
 
 
 def _refuse_full_disk(name: str, folder: Path, total: int | None, start: int, room: int) -> None:
@@ -184,14 +195,18 @@ def _lasts(error: Exception) -> bool:
     """Whether another try would only meet the same trouble."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code not in TRY_AGAIN
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
+        return True
     reason = getattr(error, "reason", None)
     # Words as a reason: a scheme that is not spoken.
     return isinstance(reason, str | ssl.SSLCertVerificationError)
 
 
 def _words(error: Exception) -> str:
+    words = str(error) or type(error).__name__
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server answers {error.code} {error.reason}"
-    if isinstance(error, urllib.error.URLError):
-        return f"cannot be reached ({error.reason})"
-    return str(error) or type(error).__name__
+        words = f"the server answers {error.code} {error.reason}"
+    elif isinstance(error, urllib.error.URLError):
+        words = f"cannot be reached ({error.reason})"
+    # They are the server's: nothing that a terminal obeys, and one line.
+    return ascii(words)[1:-1][:200] if not (words.isprintable() and len(words) <= 200) else words

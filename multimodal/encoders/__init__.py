@@ -6,13 +6,20 @@ builds the ``Encoder`` for a modality's adapter.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from multimodal.batch import Encoded
 from multimodal.modalities import Adapter
 from multimodal.registry import Config, Registry
+
+# Of encoders that are made here; the largest vision transformers are 6,144 wide and 56 deep.
+Width = Annotated[int, Field(ge=8, le=8192)]
+Depth = Annotated[int, Field(ge=1, le=256)]
+Heads = Annotated[int, Field(ge=1, le=1024)]
+MOST_WEIGHTS = 2**31  # 8 GiB, and four times that while they are trained
 
 ENCODERS = Registry("encoder", "multimodal.encoders", default="compact")
 
@@ -25,6 +32,14 @@ class Encoder(Protocol):
     def __call__(self, features: Tensor, lengths: Tensor) -> Encoded:
         """(N, channels, *axes) and (N,) valid steps -> tokens, mask, pooled."""
         ...
+
+
+def refuse_large(width: int, depth: int) -> None:
+    """ValueError for blocks of 12 x width^2 weights each that no machine is meant to hold."""
+    if (weights := 12 * width**2 * depth) > MOST_WEIGHTS:
+        raise ValueError(
+            f"width {width} and depth {depth} make {weights:,} weights; at most {MOST_WEIGHTS:,}"
+        )
 
 
 class EncoderConfig(Config):

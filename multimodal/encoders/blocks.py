@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from multimodal.batch import Encoded
-from multimodal.encoders import EncoderConfig
+from multimodal.encoders import Depth, EncoderConfig, Heads, Width, refuse_large
 from multimodal.encoders.dropkey import Schedule, dropped_attention, ratios
 
 
@@ -30,9 +30,9 @@ class TowerConfig(EncoderConfig):
 
     PAPER_CODE: ClassVar[Mapping[str, Any]] = {"dropkey": 0.3, "schedule": "constant"}
 
-    width: Annotated[int, Field(ge=8)] = 192
-    depth: Annotated[int, Field(ge=1)] = 4
-    heads: Annotated[int, Field(ge=1)] = 3
+    width: Width = 192
+    depth: Depth = 4
+    heads: Heads = 3
     dropkey: Annotated[float, Field(ge=0, lt=1)] = 0.2
     schedule: Schedule = "linear"
     train: Literal["all", "none"] = "all"
@@ -54,6 +54,7 @@ class TowerConfig(EncoderConfig):
     def _heads_divide_width(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads ({self.heads})")
+        refuse_large(self.width, self.depth)
         return self
 
     @property

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from multimodal.batch import Batch
+from multimodal.encoders.checkpoint_files import checkpoint_faults
 from multimodal.encoders.families import family_of, load_model, load_processor
 from multimodal.encoders.families.clap import ClapFeatures, Padding
 from multimodal.encoders.pretrained import read_config, refuse_pickles, weights_digest
@@ -95,18 +96,19 @@ def open_clap(checkpoint: str, revision: str | None) -> tuple[ClapPair, AudioAda
             "give a CLAP checkpoint, such as laion/clap-htsat-unfused."
         )
     refuse_pickles(checkpoint, folder)
-    adapter = AudioConfig(sample_rate=_sample_rate(folder)).build()
-    whole = family.front_end(folder, config, adapter)
-    assert isinstance(whole, ClapFeatures)
-    features = ClapFeatures(replace(whole.spec, crop="centre"))
     from transformers import ClapModel
 
-    model = load_model(ClapModel, folder)
-    tokenizer = TextConfig(
-        tokenizer=str(folder),
-        max_length=min(MOST_TOKENS, load_tokenizer(str(folder)).model_max_length),
-    ).build()
-    facts = {"name": checkpoint, "revision": revision, "weights": weights_digest(folder)}
+    with checkpoint_faults(checkpoint, folder):
+        adapter = AudioConfig(sample_rate=_sample_rate(folder)).build()
+        whole = family.front_end(folder, config, adapter)
+        assert isinstance(whole, ClapFeatures)
+        features = ClapFeatures(replace(whole.spec, crop="centre"))
+        model = load_model(ClapModel, folder)
+        tokenizer = TextConfig(
+            tokenizer=str(folder),
+            max_length=min(MOST_TOKENS, load_tokenizer(str(folder)).model_max_length),
+        ).build()
+        facts = {"name": checkpoint, "revision": revision, "weights": weights_digest(folder)}
     return ClapPair(model, features, tokenizer, facts), adapter
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from multimodal.batch import Encoded
-from multimodal.encoders import ENCODERS, EncoderConfig
+from multimodal.encoders import ENCODERS, Depth, EncoderConfig, Heads, Width, refuse_large
 from multimodal.modalities import Adapter
 
 # By number of axes: the convolution and its kernel size.
@@ -33,9 +33,9 @@ class CompactConfig(EncoderConfig):
     train: all of it, or none (it stays as it was initialised, or as a warm-up left it).
     """
 
-    width: Annotated[int, Field(ge=8)] = 96
-    depth: Annotated[int, Field(ge=1)] = 3
-    heads: Annotated[int, Field(ge=1)] = 4
+    width: Width = 96
+    depth: Depth = 3
+    heads: Heads = 4
     patch: Literal[2, 4, 8, 16, 32] = 4
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train: Literal["all", "none"] = "all"
@@ -44,6 +44,7 @@ class CompactConfig(EncoderConfig):
     def _heads_divide_width(self) -> CompactConfig:
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({self.heads})")
+        refuse_large(self.width, self.depth)
         return self
 
     def build(self, adapter: Adapter) -> CompactEncoder:

@@ -44,7 +44,7 @@ class LoraConfig(EncoderConfig):
     """
 
     base: Annotated[EncoderConfig, ENCODERS.choice]
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, le=4096)
     alpha: float = Field(default=8.0, gt=0, allow_inf_nan=False)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)
@@ -171,7 +171,6 @@ class LoraEncoder(nn.Module):
     def load_adapter(self, folder: Path) -> None:
         """Read what ``save_adapter`` wrote; UserError if it is missing or of another shape."""
         from peft import PeftConfig, set_peft_model_state_dict
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         for name in _FILES:
@@ -180,8 +179,9 @@ class LoraEncoder(nn.Module):
         try:
             saved: Any = PeftConfig.from_pretrained(str(folder))
             weights = load_file(folder / _FILES[1])
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{folder}: damaged adapter ({error}); save it again.") from error
+        except Exception as error:  # PEFT hands settings of any type on
+            words = " ".join(str(error).split())[:200]
+            raise UserError(f"{folder}: damaged adapter ({words}); save it again.") from error
         mine: Any = self.peft.peft_config["default"]
         for setting in ("r", "lora_alpha", "use_rslora", "use_dora"):
             then, now = getattr(saved, setting, None), getattr(mine, setting)

@@ -7,7 +7,6 @@ from a checkpoint: no remote code, no pickled weights.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from multimodal.batch import Encoded
 from multimodal.encoders import ENCODERS, EncoderConfig
+from multimodal.encoders.checkpoint_files import checked_config, checkpoint_faults
 from multimodal.encoders.families import Family, family_of, keep_blocks, load_processor
 from multimodal.errors import UserError
 from multimodal.hub import local_folder
@@ -50,22 +50,24 @@ class PretrainedConfig(EncoderConfig):
     def front_end(self, adapter: Adapter) -> nn.Module:
         """``forward(batch: Batch) -> Features``, equal to the checkpoint's own extractor."""
         folder, family, config = self._opened(adapter)
-        return family.front_end(folder, config, adapter)
+        with checkpoint_faults(self.checkpoint, folder):
+            return family.front_end(folder, config, adapter)
 
     def build(self, adapter: Adapter) -> PretrainedEncoder:
         """UserError: no such checkpoint, another modality's, no safetensors, too many layers."""
         folder, family, config = self._opened(adapter)
         refuse_pickles(self.checkpoint, folder)
-        model = family.load(folder, config)
-        if self.layer is not None:
-            keep_blocks(model, family, self.layer)
-        return PretrainedEncoder(
-            model,
-            family,
-            width=family.width(config),
-            pooling=family.pooling if self.pooling == "auto" else self.pooling,
-            train=self.train,
-        )
+        with checkpoint_faults(self.checkpoint, folder):
+            model = family.load(folder, config)
+            if self.layer is not None:
+                keep_blocks(model, family, self.layer)
+            return PretrainedEncoder(
+                model,
+                family,
+                width=family.width(config),
+                pooling=family.pooling if self.pooling == "auto" else self.pooling,
+                train=self.train,
+            )
 
     def _opened(self, adapter: Adapter) -> tuple[Path, Family, Any]:
         """The checkpoint's folder, family and transformers config."""
@@ -151,15 +153,8 @@ def read_config(checkpoint: str, folder: Path) -> tuple[Family, Any]:
     """The family and the transformers config of a checkpoint; UserError if there is none."""
     from transformers import AutoConfig
 
-    path = folder / "config.json"
-    try:
-        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type", "")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"checkpoint {checkpoint!r}: {path} is missing or damaged ({error}); name the folder "
-            "that save_pretrained wrote."
-        ) from error
-    family = family_of(str(model_type), checkpoint)
+    model_type = checked_config(checkpoint, folder).get("model_type", "")
+    family = family_of(str(model_type)[:200], checkpoint)
     return family, load_processor(AutoConfig, folder, "config.json")
 
 

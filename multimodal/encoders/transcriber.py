@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.batch import Batch
+from multimodal.encoders.checkpoint_files import checkpoint_faults
 from multimodal.encoders.families import (
     family_of,
     load_model,
@@ -165,17 +166,18 @@ def open_transcriber(
     refuse_pickles(checkpoint, folder)
     from transformers import GenerationConfig, WhisperForConditionalGeneration
 
-    own = load_processor(GenerationConfig, folder, "generation_config.json")
-    adapter = SpeechConfig(sample_rate=_sample_rate(folder)).build()
-    front_end = family.front_end(folder, config, adapter)
-    assert isinstance(front_end, WhisperFeatures)
-    transcriber = Transcriber(
-        load_model(WhisperForConditionalGeneration, folder),
-        front_end,
-        load_tokenizer(checkpoint, revision),
-        prefix=_prefix(folder, own, language),
-        facts={"name": checkpoint, "revision": revision, "weights": weights_digest(folder)},
-    )
+    with checkpoint_faults(checkpoint, folder):
+        own = load_processor(GenerationConfig, folder, "generation_config.json")
+        adapter = SpeechConfig(sample_rate=_sample_rate(folder)).build()
+        front_end = family.front_end(folder, config, adapter)
+        assert isinstance(front_end, WhisperFeatures)
+        transcriber = Transcriber(
+            load_model(WhisperForConditionalGeneration, folder),
+            front_end,
+            load_tokenizer(checkpoint, revision),
+            prefix=_prefix(folder, own, language),
+            facts={"name": checkpoint, "revision": revision, "weights": weights_digest(folder)},
+        )
     return transcriber.eval(), adapter
 
 

@@ -24,6 +24,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from multimodal.errors import UserError, did_you_mean
 from multimodal.registry import Config
+from multimodal.yaml_limits import Limited, load
 
 TEMPLATES = Path(__file__).parent / "templates"
 PHRASES = TEMPLATES / "phrases"
@@ -206,13 +207,11 @@ def _find(name: str | Path, folder: Path, kind: str) -> Path:
 
 def _mapping(file: Path) -> dict[str, Any]:
     try:
-        data = _TextLoader(file.read_text("utf-8")).get_single_data()
+        data = load(file.read_text("utf-8"), _TextLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot read the prompts ({error}).") from error
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise UserError(
             f"{file}: expected a mapping, found {type(data).__name__}; write templates: [...], or "
@@ -221,7 +220,7 @@ def _mapping(file: Path) -> dict[str, Any]:
     return data
 
 
-class _TextLoader(yaml.BaseLoader):
+class _TextLoader(Limited, yaml.BaseLoader):
     """Everything is text, so that the words on, off, yes and no name classes; no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

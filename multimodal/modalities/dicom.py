@@ -7,14 +7,21 @@ and stops at elements that are there but empty.
 from __future__ import annotations
 
 import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from multimodal.errors import UserError
+from multimodal.modalities.budget import most_bytes, words
 from multimodal.modalities.dicom_frame import codestream_size, decoded
 from multimodal.modalities.pictures import not_installed, refuse_huge
+
+# Values, and bytes, that are worked on at once.
+STRIP = 2**22
+META = 144  # bytes before what the header's own length counts
+INFLATED = 2  # copies of inflated bytes
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -37,13 +44,14 @@ def read_dicom(path: Path, where: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _refuse_inflated(path, where)
             data = pydicom.dcmread(path)
             _refuse_other_dicom(data, where)
             _complete(data, where)
             stored = decoded(data, where)
             if stored.ndim != 2:
                 raise ValueError(f"pixels have {stored.ndim} axes")
-            image = shown(stored, data, where)
+            image = _in_strips(stored, data, where)
     except UserError:
         raise
     except Exception as error:
@@ -52,8 +60,44 @@ def read_dicom(path: Path, where: str) -> np.ndarray:
             f"{where}: damaged, truncated or undecodable DICOM ({reason}); copy it again, or "
             "convert it to uncompressed DICOM or PNG."
         ) from error
-    image = np.clip(image, 0, 1).astype(np.float32)
     return 1 - image if data.PhotometricInterpretation == "MONOCHROME1" else image
+
+
+def _in_strips(stored: np.ndarray, data: Dataset, where: str) -> np.ndarray:
+    """``shown`` of a few rows at a time, within [0, 1], float32."""
+    image = np.empty(stored.shape, np.float32)
+    step = max(1, STRIP // max(1, stored.shape[1]))
+    for top in range(0, len(stored), step):
+        rows = slice(top, top + step)
+        image[rows] = np.clip(shown(stored[rows], data, where), 0, 1)
+    return image
+
+
+def _refuse_inflated(path: Path, where: str) -> None:
+    """UserError if a deflated file becomes too large; pydicom inflates all of it at once."""
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    try:
+        meta = read_file_meta_info(path)
+    except Exception:  # what is wrong is told when the whole file is read
+        return
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    length = meta.get("FileMetaInformationGroupLength")
+    if length is None:
+        raise ValueError("deflated, and the header does not say where")
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(META + int(length))
+        while chunk := inflater.unconsumed_tail or file.read(STRIP):
+            size += len(inflater.decompress(chunk, STRIP))
+            if INFLATED * size > most_bytes():
+                raise UserError(
+                    f"{where}: {path.stat().st_size:,} deflated bytes become more than an image "
+                    f"may take of {words()}; raise the limit, or convert the file to uncompressed "
+                    "DICOM or PNG."
+                )
 
 
 def shown(stored: np.ndarray, data: Dataset, where: str) -> np.ndarray:

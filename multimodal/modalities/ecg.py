@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import EcgAugmentConfig, refuse_idle_crop
+from multimodal.modalities.budget import within_memory
 from multimodal.modalities.ecg_leads import LEADS, Lead, lead_rows
 from multimodal.modalities.ecg_signal import (
     RESAMPLER,
@@ -151,6 +152,7 @@ class EcgAdapter:
             f"soxr={RESAMPLER}"
         )
 
+    @within_memory
     def load(self, recording: Recording) -> Tensor:
         """Decode, filter, resample, and cut to the recording's part and ``seconds``.
 

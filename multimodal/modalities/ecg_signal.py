@@ -13,17 +13,20 @@ from torch import nn
 
 from multimodal.batch import Batch, Features
 from multimodal.errors import UserError
+from multimodal.modalities.budget import most_bytes, words
+from multimodal.modalities.ecg_leads import LEADS
 
 RESAMPLER = "HQ"
 FILTER_ORDER = 2
 LONGEST_LEAD_IN = 16.0  # seconds
-LARGEST_DECODED = 2**29  # samples at once; 2 GiB, and several times that while they are resampled
+FLOAT = 4  # bytes
 LOWEST_HZ, HIGHEST_HZ = 10.0, 100_000.0
 
 
 def runs(missing: np.ndarray) -> list[tuple[int, int]]:
     """(first, last + 1) of every run of True in (T,) bool."""
-    steps = np.diff(np.concatenate([[0], missing.astype(np.int8), [0]]))
+    edge = np.zeros(1, np.int8)
+    steps = np.diff(np.concatenate([edge, missing.astype(np.int8), edge]))
     starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
@@ -77,10 +80,11 @@ def refuse_odd_sizes(path: Path, rates: list[float], steps: int, seconds: float)
             f"{path}: {odd[0]:g} samples a second are no ECG's ({LOWEST_HZ:g} to {HIGHEST_HZ:g}); "
             "correct the rate in the header."
         )
-    if max(steps * len(rates), seconds * sum(rates)) > LARGEST_DECODED:
+    if FLOAT * max(steps * len(LEADS), seconds * sum(rates)) > most_bytes():
         raise UserError(
             f"{path}: {seconds / 3600:.1f} hours of {len(rates)} leads are too much to decode at "
-            "once; give the recordings a start and a duration, or lower sample_rate."
+            f"once, they do not fit in {words()}; give the recordings a start and a duration, "
+            "lower sample_rate, or raise the limit."
         )
 
 

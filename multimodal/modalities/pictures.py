@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multimodal.errors import UserError, how_to_install
+from multimodal.modalities.budget import most_bytes, words
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 # Other formats of Pillow start programs (EPS) or measure nothing (GIF).
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 LARGEST_PIXELS = 80_000_000  # 8,900 x 8,900; what Pillow opens without a warning
+MOST_SCANS = 200  # of a progressive JPEG; each costs as much as the whole picture
+SCAN = b"\xff\xda"
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+FLOAT = 4  # bytes
 ORIENTATION, PHOTOMETRIC, BITS = 0x0112, 262, 258  # tags of Exif and TIFF
 # From what is stored to what is meant, by the orientation of Exif; 1 is upright.
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -46,11 +50,14 @@ def read_picture(path: Path, where: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow: about sizes and about metadata
             # From a path Pillow maps uncompressed TIFF into memory, and garbles what is turned.
+            refuse_huge(*_webp_size(path), where)  # Pillow makes room before it tells the size
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
                 refuse_huge(*picture.size, where)
                 _refuse_other_pictures(picture, where)
                 if picture.format == "TIFF":
                     _refuse_short_tiff(picture, path.stat().st_size)
+                if picture.format == "JPEG" and path.read_bytes().count(SCAN) > MOST_SCANS:
+                    raise ValueError(f"more than {MOST_SCANS} scans of one picture")
                 return _upright(picture, _grey(picture))
     except UserError:
         raise
@@ -74,6 +81,20 @@ def refuse_huge(width: int, height: int, where: str) -> None:
             f"{where}: {width} x {height} pixels; at most {LARGEST_PIXELS:,} are read. Copy the "
             "file again if it is damaged, else reduce the image."
         )
+    if FLOAT * width * height > most_bytes():
+        raise UserError(
+            f"{where}: {width} x {height} pixels do not fit in {words()}; raise the limit, or "
+            "reduce the image."
+        )
+
+
+def _webp_size(path: Path) -> tuple[int, int]:
+    """Width and height of an extended WebP file's canvas; (0, 0) of every other file."""
+    with path.open("rb") as file:
+        head = file.read(30)
+    if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or len(head) < 30:
+        return 0, 0
+    return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
 
 
 def not_installed(where: str, name: str) -> UserError:
@@ -84,14 +105,23 @@ def not_installed(where: str, name: str) -> UserError:
 
 def _refuse_other_pictures(picture: Picture, where: str) -> None:
     # JPEG files of telephones carry previews beside the one picture, so they may hold several.
-    frames = getattr(picture, "n_frames", 1)
-    if frames != 1 and picture.format in ("PNG", "TIFF", "WEBP"):
-        raise UserError(f"{where}: {frames} pictures in one file; save each by itself.")
+    if picture.format in ("PNG", "TIFF", "WEBP") and _has_several(picture):
+        raise UserError(f"{where}: several pictures in one file; save each by itself.")
     if picture.mode not in MODES and not _is_wide(picture):
         raise UserError(
             f"{where}: values of Pillow's mode {picture.mode}, whose range the file does not say; "
             "save it with 8 or 16 bits a pixel, grey or RGB."
         )
+
+
+def _has_several(picture: Picture) -> bool:
+    if picture.format != "TIFF":
+        return getattr(picture, "n_frames", 1) != 1
+    try:  # to count them is to read the directory of each
+        picture.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _refuse_short_tiff(picture: Picture, size: int) -> None:
@@ -102,6 +132,8 @@ def _refuse_short_tiff(picture: Picture, size: int) -> None:
     if not offsets or not counts:
         raise ValueError("no strips or tiles")
     if 324 in tags:
+        if int(tags[322]) * int(tags[323]) > LARGEST_PIXELS:
+            raise ValueError(f"tiles of {tags[322]} x {tags[323]} pixels")
         pieces = -(-width // int(tags[322])) * -(-height // int(tags[323]))
     else:
         pieces = -(-height // min(height, int(tags.get(278) or height)))

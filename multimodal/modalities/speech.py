@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import refuse_idle_crop
+from multimodal.modalities.budget import within_memory
 from multimodal.modalities.log_mel_config import (
     Bands,
     LogMelAdapter,
@@ -78,6 +79,7 @@ class SpeechAdapter(LogMelAdapter):
         c = self.config
         return f"speech/2 rate={c.sample_rate} max_seconds={c.max_seconds} mono soxr={RESAMPLER}"
 
+    @within_memory
     def load(self, recording: Recording, read: Reader = read_sound) -> Tensor:
         """Decode, cut to the recording's part and ``max_seconds``, mix to mono, resample, clip.
 
@@ -86,7 +88,7 @@ class SpeechAdapter(LogMelAdapter):
         cut in the same way. ``read`` decodes files.
         Returns (1, T), T >= 1. UserError: missing, empty, truncated, longer than stated, not
         audio, no sample in the part, NaN or infinite samples, samples far outside [-1, 1], a rate
-        that no recording has, more than 1 GiB.
+        that no recording has, more than ``budget.most_bytes``.
         """
         target, where = self.config.sample_rate, recording.where
         part = Part(where, recording.start, recording.duration, self.config.max_seconds, target)
@@ -104,7 +106,8 @@ class SpeechAdapter(LogMelAdapter):
             signal = signal[: round(self.config.max_seconds * target)]
         if not len(signal):
             raise UserError(f"{where}: too short, no sample is left at {target} Hz.")
-        return torch.from_numpy(np.clip(signal, -1.0, 1.0))[None]
+        own = None if recording.make is not None else signal  # long ones are not copied
+        return torch.from_numpy(np.clip(signal, -1.0, 1.0, out=own))[None]
 
     def front_end(self) -> nn.Module:
         """``LogMel``: Batch -> Features (N, n_mels, frames)."""
@@ -137,7 +140,7 @@ def _refuse_bad_samples(signal: np.ndarray, where: str) -> None:
     bad = len(signal) - np.count_nonzero(np.isfinite(signal))
     if bad:
         raise UserError(f"{where}: {bad} of {len(signal)} samples are NaN or infinite; remake it.")
-    peak = float(np.abs(signal).max())
+    peak = float(max(signal.max(), -signal.min()))
     if peak > LARGEST_PEAK:
         raise UserError(
             f"{where}: samples reach {peak:g}, full scale is 1; divide them by their full scale."

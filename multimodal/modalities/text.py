@@ -180,8 +180,10 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    # Damaged JSON ends in the tokenizers library, which raises bare Exceptions.
-    except Exception as error:
+    # Damaged JSON ends in the tokenizers library, which raises bare Exceptions, and panics of Rust.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"tokenizer {name!r}: {folder} holds none that can be read ({reason}); copy the "

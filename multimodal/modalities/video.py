@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import VideoAugmentConfig
+from multimodal.modalities.budget import most_bytes, within_memory, words
 from multimodal.modalities.video_frames import VideoFrames
 from multimodal.modalities.video_reader import Shown, opened, shown
 from multimodal.recordings import Recording
@@ -22,8 +23,6 @@ from multimodal.registry import Config
 if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
 
-# Shrunk frames are kept until the clip's end, and with it the choice of frames, is known.
-MOST_BYTES = 2**30
 LARGEST_RATIO = 16
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\sA-Z_]+")
 
@@ -82,6 +81,7 @@ class VideoAdapter:
         c = self.config
         return f"video/2 frames={c.frames} size={c.size} {c.sampling} fps={c.fps!r} {c.fit}"
 
+    @within_memory
     def load(self, recording: Recording) -> Tensor:
         """Decode, keep F frames of the recording's part, resize.
 
@@ -91,7 +91,7 @@ class VideoAdapter:
         read. Display matrices (telephones) are applied; pixels count as square. An array from
         ``recording.make`` must be (F', 3, H, W) uint8 at ``config.fps``; any F', H, W >= 1.
         UserError: missing, empty, truncated or damaged file, no video in it, no frame in the
-        part, sides of a ratio over 16, a part too long to hold in memory (1 GiB once resized).
+        part, sides of a ratio over 16, a part that takes more than ``budget.most_bytes`` resized.
         """
         read = self._made if recording.make is not None else self._read
         times, end, frames = read(recording)
@@ -164,11 +164,13 @@ class VideoAdapter:
                 if frame.time <= recording.start:
                     times, frames = [], []
                 times.append(frame.time)
+                # Kept until the clip's end, and with it the choice of frames, is known.
                 frames.append(self._shrunk(frame, reformatter, recording.where))
-                if len(frames) * frames[-1].nbytes > MOST_BYTES:
+                if len(frames) * frames[-1].nbytes > most_bytes():
                     raise UserError(
                         f"{recording.where}: over {len(frames)} frames of {self.config.size} "
-                        "pixels do not fit in 1 GiB; give the recording a start and a duration."
+                        f"pixels do not fit in {words()}; give the recording a start and a "
+                        "duration, or raise the limit."
                     )
         return np.array(times), end, frames
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from multimodal.errors import UserError, how_to_install
+from multimodal.modalities.budget import most_bytes, words
 from multimodal.modalities.pyav_files import pyav_source
 from multimodal.modalities.video_containers import refuse_cut_off, refuse_truncated
 from multimodal.recordings import Recording
@@ -35,6 +36,7 @@ STRICTER = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 MARKING = {"h264", "mpeg1video", "mpeg2video", "mpeg4", "h263", "flv", "vc1"}
 MARKING |= {"wmv1", "wmv2", "wmv3", "msmpeg4v1", "msmpeg4v2", "msmpeg4"}
 Matrix = tuple[int, int, int, int]
+LONGEST = 512  # budgets of all pictures together: 3 hours of 1080p at 25 a second
 JUMP = 4  # frames back: another recording begins (joined files); less is a careless time stamp
 
 
@@ -58,12 +60,14 @@ def opened(recording: Recording) -> Iterator[tuple[InputContainer, VideoStream]]
     try:
         # A playlist opens no network. Titles of old cameras are no UTF-8; nobody reads them here.
         with (
-            pyav_source(path) as source,
+            pyav_source(path, where) as source,
             av.open(
                 source, "r", options={"protocol_whitelist": "file"}, metadata_errors="replace"
             ) as container,
         ):
-            yield container, _video_stream(container, where)
+            stream = _video_stream(container, where)
+            _refuse_huge(stream.width, stream.height, where)
+            yield container, stream
     except FFmpegError as error:
         problem = f"damaged, truncated or not a video ({error.strerror or error})"
         raise UserError(f"{where}: {problem}; copy it again.") from error
@@ -81,6 +85,19 @@ def _video_stream(container: InputContainer, where: str) -> VideoStream:
                 raise UserError(f"{where}: no decoder for its kind of video; convert it to MP4.")
             return stream
     raise UserError(f"{where}: the file holds no video stream; replace it or remove it.")
+
+
+def most_pixels() -> int:
+    """Of one picture: a decoder holds some eight at a time, up to four bytes a pixel."""
+    return most_bytes() // 32
+
+
+def _refuse_huge(width: int, height: int, where: str) -> None:
+    if width * height > most_pixels():
+        raise UserError(
+            f"{where}: {width} x {height} pixels; at most {most_pixels():,} are read within "
+            f"{words()}. Raise the limit, reduce the film, or copy it again if it is damaged."
+        )
 
 
 class Shown(NamedTuple):
@@ -112,8 +129,14 @@ def shown(container: InputContainer, stream: VideoStream, where: str) -> Iterato
     """
     usual = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
     origin = max(0.0, (container.start_time or 0) / 1e6)
-    first, last, shift, step = None, 0.0, 0.0, usual
+    first, last, shift, step, decoded = None, 0.0, 0.0, usual, 0
     for stamp, frame, matrix in _stamped(container, stream, usual, where):
+        decoded += 3 * frame.width * frame.height
+        if decoded > LONGEST * most_bytes():
+            raise UserError(
+                f"{where}: {decoded / 2**30:,.0f} GiB of pictures, {LONGEST} times {words()}; cut "
+                "the film into pieces, or raise the limit."
+            )
         if first is None:
             first = last = stamp
             origin = min(origin, stamp)
@@ -179,8 +202,10 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     if STRICTER.get(decoder.name) in av.codecs_available:
         decoder = av.VideoCodecContext.create(STRICTER[decoder.name], "r")
         assert isinstance(decoder, av.VideoCodecContext)
-    elif decoder.name not in MARKING:
-        decoder.options = {"err_detect": "crccheck+explode"}
+    options = {"max_pixels": str(most_pixels())}  # also where it grows on the way
+    if decoder.name not in (*MARKING, *STRICTER.values()):
+        options["err_detect"] = "crccheck+explode"
+    decoder.options = options
     decoder.thread_count = 1  # the callers' threads share the cores
     return decoder
 

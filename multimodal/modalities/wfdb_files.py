@@ -114,7 +114,8 @@ def read_millivolts(
 
 def check_sums(header: Header) -> None:
     """Read all signals once, in pieces; UserError as soon as a sum or first value differs."""
-    for piece in header.pieces:
+    once = {piece.file.path: piece for piece in header.pieces if piece.file is not None}
+    for piece in once.values():
         for name, members in groups_of(piece.file).items() if piece.file else ():
             assert piece.file is not None
             step = piece.frames if piece.file.signals[members[0]].form == "8" else CHUNK_FRAMES
@@ -152,16 +153,22 @@ def _of_segments(file: HeaderFile) -> Header:
     layout = file.segments[0][1] == 0
     pieces: list[tuple[int, int, HeaderFile | None]] = []
     names: tuple[str, ...] | None = None
+    known: dict[str, HeaderFile | None] = {"~": None}  # a record may repeat a segment
+    lengths: dict[str, int] = {}
     for name, frames in file.segments:
-        part = None if name == "~" else parse_header(folder / f"{name}.hea")
+        if name not in known:
+            known[name] = parse_header(folder / f"{name}.hea")
+        part = known[name]
         if part is not None and (part.segments or part.rate != file.rate):
             raise damaged(file.path, f"segment {name} of other segments or another rate")
         if part is not None and names is None:
             names = tuple(signal.name for signal in part.signals)
         if frames == 0:
             continue
-        if part is not None and length_of(part) != frames:
-            raise damaged(file.path, f"segment {name} has {length_of(part)} frames, not {frames}")
+        if part is not None and name not in lengths:
+            lengths[name] = length_of(part)
+        if lengths.get(name, frames) != frames:
+            raise damaged(file.path, f"segment {name} has {lengths[name]} frames, not {frames}")
         pieces.append((begin, frames, part))
         begin += frames
     if names is None or not begin or file.frames not in (0, begin):

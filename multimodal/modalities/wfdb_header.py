@@ -14,7 +14,7 @@ from typing import NamedTuple
 from multimodal.errors import UserError
 
 RATE, GAIN = 250.0, 200.0  # of headers that state none
-LARGEST_HEADER = 2**24
+LARGEST_HEADER = 2**20
 _NUMBER = r"[-+]?(?:\d{1,18}\.?\d{0,18}|\.\d{1,18})(?:[eE][-+]?\d{1,3})?"
 _RECORD = re.compile(
     rf"(?P<name>[^\s/]+)(?:/(?P<segments>\d{{1,9}}))?\s+(?P<signals>\d{{1,9}})"

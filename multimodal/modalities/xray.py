@@ -18,6 +18,7 @@ from multimodal.batch import Batch, Features
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.modalities.augment import XrayAugmentConfig
+from multimodal.modalities.budget import within_memory
 from multimodal.modalities.dicom import read_dicom
 from multimodal.modalities.pictures import read_picture
 from multimodal.recordings import Recording
@@ -64,6 +65,7 @@ class XrayAdapter:
         c = self.config
         return f"xray/2 size={c.size} stretch={c.stretch} clahe={c.clahe}"
 
+    @within_memory
     def load(self, recording: Recording) -> Tensor:
         """Decode, scale to [0, 1], fit into the square with zeros around the shorter side.
 

@@ -40,10 +40,10 @@ class DecoderConfig(Config):
     revision: str | None = Field(
         default=None, pattern="^[0-9a-f]{40}$", exclude_if=lambda name: name is None
     )
-    layers: int = Field(default=2, ge=1)
-    heads: int = Field(default=4, ge=1)
-    width: int = Field(default=128, ge=2)
-    feed_forward: int = Field(default=512, ge=1)
+    layers: int = Field(default=2, ge=1, le=128)
+    heads: int = Field(default=4, ge=1, le=1024)
+    width: int = Field(default=128, ge=2, le=8192)
+    feed_forward: int = Field(default=512, ge=1, le=32768)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     merges: int = Field(default=256, ge=0, le=100_000)
     bpe_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -51,7 +51,7 @@ class DecoderConfig(Config):
     beam: int = Field(default=5, ge=1, le=1000)
     length_penalty: float = Field(default=0.6, ge=0, le=10)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    projection: int = Field(default=128, ge=1)
+    projection: int = Field(default=128, ge=1, le=16384)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -36,7 +36,7 @@ Projection = Literal["linear", "batch", "layer"]
 class TextLoraConfig(Config):
     """Settings of encoder ``lora``, see there, without its base."""
 
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, le=4096)
     alpha: float = Field(default=8.0, gt=0, allow_inf_nan=False)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)

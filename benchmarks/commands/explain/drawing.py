@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.commands.explain.maps import Map
-from benchmarks.reports.pictures import save_figure
+from benchmarks.reports.pictures import plain, save_figure
 
 HEAT, GREY, OPACITY = "inferno", "gray", 0.45
 MOST_FRAMES = 8
@@ -29,7 +29,7 @@ def draw(found: Map, path: Path, *, modality: str, signal: bool = True) -> None:
     else:
         _spectrogram(figure, found, signal)
     name = Path(found.part.name).name if signal else "recording"
-    figure.suptitle(f"{name}: {found.target} ({found.score:.3g})", fontsize=9)
+    figure.suptitle(plain(f"{name}: {found.target} ({found.score:.3g})"), fontsize=9)
     save_figure(figure, path, dpi=120)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from multimodal.encoders.checkpoint_files import attention, checked_config
 from multimodal.errors import UserError, did_you_mean
 from multimodal.modalities import Adapter
 
@@ -113,8 +114,8 @@ def load_model(model_class: Any, folder: Path, *, absent: tuple[str, ...] = (), 
     missing parameters, which transformers would draw at random.
     """
     import torch
-    from safetensors import SafetensorError
 
+    config = checked_config(str(folder), folder)
     try:
         with quiet_transformers():
             model, report = model_class.from_pretrained(
@@ -124,9 +125,11 @@ def load_model(model_class: Any, folder: Path, *, absent: tuple[str, ...] = (), 
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                attn_implementation=attention(config),
                 **kw,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    # Of settings that no model has, transformers raises what they happen to end in.
+    except Exception as error:
         raise UserError(
             f"{folder}: the checkpoint cannot be loaded ({_one_line(error)}); copy it again."
         ) from error
@@ -141,12 +144,11 @@ def load_model(model_class: Any, folder: Path, *, absent: tuple[str, ...] = (), 
 
 def load_processor(loader: Any, folder: Path, wanted: str) -> Any:
     """The checkpoint's own extractor or config. UserError names the file ``wanted``."""
-    from huggingface_hub.errors import StrictDataclassError
-
     try:
         with quiet_transformers():
             return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+    # Of values of other types, transformers raises what they happen to end in.
+    except Exception as error:
         raise UserError(
             f"{folder}: {wanted} is missing or cannot be read ({_one_line(error)}); copy it from "
             "the checkpoint's page into this folder."

@@ -55,7 +55,7 @@ def read_with_pyav(path: Path, part: Part) -> tuple[np.ndarray, int]:
     try:
         # A playlist opens no network. Old cameras and programs write titles that are no UTF-8.
         with (
-            pyav_source(path) as source,
+            pyav_source(path, where) as source,
             av.open(
                 source, options={"protocol_whitelist": "file"}, metadata_errors="replace"
             ) as container,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from multimodal.errors import UserError
+from multimodal.modalities.budget import PASSED, most_bytes, words
 
 # No recording of sound is made outside; a damaged header may state anything up to 2**32 Hz.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
-# Of one recording in memory: 1 GiB as float32, 4.6 hours at 16 kHz, 1.7 hours at 44.1 kHz.
-MOST_SAMPLES = 2**28
+FLOAT = 4  # bytes; 1 GiB is 4.6 hours at 16 kHz, 1.7 hours at 44.1 kHz
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,19 @@ class Part:
 
     def refuse_long(self, count: int, rate: int) -> None:
         """UserError if ``count`` samples, or what they become at ``target`` Hz, are too many."""
-        if max(count, count * self.target / rate) > MOST_SAMPLES:
+        if FLOAT * max(count, count * self.target / rate) > most_bytes():
             raise UserError(
-                f"{self.where}: {count / rate:,.0f} s of sound at {rate} Hz do not fit in 1 GiB; "
-                "give the recording a start and a duration, or replace the file if it is damaged."
+                f"{self.where}: {count / rate:,.0f} s of sound at {rate} Hz do not fit in "
+                f"{words()}; give the recording a start and a duration, raise the limit, or "
+                "replace the file if it is damaged."
             )
 
 
 class Kept:
     """What of a signal, given piece by piece from its beginning, lies in the part.
 
-    position: samples that went by. Memory is bounded by ``MOST_SAMPLES``.
+    position: samples that went by. What is kept is bounded by ``most_bytes``, and what is decoded
+    before it by ``PASSED`` times as much.
     """
 
     def __init__(self, part: Part, rate: int) -> None:
@@ -74,7 +76,7 @@ class Kept:
         if self.first < 0 or (self._stop is not None and self._stop <= self.first):
             self.first, self._stop = sys.maxsize, None  # nothing is kept; ``joined`` says so
         self._pieces = list[np.ndarray]()
-        self._count = 0
+        self._count = self._decoded = 0
 
     def wanted(self) -> int | None:
         """Samples still to come until the part is complete; None: all."""
@@ -96,6 +98,13 @@ class Kept:
 
     def add(self, samples: np.ndarray) -> None:
         """(n, channels) or (n,) float32; channels are mixed to their mean."""
+        self._decoded += FLOAT * samples.size
+        if self._decoded > PASSED * most_bytes():
+            raise UserError(
+                f"{self.part.where}: {self._decoded / 2**30:,.0f} GiB of sound were decoded "
+                f"without coming to the end of what is wanted, {PASSED} times {words()}; split "
+                "the file, or raise the limit."
+            )
         begin = min(len(samples), max(0, self.first - self.position))
         wanted = self.wanted()
         end = len(samples) if wanted is None else min(len(samples), wanted)

@@ -193,12 +193,11 @@ def _drain(file: Forward, stream: Stream, kept: Kept) -> None:
     """Give the stream's samples to ``kept``; UserError if there are fewer or more than stated."""
     announced = None if stream.to_the_end or file.frames > UNKNOWN else file.frames
     where, done = kept.part.where, 0
-    if announced is not None:
-        kept.refuse_long(announced)
-        if kept.first > 0 and kept.position == 0 and _finds_places(file):
-            done = min(kept.first, announced)
-            soundfile.SoundFile.seek(file, done)
-            kept.skip(done)
+    kept.refuse_long(announced or stream.stated or 0)
+    if announced is not None and kept.first > 0 and kept.position == 0 and _finds_places(file):
+        done = min(kept.first, announced)
+        soundfile.SoundFile.seek(file, done)
+        kept.skip(done)
     step = max(1, BLOCK // file.channels)
     while not kept.complete and done != announced:
         count = min(n for n in (step, kept.wanted(), announced and announced - done) if n)

@@ -20,7 +20,7 @@ COMPANIONS = ("torchaudio", "torchvision")
 @pytest.fixture(autouse=True)
 def clean(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
-    for variable in ("MEDLEY_DATA", "MLFLOW_TRACKING_URI"):
+    for variable in ("MEDLEY_DATA", "MLFLOW_TRACKING_URI", "MEDLEY_RECORDING_GIB"):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -162,6 +162,12 @@ def test_what_to_mend_is_listed_in_order(monkeypatch) -> None:
     works, text = printed()
     assert not works
     assert text.endswith("to mend: torch, output\n")
+
+
+def test_the_memory_of_a_recording(monkeypatch) -> None:
+    assert found("MEDLEY_RECORDING_GIB").words.endswith("may take 1 GiB (MEDLEY_RECORDING_GIB)")
+    monkeypatch.setenv("MEDLEY_RECORDING_GIB", "all")
+    assert found("MEDLEY_RECORDING_GIB").state == "error"
 
 
 def test_the_data_folder(monkeypatch, tmp_path) -> None:
