@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,5 +151,5 @@ def test_dollar_signs_in_names_are_drawn_as_they_are(name: str) -> None:
 
     stream = {"matrix": [[1, 2]], "classes": [name], "leak_share": 0.0}
     draw_map(stream).canvas.draw()
-    text = Figure().text(0, 0, plain(name))
+    text: Any = Figure().text(0, 0, plain(name))
     assert text._preprocess_math(text.get_text()) == (name, False)

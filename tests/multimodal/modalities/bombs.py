@@ -1,4 +1,4 @@
-"""Small files of sound and ECG that ask for much memory or time; each function writes one and gives its path."""
+"""Small files of sound and ECG that ask for much; each function writes one and gives its path."""
 
 from __future__ import annotations
 

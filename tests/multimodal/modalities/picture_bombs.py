@@ -129,7 +129,7 @@ def dicom(folder: Path, *, deflated: bool = True, junk: int = 0, side: int = 64)
         uids.DeflatedExplicitVRLittleEndian if deflated else uids.ExplicitVRLittleEndian
     )
     meta.MediaStorageSOPClassUID = uids.SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.MediaStorageSOPInstanceUID = uids.UID("1.2.3")
     data = Dataset()
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.Rows = data.Columns = side
@@ -142,7 +142,7 @@ def dicom(folder: Path, *, deflated: bool = True, junk: int = 0, side: int = 64)
     path = folder / "zeros.dcm"
     with path.open("wb") as file:
         file.write(bytes(128) + b"DICM")
-        write_file_meta_info(file, meta, enforce_standard=True)
+        write_file_meta_info(file, meta, enforce_standard=True)  # pyright: ignore
         pack = pixels.compress if deflated else bytes
         file.write(pack(head.getvalue()))
         for number in range(-(-junk // 2**28)):
