@@ -25,6 +25,7 @@ from benchmarks.runs import machine, session
 from continual.learner import LEARNERS, Learner, Prediction
 from multimodal.batch import Batch
 from multimodal.errors import UserError
+from multimodal.modalities.log_mel import Finishing
 from multimodal.modalities.speech import SpeechAdapter, SpeechConfig
 from multimodal.recordings import Manifest, Recording
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
@@ -156,10 +157,13 @@ def check(folder: Path, learner: Learner, files: list[tuple[Path, Recording]]) -
 @torch.no_grad()
 def asked(learner: Learner, files: list[tuple[Path, Recording]]) -> tuple[Prediction, torch.Tensor]:
     adapter = SpeechAdapter(SpeechConfig())
-    signals = [adapter.load(recording)[0] for _, recording in files]
-    inputs = pad_sequence(signals, batch_first=True)[:, None]
+    found = [adapter.load(recording)[0] for _, recording in files]
+    if any(isinstance(part, Finishing) for part in learner.model.modules()):  # it reads features
+        found = [adapter.with_features().prepare(signal[:, None]) for signal in found]
+    inputs = pad_sequence(found, batch_first=True)
+    inputs = inputs if inputs.ndim == 3 else inputs[:, None]
     count = torch.zeros(len(files), dtype=torch.int64)
-    lengths = torch.tensor([len(signal) for signal in signals])
+    lengths = torch.tensor([len(values) for values in found])
     batch = Batch(inputs, lengths, count, count)
     learner.model.eval()
     prediction = learner.predict(batch)
