@@ -41,6 +41,8 @@ speed: install
 	$(BIN)/python -m benchmarks.speed.loader
 	$(BIN)/python -m benchmarks.speed.embedding_cache
 	$(BIN)/python -m benchmarks.speed.manifest_memory
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.manifest_scale
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.signal_cache
 	$(BIN)/python -m benchmarks.speed.objectives
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.online_step
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.dropkey
