@@ -66,28 +66,32 @@ class Evaluator:
         manifest = self.stream.manifest
         return {"understood": understood(own, manifest, part), "heard": heard(own, manifest, part)}
 
-    def zero_shot(self, exposed: int) -> dict[str, float | None] | None:
+    def zero_shot(self, exposed: int) -> dict[str, Any] | None:
         """Accuracy on classes never trained on, named by their texts; None if the learner cannot.
 
         exposed: number of experiences met. ``future``: test recordings of the classes still to
         come, among these; ``future_chance``: 1 / their number. ``held_out``: those of the stream's
-        held-out classes, among those. None where fewer than two classes are left.
+        held-out classes, among those. None where fewer than two classes are left. ``parts``: of
+        the stream's parts, each among its own classes; ``held_out`` is then their mean.
         """
-        tasks = {"future": self._future(exposed), "held_out": self.stream.held_out}
-        found: dict[str, float | None] = {"future_chance": None}
-        for name, task in tasks.items():
-            found[name] = None
+        future, parts = self._future(exposed), self.stream.parts
+        held = () if parts else (self.stream.held_out,)
+        values = []
+        for task in (future, *held, *parts):
             if task is None or len(task.classes) < 2:
+                values.append(None)
                 continue
             scores = score_rows(self.learner, self.batches, task.test)
             if scores is None:
                 return None
             classes = np.array(task.classes)
             named = classes[scores[:, classes].argmax(axis=1)]
-            found[name] = float(np.mean(named == self.stream.manifest.labels[task.test]))
-            if name == "future":
-                found["future_chance"] = 1 / len(classes)
-        return found
+            values.append(float(np.mean(named == self.stream.manifest.labels[task.test])))
+        chance = None if values[0] is None or future is None else 1 / len(future.classes)
+        found: dict[str, Any] = {"future_chance": chance, "future": values[0]}
+        if not parts:
+            return found | {"held_out": values[1]}
+        return found | {"held_out": float(np.mean(values[1:])), "parts": values[1:]}
 
     def _future(self, exposed: int) -> Experience | None:
         """What is still to come, as one experience; None if a class of it was met before."""

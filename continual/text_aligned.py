@@ -28,7 +28,7 @@ from continual.rehearsal import make_memory
 from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.evaluation.findings import heading_of
-from multimodal.evaluation.prompts import load_prompts
+from multimodal.evaluation.prompts import load_prompts, prompts_of
 from multimodal.models.captions import Captions
 from multimodal.models.towers import Aligned, TextTowerConfig, Tower, build_aligned
 from multimodal.objectives.views import TEXT, Views
@@ -79,13 +79,15 @@ class TextAlignedConfig(WhitenedConfig):
             (tower,) = aligned.signals.values()
             assert isinstance(tower, Tower)
             tower.whiten("head.whiten", self.head.eps)
-        prompts = load_prompts(self.templates or context.modality, self.phrases)
+        names = context.class_names
+        texts = prompts_of(context.modality, names, self.templates, self.phrases)
         device = context.model.head.weight.device
         sets = None
         if context.model.multi_label:
-            words = prompts.words(context.class_names)
+            prompts = load_prompts(self.templates or context.modality, self.phrases)
+            words = prompts.words(names)
             sets = LabelSets(aligned, words, heading_of(context.modality))
-        model = AlignedClassifier(aligned, prompts.texts(context.class_names), sets).to(device)
+        model = AlignedClassifier(aligned, texts, sets).to(device)
         return {
             "model": model,
             "captions": self._captions(context, aligned),

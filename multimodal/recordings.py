@@ -44,6 +44,7 @@ class Manifest:
     group_overlap: why a group may stand on both sides of a split (only where the OFFICIAL split
     has it); "" means that this is an error. synthetic: the signals were generated. made_rate: Hz of
     the arrays that ``make`` gives, which the adapter's rate must be; None: files, or no rate.
+    made_rates: likewise by modality, of recordings of several.
     left_out: number of files that lie beside the recordings and were not taken, by extension.
     notes: what else the reader left out, in words. Names of classes and recordings are made
     ``printable``.
@@ -66,6 +67,7 @@ class Manifest:
     group_overlap: str = ""
     synthetic: bool = False
     made_rate: int | None = None
+    made_rates: Mapping[str, int] = field(default_factory=dict)
     root: Path | None = field(default=None, compare=False)
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     digests: Path | None = field(default=None, compare=False)

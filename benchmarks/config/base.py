@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import Field, field_serializer
+from pydantic import Field, field_serializer, model_validator
 
 from multimodal.credentials import HIDDEN, shown
 from multimodal.datasets import DATASETS
-from multimodal.encoders import ENCODERS
+from multimodal.encoders import ENCODERS, forbid_misfit
 from multimodal.errors import UserError
 from multimodal.modalities import MODALITIES
 from multimodal.registry import Config
@@ -128,6 +128,11 @@ class SignalConfig(CommandConfig):
     )
     encoder: Annotated[Config, ENCODERS.choice] = Field(default_factory=lambda: ENCODERS.parse({}))
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (1,)
+
+    @model_validator(mode="after")
+    def _towers_of_modalities(self) -> Self:
+        forbid_misfit(self.modality, self.encoder)
+        return self
 
     def cells(self) -> list[Self]:
         """One config for each entry under the marker and each seed, in the order of a table."""

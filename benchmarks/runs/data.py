@@ -17,7 +17,7 @@ from benchmarks.runs.workspace import check_writable
 from multimodal.datasets import DatasetConfig
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError, did_you_mean
-from multimodal.modalities import MODALITIES, Adapter
+from multimodal.modalities import MODALITIES, SEVERAL, Adapter, modality_of
 from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
 
@@ -46,9 +46,13 @@ def read_manifest(config: SignalConfig) -> Manifest:
     manifest = build_manifest(config)
     MODALITIES.config(manifest.modality)
     if manifest.modality != config.modality.registered_name:
+        wanted = manifest.modality
+        if wanted == SEVERAL:
+            parts = dict.fromkeys(modality_of(name)[0] for name in manifest.class_names)
+            wanted = f"{{name: {SEVERAL}, parts: [{', '.join(parts)}]}} and encoder={SEVERAL}"
         raise UserError(
             f"dataset {manifest.name!r} holds {manifest.modality} recordings; set "
-            f"modality={manifest.modality} (got {config.modality.registered_name})."
+            f"modality={wanted} (got {config.modality.registered_name})."
         )
     return manifest
 
@@ -81,6 +85,12 @@ def open_signals(
             f"modality.sample_rate={modality.sample_rate}: dataset {manifest.name!r} makes its "
             f"signals at {manifest.made_rate} Hz; set modality.sample_rate={manifest.made_rate}."
         )
+    for name, rate in manifest.made_rates.items():
+        if modality.rate_of(name) not in (None, rate):
+            raise UserError(
+                f"modality.parts: dataset {manifest.name!r} makes its {name} at {rate} Hz; give "
+                f"that part as {{name: {name}, sample_rate: {rate}}}."
+            )
     adapter = modality.build()
     if encoder is not None and encoder.reads_features and adapter.augment() is None:
         with_features = getattr(adapter, "with_features", None)

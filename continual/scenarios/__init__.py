@@ -59,6 +59,7 @@ class Stream:
     """Experiences in the order in which learners meet them.
 
     held_out: classes that no experience shows, with their test recordings: a zero-shot task.
+    parts: of it, tasks of their own (one a modality), in the order of the experiences.
     online: None where experiences may be trained on for several epochs.
     grouped: experiences are made of whole groups of classes, of which some may have no test
     recordings, and whose test recordings may be of classes that are never trained on.
@@ -69,6 +70,7 @@ class Stream:
     held_out: Experience | None = None
     online: Online | None = None
     grouped: bool = False
+    parts: tuple[Experience, ...] = ()
 
     def __post_init__(self) -> None:
         check_stream(self)

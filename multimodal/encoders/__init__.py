@@ -6,13 +6,13 @@ builds the ``Encoder`` for a modality's adapter.
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from multimodal.batch import Encoded
-from multimodal.modalities import Adapter
+from multimodal.modalities import SEVERAL, Adapter
 from multimodal.registry import Config, Registry
 
 # Of encoders that are made here; the largest vision transformers are 6,144 wide and 56 deep.
@@ -39,6 +39,16 @@ def refuse_large(width: int, depth: int) -> None:
     if (weights := 12 * width**2 * depth) > MOST_WEIGHTS:
         raise ValueError(
             f"width {width} and depth {depth} make {weights:,} weights; at most {MOST_WEIGHTS:,}"
+        )
+
+
+def forbid_misfit(modality: Any, encoder: Any) -> None:
+    """ValueError unless both are of several modalities, or neither is."""
+    if (modality.registered_name == SEVERAL) != (encoder.registered_name == SEVERAL):
+        raise ValueError(
+            f"modality {modality.registered_name} with encoder {encoder.registered_name}: what is "
+            f"of several modalities is read by encoder {SEVERAL}, and nothing else is; its towers "
+            "are of one each (encoder.towers)"
         )
 
 

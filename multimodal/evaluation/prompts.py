@@ -23,6 +23,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from multimodal.errors import UserError, did_you_mean
+from multimodal.modalities import SEVERAL, modality_of
 from multimodal.registry import Config
 from multimodal.yaml_limits import Limited, load
 
@@ -190,6 +191,30 @@ def load_prompts(templates: str | Path, phrases: str | Path | None = None) -> Pr
             for p in error.errors(include_url=False)
         ]
         raise UserError("\n".join(problems)) from error
+
+
+def prompts_of(
+    modality: str,
+    class_names: Sequence[str],
+    templates: str | None = None,
+    phrases: str | None = None,
+) -> list[tuple[str, ...]]:
+    """The prompts of each class: of ``templates`` and ``phrases`` as ``load_prompts`` reads them.
+
+    Without templates they are the modality's; classes of several modalities have each those of
+    their own, without the modality's name. UserError: phrases of several modalities that have no
+    templates.
+    """
+    if modality != SEVERAL or templates is not None:
+        return load_prompts(templates or modality, phrases).texts(class_names)
+    if phrases is not None:
+        raise UserError(f"phrases={phrases!r}: of several modalities, give templates as well.")
+    found: dict[str, tuple[str, ...]] = {}
+    for part in dict.fromkeys(modality_of(name)[0] for name in class_names):
+        names = [name for name in class_names if modality_of(name)[0] == part]
+        texts = load_prompts(part).texts([modality_of(name)[1] for name in names])
+        found |= dict(zip(names, texts, strict=True))
+    return [found[name] for name in class_names]
 
 
 def shipped(folder: Path = TEMPLATES) -> list[str]:

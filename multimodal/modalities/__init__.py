@@ -15,6 +15,13 @@ if TYPE_CHECKING:  # readers, which import this package, must not cost half a Gi
     from torch import Tensor, nn
 
 MODALITIES = Registry("modality", "multimodal.modalities", default="speech")
+SEVERAL = "several"  # recordings of several modalities in one table
+
+
+def modality_of(name: str) -> tuple[str, str]:
+    """("speech", "zero") of "speech: zero": so classes and recordings of ``SEVERAL`` are called."""
+    modality, _, own = name.partition(": ")
+    return modality, own
 
 
 class Adapter(Protocol):

@@ -188,7 +188,8 @@ def _clear_spoilt(folder: Path, problem: UserError) -> None:
 
 def shorten(stream: Stream) -> Stream:
     """The first experiences only, for ``quick`` runs."""
-    return replace(stream, experiences=stream.experiences[:QUICK_EXPERIENCES])
+    count = QUICK_EXPERIENCES
+    return replace(stream, experiences=stream.experiences[:count], parts=stream.parts[:count])
 
 
 def usable(stream: Stream, signals: SignalCache) -> Stream:
@@ -205,7 +206,8 @@ def usable(stream: Stream, signals: SignalCache) -> Stream:
     held = stream.held_out
     if held is not None:
         held = replace(held, test=signals.usable(held.test))
-    return replace(stream, experiences=kept, held_out=held)
+    parts = tuple(replace(part, test=signals.usable(part.test)) for part in stream.parts)
+    return replace(stream, experiences=kept, held_out=held, parts=parts)
 
 
 def refuse_two_kinds(config: Config, learner: Learner) -> None:

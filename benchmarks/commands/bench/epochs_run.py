@@ -54,10 +54,13 @@ class EpochsRun(StreamRun):
         if validation is not None:
             values[f"validation_{measure}"] = validation
         values |= texts
-        values |= {f"zero_shot_{k}": v for k, v in (unseen or {}).items() if v is not None}
+        unseen = dict(unseen or {})
+        for task, score in zip(self.stream.parts, unseen.pop("parts", ()), strict=False):
+            values[f"zero_shot_held_out/{task.name}"] = score
+        values |= {f"zero_shot_{k}": v for k, v in unseen.items() if v is not None}
         self.experience_done(index, total, values, scores)
 
-    def _score_unseen(self, exposed: int) -> dict[str, float | None] | None:
+    def _score_unseen(self, exposed: int) -> dict[str, Any] | None:
         found = self.evaluator.zero_shot(exposed)
         if found is not None:
             self.records["zero_shot"].append(found)

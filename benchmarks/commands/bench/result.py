@@ -44,7 +44,7 @@ def result_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
     return {**values, **details, **extra, **_zero_shot(records["zero_shot"])}
 
 
-def _zero_shot(records: list[dict[str, float | None]]) -> dict[str, Any]:
+def _zero_shot(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Of learners that know texts: on classes to come, and on held-out ones, over the stream.
 
     The lists begin before training; ``future_zero_shot_accuracy`` is the mean after experiences.
@@ -61,7 +61,25 @@ def _zero_shot(records: list[dict[str, float | None]]) -> dict[str, Any]:
         found["future_zero_shot_chance"] = sum(chances) / len(chances)
     if "held_out_zero_shot_by_experience" in found:
         found["held_out_zero_shot_accuracy"] = records[-1]["held_out"]
+    rows = [record["parts"] for record in records if record.get("parts")]
+    if rows:
+        found |= {"held_out_zero_shot_matrix": rows, **_kept(rows)}
     return found
+
+
+def _kept(rows: list[list[float]]) -> dict[str, float]:
+    """What the space keeps of classes that no experience shows: row 0 stands before training, and
+    column j is of the modality of experience j. Backward transfer is, of all modalities but the
+    last, the mean of the last score minus the one after their own experience; forward transfer, of
+    all but the first, that of the score before their own experience minus the untrained one.
+    """
+    last = len(rows) - 1
+    if last < 2:
+        return {}
+    back = [rows[last][j] - rows[j + 1][j] for j in range(last - 1)]
+    forth = [rows[j][j] - rows[0][j] for j in range(1, last)]
+    means = {"backward": sum(back) / len(back), "forward": sum(forth) / len(forth)}
+    return {f"held_out_zero_shot_{name}_transfer": value for name, value in means.items()}
 
 
 def stream_facts(stream: Stream) -> dict[str, Any]:
