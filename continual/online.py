@@ -69,6 +69,10 @@ class OnlineStrategy(StreamStrategy):
         return before + (here if at.epoch else min(at.step * self.train_mb_size, here))
 
     @property
+    def recordings(self) -> int:
+        return self.samples_seen
+
+    @property
     def steps_per_epoch(self) -> int:
         """Batches of the task in hand, or of its memory in a review."""
         if self.position.epoch == 0:

@@ -11,6 +11,7 @@ from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import load_config
 from benchmarks.config.settings import find_configs
 from benchmarks.runs.terminal import print_places
+from benchmarks.tracking.parent import Parent
 
 
 def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
@@ -33,14 +34,17 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
         if isinstance(grid.data.adapter, TextAdapter):
             console.print(f"{grid.manifest.name}: {grid.data.adapter.truncation_report()}")
     total, results = sum(len(grid.cells) for grid in grids), []
+    parents = [Parent(grid.config) for grid in grids]
     with TerminalObserver(console) as observer:
-        for grid in grids:
+        for grid, parent in zip(grids, parents, strict=True):
+            own = len(results)
             data = f"{grid.manifest.name} " if len(grids) > 1 else ""
             for number, cell in enumerate(grid.cells):
                 observer.title = f"[{len(results) + 1}/{total}] {data}{cell.title}"
                 results.append(grid.run_cell(number, observer))
                 if grid.done[number] is not None:
                     console.print(f"{observer.title}: {reused(results[-1])}", soft_wrap=True)
+                parent.update(results[own:])
     (print_table if len(grids) == 1 else print_overview)(results, out)
     for config in {config.experiment: config for config in configs}.values():
         print_places(config, out)

@@ -70,7 +70,7 @@ class OnlineRun(StreamRun):
             if future is not None:
                 self.records.setdefault("future", []).append(asdict(future))
                 values = {"future_zero_shot": future.score}
-                self.session.journal.write(values, strategy.position.total_steps)
+                self.session.journal.write(values, strategy.recordings)
         if seen == self.anytime.length and self.records["at_end"] is None:
             point = self._point()
             self.records["at_end"] = asdict(point)
@@ -89,7 +89,7 @@ class OnlineRun(StreamRun):
         return self.anytime.point(self.strategy.samples_seen)
 
     def _write(self, point: AnytimePoint | AurocPoint) -> None:
-        self.session.journal.write(self._values(point), self.strategy.position.total_steps)
+        self.session.journal.write(self._values(point), self.strategy.recordings)
 
     def _values(self, point: AnytimePoint | AurocPoint) -> dict[str, float]:
         values = {"samples_seen": float(point.count)}
