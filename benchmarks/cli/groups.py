@@ -15,14 +15,31 @@ configs_app = typer.Typer(no_args_is_help=True, help="List and copy the configs 
 # Kind -> a name for the examples.
 CHOICES = {"encoders": "pretrained", "learners": "er", "objectives": "clip"}
 
+
+def _shipped(incomplete: str) -> list[str]:
+    """For the shell's completion: shipped configs, beside the files that it knows itself."""
+    from benchmarks.config.settings import shipped_configs
+
+    files = [str(p) for p in Path().glob(f"{incomplete}*") if p.is_dir() or p.suffix == ".yaml"]
+    return [*sorted(files), *(name for name in shipped_configs() if name.startswith(incomplete))]
+
+
 ConfigArgument = Annotated[
-    Path, typer.Argument(help="A YAML file, or the name of a shipped one (bench/own_folder).")
+    Path,
+    typer.Argument(
+        help="A YAML file, or the name of a shipped one (bench/own_folder).",
+        autocompletion=_shipped,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check the config and list its runs; run nothing.")
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="key.path=value, e.g. training.epochs=10 learners=[finetune,replay]. Text stands for "
-        "itself; null, or nothing, unsets a setting that may be unset."
+        help="key.path=value, e.g. training.epochs=10 learners=[er,finetune], of those that the "
+        "config lists with their settings, or learners.er.memory_size=500. Text stands for itself; "
+        "null, or nothing, unsets a setting that may be unset. One that changes nothing is refused."
     ),
 ]
 

@@ -38,8 +38,19 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyCon
 
     In both, text stands for itself in a field that takes text; see ``benchmarks.config.written``.
 
+    A quick run is of the file's first seed, unless the command line names others.
+
     Raises UserError with one line a problem, or naming the command that the file is for.
     """
+    config = load_whole(path, overrides, model=model)
+    seeds, named = getattr(config, "seeds", ()), [o.partition("=")[0] for o in overrides]
+    if config.quick and len(seeds) > 1 and not any(n.split(".")[0] == "seeds" for n in named):
+        config = config.model_copy(update={"seeds": seeds[:1]})
+    return config
+
+
+def load_whole(path: Path, overrides: Sequence[str] = (), *, model: type[AnyConfig]) -> AnyConfig:
+    """The same with all seeds of a quick run."""
     data = read_written(find_config(path))
     if model.command not in commands_of(data) and (others := commands_of(data)):
         raise UserError(
