@@ -18,10 +18,10 @@ CHOICES = {"encoders": "pretrained", "learners": "er", "objectives": "clip"}
 
 def _shipped(incomplete: str) -> list[str]:
     """For the shell's completion: shipped configs, beside the files that it knows itself."""
-    from benchmarks.config.settings import shipped_configs
+    from benchmarks.commands.choices import shipped_names
 
     files = [str(p) for p in Path().glob(f"{incomplete}*") if p.is_dir() or p.suffix == ".yaml"]
-    return [*sorted(files), *(name for name in shipped_configs() if name.startswith(incomplete))]
+    return [*sorted(files), *(name for name in shipped_names() if name.startswith(incomplete))]
 
 
 ConfigArgument = Annotated[
