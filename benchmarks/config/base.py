@@ -59,7 +59,8 @@ class CommandConfig(Config):
     data_root: folder of the datasets, one folder each; None: environment MEDLEY_DATA.
     output_dir: runs go to ``<output_dir>/<experiment>/<config hash>``. cache: decoded signals in
     memory or on disk (``<output_dir>/cache``). skip_damaged: leave unreadable files out instead of
-    refusing to start. quick: a short run for a first try.
+    refusing to start. quick: a short run for a first try, of one seed and some 500 recordings of
+    a split.
     """
 
     command: ClassVar[str] = ""
