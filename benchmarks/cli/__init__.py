@@ -13,6 +13,7 @@ import typer
 
 from benchmarks.cli.groups import ConfigArgument, DryRun, Overrides, groups
 from benchmarks.cli.models import add_models
+from benchmarks.cli.results import add_results
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +26,7 @@ DISTRIBUTION = "medley-continual"
 SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
 add_models(app)
+add_results(app)
 for name, group in groups():
     app.add_typer(group, name=name)
 
@@ -188,44 +190,6 @@ def zeroshot(
     except KeyboardInterrupt:
         print("interrupted; finished models are kept", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-@app.command()
-def report(
-    path: Annotated[Path, typer.Argument(help="An output folder, an experiment or a run.")] = Path(
-        "runs"
-    ),
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ROW",
-            help="Also print, and put into the pages, how far the other rows are from this one: "
-            "mean and 95 % t interval of the paired differences over the seeds that both have.",
-        ),
-    ] = None,
-    resend: Annotated[
-        bool, typer.Option("--resend", help="Send to MLflow what did not reach it.")
-    ] = False,
-    uri: Annotated[str | None, typer.Option(help="With --resend: the tracking store.")] = None,
-) -> None:
-    """Print the result tables of finished runs and write their HTML pages.
-
-    Tables of `medley align` and `medley zeroshot` are followed by the paired differences to
-    their first row; those of all commands by the differences to the row that --against names.
-
-    Examples:
-
-    `medley report`
-
-    `medley report runs/fsdd_si_blurry --against er`
-
-    `medley report runs/fsdd_si_blurry --against "er, whitened"`
-
-    `medley report runs --resend`
-    """
-    from benchmarks.commands.report import run_report
-
-    run_report(path, against=against, resend_runs=resend, uri=uri)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 
 datasets_app = typer.Typer(no_args_is_help=True, help="List, describe, get and check datasets.")
 config_app = typer.Typer(no_args_is_help=True, help="Show a config in full, or the schema of all.")
+runs_app = typer.Typer(no_args_is_help=True, help="List runs, also those that are not done.")
 configs_app = typer.Typer(no_args_is_help=True, help="List and copy the configs that are shipped.")
 # Kind -> a name for the examples.
 CHOICES = {"encoders": "pretrained", "learners": "er", "objectives": "clip"}
@@ -46,7 +47,8 @@ Overrides = Annotated[
 
 def groups() -> Iterator[tuple[str, typer.Typer]]:
     """Name -> group."""
-    yield from (("datasets", datasets_app), ("config", config_app), ("configs", configs_app))
+    yield from (("runs", runs_app), ("datasets", datasets_app))
+    yield from (("config", config_app), ("configs", configs_app))
     for kind, example in CHOICES.items():
         yield kind, choices_app(kind, example)
 
@@ -74,6 +76,21 @@ def choices_app(kind: str, example: str) -> typer.Typer:
     group.command("list")(show_all)
     group.command("describe")(show_one)
     return group
+
+
+@runs_app.command("list")
+def list_runs(
+    path: Annotated[Path, typer.Argument(help="An output folder, an experiment or a run.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """What each hash is: learner, data, seed, state (done, running, stopped) and main metric.
+
+    Examples: `medley runs list`, `medley runs list runs/fsdd_si_blurry`
+    """
+    from benchmarks.commands.runs import list_runs
+
+    list_runs(path)
 
 
 @datasets_app.command("list")

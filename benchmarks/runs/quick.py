@@ -19,7 +19,7 @@ def quick_part(manifest: Manifest) -> Manifest:
 
 
 def quick_rows(splits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rows to keep, ascending, int64. splits: (N,) names. labels: (N,) main classes, -1 for none."""
+    """Rows to keep, ascending, int64. splits, labels: (N,) names, and main classes (-1: none)."""
     kept = []
     for split in np.unique(splits):
         own = np.flatnonzero(splits == split)

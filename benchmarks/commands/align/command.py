@@ -20,7 +20,7 @@ from benchmarks.results.result import Result
 from benchmarks.runs.finished import complete, finished, reused
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.plan import print_plan
-from benchmarks.runs.terminal import FitObserver, print_places
+from benchmarks.runs.terminal import FitObserver, checking, print_places
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
 from multimodal.training.processes import is_first, start_processes
@@ -42,7 +42,7 @@ def run_align(
     start_processes(cpu=pick_device(config.training.device).type == "cpu")
     console, out = (Console(stderr=err, quiet=not is_first()) for err in (True, False))
     cells = config.cells()
-    with PartialState().main_process_first():
+    with checking(console), PartialState().main_process_first():
         data, done = _checked(config, fresh=fresh)
         for cell in cells if fresh and is_first() else ():
             clear(cell.folder)

@@ -25,7 +25,7 @@ def run_bench(
     from benchmarks.commands.bench.cells import Cells
     from benchmarks.reports.terminal import print_overview, print_table
     from benchmarks.runs.finished import reused
-    from benchmarks.runs.terminal import TerminalObserver
+    from benchmarks.runs.terminal import TerminalObserver, checking
     from multimodal.modalities.text import TextAdapter
 
     console, out = Console(stderr=True), Console()
@@ -34,7 +34,8 @@ def run_bench(
     refuse_idle(files, overrides, model=RunConfig)
     if dry_run:
         return print_plan([c for config in configs for c in config.cells()], out, fresh=fresh)
-    grids = [Cells(config, fresh=fresh) for config in configs]  # all checks come first
+    with checking(console):
+        grids = [Cells(config, fresh=fresh) for config in configs]  # all checks come first
     for grid in grids:
         if fresh:
             grid.clear()

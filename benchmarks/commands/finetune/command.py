@@ -28,7 +28,7 @@ from benchmarks.runs.finished import complete, finished, reused
 from benchmarks.runs.inputs import manifest_input
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.plan import print_plan
-from benchmarks.runs.terminal import FitObserver, print_places
+from benchmarks.runs.terminal import FitObserver, checking, print_places
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.registered import register
 from benchmarks.tracking.store import check_store
@@ -59,7 +59,7 @@ def run_finetune(
         return print_plan(cells, Console(), fresh=fresh)
     start_processes(cpu=pick_device(config.training.device).type == "cpu")
     console, out = (Console(stderr=err, quiet=not is_first()) for err in (True, False))
-    with PartialState().main_process_first():
+    with checking(console), PartialState().main_process_first():
         start = open_start(config)
         config = resolved(config, start)
         data, others, done = _checked(config, start, fresh=fresh)

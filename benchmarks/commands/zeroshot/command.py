@@ -14,7 +14,7 @@ from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table, print_wordings
 from benchmarks.runs.plan import print_plan
-from benchmarks.runs.terminal import print_places
+from benchmarks.runs.terminal import checking, print_places
 
 
 def run_zeroshot(
@@ -29,8 +29,12 @@ def run_zeroshot(
     console, out = Console(stderr=True), Console()
     if dry_run:
         return print_plan(single_models(config), out, fresh=fresh)
-    grid = ZeroShotCells(config, fresh=fresh)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with checking(console):
+        grid = ZeroShotCells(config, fresh=fresh)
+    with (
+        checking(console, "evaluating"),
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
         results = [grid.run_cell(number, progress) for number in range(len(grid.cells))]
     for warning in dict.fromkeys(w for r in results for w in r.evaluation.get("warnings", [])):
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
