@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from benchmarks.config.base import CommandConfig
+from benchmarks.config.plugins import plugins_of
 from benchmarks.config.settings import find_config, read_written, typed
 from benchmarks.config.written import field_kinds, kinds
 from multimodal.credentials import hidden
@@ -57,7 +58,21 @@ def load_whole(path: Path, overrides: Sequence[str] = (), *, model: type[AnyConf
             f"{path}: this is a config of `medley {others[0]}`, not of `medley {model.command}`."
         )
     data = _one_modality(model, typed(data, overrides, model))
-    return validate(model, data, source=str(path))
+    config = validate(model, data, source=str(path))
+    _refuse_other_plugins(config, str(path))
+    return config
+
+
+def _refuse_other_plugins(config: CommandConfig, source: str) -> None:
+    """UserError if a config was written with another source of a plug-in than there is now."""
+    now = plugins_of(config)
+    for name, digest in config.plugins.items():
+        if name in now and now[name] != digest:
+            raise UserError(
+                f"{source}: plugins.{name}: the source of this plug-in has changed since the "
+                f"config was written (digest {digest}, now {now[name]}); restore it, or leave "
+                f"plugins.{name} out of the file to run what there is now."
+            )
 
 
 def _one_modality(model: type[CommandConfig], data: dict[str, Any]) -> dict[str, Any]:
