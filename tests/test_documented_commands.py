@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import command_configs, load_config, validate
 from benchmarks.config.settings import read_yaml
 from multimodal.datasets import DATASETS
@@ -76,7 +77,9 @@ def test_enough_are_found() -> None:
 @pytest.mark.parametrize("page", sorted({c.page for c in COMMANDS}), ids=lambda p: p.stem)
 def test_its_settings_fit_its_file(page: Path) -> None:
     for each in (c for c in COMMANDS if c.page == page):
-        load_config(Path(each.file), each.overrides, model=command_configs()[each.command])
+        file, model = Path(each.file), command_configs()[each.command]
+        load_config(file, each.overrides, model=model)
+        refuse_idle([file], each.overrides, model=model)
 
 
 def test_settings_that_the_page_of_cases_shows_are_settings() -> None:

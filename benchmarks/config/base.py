@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import Field, field_serializer, model_validator
 
+from benchmarks.config.plugins import plugins_of
 from multimodal.credentials import HIDDEN, shown
 from multimodal.datasets import DATASETS
 from multimodal.encoders import ENCODERS, forbid_misfit
@@ -59,7 +60,9 @@ class CommandConfig(Config):
     data_root: folder of the datasets, one folder each; None: environment MEDLEY_DATA.
     output_dir: runs go to ``<output_dir>/<experiment>/<config hash>``. cache: decoded signals in
     memory or on disk (``<output_dir>/cache``). skip_damaged: leave unreadable files out instead of
-    refusing to start. quick: a short run for a first try.
+    refusing to start. quick: a short run for a first try, of one seed and some 500 recordings of
+    a split. plugins: written by Medley: module -> digest of the source of the plug-ins that a run
+    used; one that is another by now is refused.
     """
 
     command: ClassVar[str] = ""
@@ -74,6 +77,13 @@ class CommandConfig(Config):
     cache: Literal["memory", "disk"] = "memory"
     skip_damaged: bool = False
     quick: bool = False
+    plugins: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data, with the plug-ins as they are now, if there are any."""
+        data = {key: value for key, value in super().dump().items() if key != "plugins"}
+        found = plugins_of(self)
+        return {**data, "plugins": found} if found else data
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True)
@@ -81,7 +91,7 @@ class CommandConfig(Config):
     @property
     def hash(self) -> str:
         """Identity of the run: 12 hex digits over everything that changes what it computes."""
-        data = {k: v for k, v in self.dump().items() if k not in PLACES}
+        data = {k: v for k, v in self.dump().items() if k not in (*PLACES, "plugins")}
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from benchmarks.config.base import CommandConfig
+from benchmarks.config.plugins import plugins_of
 from benchmarks.config.settings import find_config, read_written, typed
 from benchmarks.config.written import field_kinds, kinds
 from multimodal.credentials import hidden
@@ -38,15 +39,40 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyCon
 
     In both, text stands for itself in a field that takes text; see ``benchmarks.config.written``.
 
+    A quick run is of the file's first seed, unless the command line names others.
+
     Raises UserError with one line a problem, or naming the command that the file is for.
     """
+    config = load_whole(path, overrides, model=model)
+    seeds, named = getattr(config, "seeds", ()), [o.partition("=")[0] for o in overrides]
+    if config.quick and len(seeds) > 1 and not any(n.split(".")[0] == "seeds" for n in named):
+        config = config.model_copy(update={"seeds": seeds[:1]})
+    return config
+
+
+def load_whole(path: Path, overrides: Sequence[str] = (), *, model: type[AnyConfig]) -> AnyConfig:
+    """The same with all seeds of a quick run."""
     data = read_written(find_config(path))
     if model.command not in commands_of(data) and (others := commands_of(data)):
         raise UserError(
             f"{path}: this is a config of `medley {others[0]}`, not of `medley {model.command}`."
         )
     data = _one_modality(model, typed(data, overrides, model))
-    return validate(model, data, source=str(path))
+    config = validate(model, data, source=str(path))
+    _refuse_other_plugins(config, str(path))
+    return config
+
+
+def _refuse_other_plugins(config: CommandConfig, source: str) -> None:
+    """UserError if a config was written with another source of a plug-in than there is now."""
+    now = plugins_of(config)
+    for name, digest in config.plugins.items():
+        if name in now and now[name] != digest:
+            raise UserError(
+                f"{source}: plugins.{name}: the source of this plug-in has changed since the "
+                f"config was written (digest {digest}, now {now[name]}); restore it, or leave "
+                f"plugins.{name} out of the file to run what there is now."
+            )
 
 
 def _one_modality(model: type[CommandConfig], data: dict[str, Any]) -> dict[str, Any]:

@@ -119,3 +119,31 @@ MAIN_METRICS = (
     "other_auroc_after",
     *COUNTS,
 )
+# Of these less is better.
+LOWER = (
+    "forgetting",
+    "f_last",
+    "median_rank",
+    "word_error_rate",
+    "average_word_error_rate",
+    "word_error_rate_full",
+    "no_intent",
+    "empty_transcripts",
+    "tie_share",
+    "zero_shot_top1_template_std",
+    "zero_shot_template_changes",
+    *COUNTS,
+)
+# What a table is about: the first of these that its rows have.
+HEADLINES = (
+    "average_accuracy",
+    "a_auc",
+    "group_score",
+    "zero_shot_top1",
+    "accuracy",
+    "macro_auroc",
+    "mean_average_precision",
+    "recall_at_1",
+    "word_error_rate",
+    "slu_f1",
+)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.config.base import CommandConfig, SignalConfig
 from benchmarks.runs.inputs import digests_file
+from benchmarks.runs.quick import quick_part
 from benchmarks.runs.workspace import check_writable
 from multimodal.datasets import DatasetConfig
 from multimodal.encoders.cache import EmbeddingCache
@@ -42,8 +43,10 @@ class Data:
 
 
 def read_manifest(config: SignalConfig) -> Manifest:
-    """The dataset as its reader sees it; UserError if it is of another modality."""
-    manifest = build_manifest(config)
+    """The dataset as its reader sees it, of a quick run a part of it; UserError if it is of another
+    modality.
+    """
+    manifest = build_manifest(config, part=config.quick)
     MODALITIES.config(manifest.modality)
     if manifest.modality != config.modality.registered_name:
         wanted = manifest.modality
@@ -57,11 +60,15 @@ def read_manifest(config: SignalConfig) -> Manifest:
     return manifest
 
 
-def build_manifest(config: CommandConfig) -> Manifest:
-    """The dataset as its reader sees it, its files read before any signal is decoded."""
+def build_manifest(config: CommandConfig, *, part: bool = False) -> Manifest:
+    """The dataset as its reader sees it, its files read before any signal is decoded.
+
+    part: only as much of it as quick runs read, see ``quick_part``.
+    """
     dataset = config.dataset
     assert isinstance(dataset, DatasetConfig)
     manifest = replace(dataset.build(config.dataset_root()), digests=digests_file(config))
+    manifest = quick_part(manifest) if part else manifest
     _ = manifest.files_hash
     return manifest
 

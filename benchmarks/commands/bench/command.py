@@ -8,23 +8,35 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.commands.bench.config import RunConfig
+from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import load_config
 from benchmarks.config.settings import find_configs
+from benchmarks.runs.plan import print_plan
 from benchmarks.runs.terminal import print_places
 from benchmarks.tracking.parent import Parent
 
 
-def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
-    """Run a grid, or those of all configs of a folder; print one table and say where to look."""
+def run_bench(
+    path: Path, overrides: Sequence[str], *, fresh: bool = False, dry_run: bool = False
+) -> None:
+    """Run a grid, or those of all configs of a folder; print one table and say where to look.
+
+    dry_run: only list the runs.
+    """
     from benchmarks.commands.bench.cells import Cells
     from benchmarks.reports.terminal import print_overview, print_table
     from benchmarks.runs.finished import reused
-    from benchmarks.runs.terminal import TerminalObserver
+    from benchmarks.runs.terminal import TerminalObserver, checking
     from multimodal.modalities.text import TextAdapter
 
     console, out = Console(stderr=True), Console()
-    configs = [load_config(file, overrides, model=RunConfig) for file in find_configs(path)]
-    grids = [Cells(config, fresh=fresh) for config in configs]  # all checks come first
+    files = find_configs(path)
+    configs = [load_config(file, overrides, model=RunConfig) for file in files]
+    refuse_idle(files, overrides, model=RunConfig)
+    if dry_run:
+        return print_plan([c for config in configs for c in config.cells()], out, fresh=fresh)
+    with checking(console):
+        grids = [Cells(config, fresh=fresh) for config in configs]  # all checks come first
     for grid in grids:
         if fresh:
             grid.clear()
