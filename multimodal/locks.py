@@ -13,9 +13,13 @@ from multimodal.errors import UserError
 PAUSE = 0.05  # seconds between two tries
 
 
+class Held(UserError):
+    """Another process has what is asked for, which it lets go of when it is done or killed."""
+
+
 @contextlib.contextmanager
 def held(file: Path, words: str, *, patience: float = 0.0) -> Iterator[None]:
-    """Hold the lock ``file``; UserError with ``words`` if another process does.
+    """Hold the lock ``file``; Held with ``words`` if another process does.
 
     patience: seconds to wait for it first. A killed process holds nothing.
     """
@@ -27,6 +31,6 @@ def held(file: Path, words: str, *, patience: float = 0.0) -> Iterator[None]:
                 break
             except OSError as error:
                 if time.monotonic() >= deadline:
-                    raise UserError(words) from error
+                    raise Held(words) from error
             time.sleep(PAUSE)
         yield

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.cli.grids import add_grid
 from benchmarks.cli.groups import ConfigArgument, Overrides, groups
 from benchmarks.cli.models import add_models
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 # To GNU's, LLVM's and Intel's OpenMP: threads that wait give their core away.
 SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
+add_grid(app)
 add_models(app)
 for name, group in groups():
     app.add_typer(group, name=name)

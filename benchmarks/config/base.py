@@ -50,21 +50,26 @@ class TrackingConfig(Config):
         return None if told is None or HIDDEN in told else told
 
 
-class CommandConfig(Config):
-    """What the config of every command has.
+class FileConfig(Config):
+    """What a file given to a command holds.
 
     command: of ``medley``. marker: the key by which files for this command are known; what is
     listed under it are the rows of a table. alias: another such key, of a single row.
+    """
+
+    command: ClassVar[str] = ""
+    marker: ClassVar[str] = ""
+    alias: ClassVar[str] = ""
+
+
+class CommandConfig(FileConfig):
+    """What the config of every command has that makes runs.
 
     data_root: folder of the datasets, one folder each; None: environment MEDLEY_DATA.
     output_dir: runs go to ``<output_dir>/<experiment>/<config hash>``. cache: decoded signals in
     memory or on disk (``<output_dir>/cache``). skip_damaged: leave unreadable files out instead of
     refusing to start. quick: a short run for a first try.
     """
-
-    command: ClassVar[str] = ""
-    marker: ClassVar[str] = ""
-    alias: ClassVar[str] = ""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     dataset: Annotated[Config, DATASETS.choice]

@@ -105,6 +105,11 @@ def override(data: dict[str, Any], text: str) -> None:
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     if not equals or not all(keys) or len(keys) > DEEPEST:
         raise UserError(f"{shown!r}: write overrides as key.path=value.")
+    place(data, keys, Written.at(f"{shown!r}: ", value), shown=shown)
+
+
+def place(data: dict[str, Any], keys: Sequence[str], value: Any, *, shown: str) -> None:
+    """Put a value where a path leads, as ``override`` does. shown: of error messages."""
     here: Any = data
     for depth, key in enumerate(keys):
         slot: Any = key
@@ -119,7 +124,7 @@ def override(data: dict[str, Any], text: str) -> None:
                 f"{shown!r}: {'.'.join(keys[:depth])[:LONGEST]} holds a value, not settings."
             )
         if depth == len(keys) - 1:
-            here[slot] = Written.at(f"{shown!r}: ", value)
+            here[slot] = value
             return
         here[slot] = _opened(here.get(slot) if isinstance(here, dict) else here[slot])
         here = here[slot]

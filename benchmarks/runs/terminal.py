@@ -78,18 +78,7 @@ class FitObserver(_Observer):
         self._progress.update(self._task, completed=fit.total_steps, note=note)
 
     def done(self, result: Result) -> None:
-        metrics = result.metrics
-        shown = [
-            f"{name} {100 * metrics[key]:.1f} %"
-            for key, name in DONE.items()
-            if metrics.get(key) is not None
-        ]
-        speed = (
-            f"{metrics['recordings_per_second']:.0f} recordings/s, waited for data "
-            f"{metrics['data_wait_share']:.1%}"
-        )
-        words = f"{self.title}: {', '.join([*shown, speed])}, {result.seconds:.0f} s"
-        self.console.print(words, soft_wrap=True, highlight=False)
+        self.console.print(fit_line(self.title, result), soft_wrap=True, highlight=False)
 
 
 class TerminalObserver(_Observer):
@@ -105,9 +94,29 @@ class TerminalObserver(_Observer):
         self._progress.update(self._task, completed=at.total_steps, note=note)
 
     def experience_done(self, index: int, count: int, measure: str, scores: list[float]) -> None:
-        shown = " ".join(f"{100 * score:5.1f}" for score in scores)
-        words = f"{self.title}: experience {index + 1}/{count}  test {measure} % {shown}"
+        words = experience_line(self.title, index, count, measure, scores)
         self.console.print(words, soft_wrap=True, highlight=False)
+
+
+def fit_line(title: str, result: Result) -> str:
+    """Of a run that is done: its scores, and how fast it was."""
+    metrics = result.metrics
+    shown = [
+        f"{name} {100 * metrics[key]:.1f} %"
+        for key, name in DONE.items()
+        if metrics.get(key) is not None
+    ]
+    speed = (
+        f"{metrics['recordings_per_second']:.0f} recordings/s, waited for data "
+        f"{metrics['data_wait_share']:.1%}"
+    )
+    return f"{title}: {', '.join([*shown, speed])}, {result.seconds:.0f} s"
+
+
+def experience_line(title: str, index: int, count: int, measure: str, scores: list[float]) -> str:
+    """Of an experience that is done: the scores of the test sets."""
+    shown = " ".join(f"{100 * score:5.1f}" for score in scores)
+    return f"{title}: experience {index + 1}/{count}  test {measure} % {shown}"
 
 
 def _bar(console: Console) -> Progress:
