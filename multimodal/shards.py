@@ -54,11 +54,10 @@ def alone(folder: Path | None) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if folder is not None:
-            lock = folder / ".lock"
             words = f"{folder}: another process has been filling it for a day; end it, try again."
-            with writing(lock):
+            with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(held(lock, words, patience=PATIENCE))
+                stack.enter_context(held(folder, words, patience=PATIENCE))
         yield
 
 
