@@ -36,6 +36,14 @@ def bench(
     config: ConfigArgument,
     overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option(help="Delete earlier runs of this config first.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that take cells beside each other; 1: none, all is done in this one. "
+            "Default: MEDLEY_WORKERS, else one a GPU, else one a core, for two cells or more each.",
+        ),
+    ] = None,
 ) -> None:
     """Run a class- or domain-incremental benchmark; the same command again resumes it.
 
@@ -47,12 +55,12 @@ def bench(
 
     `medley bench configs/bench/fsdd_class_incremental.yaml data_root=DATA quick=true`
 
-    `medley bench my.yaml learners.0.memory_size=500 seeds=[1,2,3]`
+    `medley bench my.yaml learners.0.memory_size=500 seeds=[1,2,3] --workers 4`
     """
     from benchmarks.commands.bench.command import run_bench
 
     try:
-        run_bench(config, overrides or [], fresh=fresh)
+        run_bench(config, overrides or [], fresh=fresh, workers=workers)
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None

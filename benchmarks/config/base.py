@@ -24,8 +24,8 @@ from multimodal.modalities import MODALITIES
 from multimodal.registry import Config
 
 DATA_VARIABLE = "MEDLEY_DATA"
-# Where a run reads and writes does not change what it computes.
-PLACES = ("data_root", "output_dir", "cache", "tracking")
+# Where a run reads and writes, and beside what, does not change what it computes.
+PLACES = ("data_root", "output_dir", "cache", "tracking", "workers")
 
 
 class TrackingConfig(Config):

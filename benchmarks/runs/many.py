@@ -12,6 +12,7 @@ from benchmarks.config.base import CommandConfig
 from benchmarks.launchers import Event, Launcher, Task, Work
 from benchmarks.launchers.resources import cores, fitting
 from benchmarks.runs.attempts import as_plain, keep_death
+from benchmarks.runs.machine import peak_memory
 from multimodal.errors import UserError
 
 WORKERS_VARIABLE = "MEDLEY_WORKERS"
@@ -79,7 +80,8 @@ def worker_count(
         wanted = int(told)
     if wanted is not None:
         return max(1, min(wanted, runs))
-    return fitting(max(1, min(gpus or cores(), runs // least)), memory)
+    assumed = memory or peak_memory(torch.device("cpu"))["process"]  # as much as this one, at least
+    return fitting(max(1, min(gpus or cores(), runs // least)), assumed)
 
 
 def graphics_cards(configs: Iterable[CommandConfig]) -> int:

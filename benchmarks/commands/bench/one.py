@@ -47,8 +47,12 @@ def _data(config: RunConfig) -> Data:
     warm_up = None if config.warm_up is None else warm_up_config(config).hash
     key = json.dumps([settings, warm_up, reads_signals(config)], sort_keys=True)
     if key not in _kept:
-        shared = config.model_copy(update={"cache": "disk"})
-        manifest = read_manifest(shared)
         _kept.clear()  # what cells before these needed
-        _kept[key] = open_data(shared, manifest, features=not reads_signals(config))
+        _kept[key] = shared_data(config)
     return _kept[key]
+
+
+def shared_data(config: RunConfig) -> Data:
+    """Of a config, with signals and embeddings on disk."""
+    shared = config.model_copy(update={"cache": "disk"})
+    return open_data(shared, read_manifest(shared), features=not reads_signals(config))
