@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.cli.grids import add_grid
 from benchmarks.cli.groups import ConfigArgument, DryRun, Overrides, groups
 from benchmarks.cli.models import add_models
 from benchmarks.cli.results import add_results
@@ -25,6 +26,7 @@ DISTRIBUTION = "medley-continual"
 # To GNU's, LLVM's and Intel's OpenMP: threads that wait give their core away.
 SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
+add_grid(app)
 add_models(app)
 add_results(app)
 for name, group in groups():
@@ -60,6 +62,14 @@ def bench(
     overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option(help="Delete earlier runs of this config first.")] = False,
     dry_run: DryRun = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that take cells beside each other; 1: none, all is done in this one. "
+            "Default: MEDLEY_WORKERS, else one a GPU, else one a core, for two cells or more each.",
+        ),
+    ] = None,
 ) -> None:
     """Run a class- or domain-incremental benchmark; the same command again resumes it.
 
@@ -71,14 +81,14 @@ def bench(
 
     `medley bench configs/bench/fsdd_class_incremental.yaml data_root=DATA quick=true`
 
-    `medley bench my.yaml learners=[er,finetune] learners.er.memory_size=500 seeds=[1,2,3]`
+    `medley bench my.yaml learners=[er,finetune] learners.er.memory_size=500 --workers 2`
 
     `medley bench bench/fsdd_si_blurry learners=[er_ace] --dry-run`
     """
     from benchmarks.commands.bench.command import run_bench
 
     try:
-        run_bench(config, overrides or [], fresh=fresh, dry_run=dry_run)
+        run_bench(config, overrides or [], fresh=fresh, dry_run=dry_run, workers=workers)
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.config.base import CommandConfig
+from benchmarks.config.base import CommandConfig, FileConfig
 from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import command_configs, commands_of, load_config
 from benchmarks.config.overrides import override
@@ -27,7 +27,7 @@ def show(path: Path, overrides: Sequence[str]) -> None:
     dumps = [config.dump() for config in configs]
     sys.stdout.write(yaml.safe_dump_all(dumps, sort_keys=False, allow_unicode=True))
     for config in configs:
-        for cell in config.cells():
+        for cell in config.cells() if isinstance(config, CommandConfig) else ():
             print(f"# {cell.dataset.registered_name} {cell.title}: {cell.folder}")
 
 
@@ -39,7 +39,7 @@ def print_schema(command: str) -> None:
     print(json.dumps(configs[command].model_json_schema(), indent=1))
 
 
-def _model(file: Path, overrides: Sequence[str]) -> type[CommandConfig]:
+def _model(file: Path, overrides: Sequence[str]) -> type[FileConfig]:
     """Of the command that a file is for; UserError if it has no command's marker."""
     data = read_written(file)
     for each in overrides:

@@ -25,8 +25,8 @@ from multimodal.modalities import MODALITIES
 from multimodal.registry import Config
 
 DATA_VARIABLE = "MEDLEY_DATA"
-# Where a run reads and writes does not change what it computes.
-PLACES = ("data_root", "output_dir", "cache", "tracking")
+# Where a run reads and writes, and beside what, does not change what it computes.
+PLACES = ("data_root", "output_dir", "cache", "tracking", "workers")
 
 
 class TrackingConfig(Config):
@@ -51,11 +51,20 @@ class TrackingConfig(Config):
         return None if told is None or HIDDEN in told else told
 
 
-class CommandConfig(Config):
-    """What the config of every command has.
+class FileConfig(Config):
+    """What a file given to a command holds.
 
     command: of ``medley``. marker: the key by which files for this command are known; what is
     listed under it are the rows of a table. alias: another such key, of a single row.
+    """
+
+    command: ClassVar[str] = ""
+    marker: ClassVar[str] = ""
+    alias: ClassVar[str] = ""
+
+
+class CommandConfig(FileConfig):
+    """What the config of every command has that makes runs.
 
     data_root: folder of the datasets, one folder each; None: environment MEDLEY_DATA.
     output_dir: runs go to ``<output_dir>/<experiment>/<config hash>``. cache: decoded signals in
@@ -64,10 +73,6 @@ class CommandConfig(Config):
     a split. plugins: written by Medley: module -> digest of the source of the plug-ins that a run
     used; one that is another by now is refused.
     """
-
-    command: ClassVar[str] = ""
-    marker: ClassVar[str] = ""
-    alias: ClassVar[str] = ""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     dataset: Annotated[Config, DATASETS.choice]

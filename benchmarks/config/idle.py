@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.config.base import PLACES, CommandConfig
+from benchmarks.config.base import PLACES, FileConfig
 from benchmarks.config.loading import load_whole
 from benchmarks.config.overrides import shorter
 from multimodal.errors import UserError
@@ -14,7 +14,7 @@ SAID_AGAIN = (*PLACES, "seeds")
 
 
 def refuse_idle(
-    files: Sequence[Path], overrides: Sequence[str], *, model: type[CommandConfig]
+    files: Sequence[Path], overrides: Sequence[str], *, model: type[FileConfig]
 ) -> None:
     """UserError for an override that changes none of the files' configs, or that another replaces.
 
@@ -42,7 +42,7 @@ def refuse_idle(
 
 
 def _does_something(
-    files: Sequence[Path], overrides: Sequence[str], number: int, model: type[CommandConfig]
+    files: Sequence[Path], overrides: Sequence[str], number: int, model: type[FileConfig]
 ) -> bool:
     """Some config is another one, or no valid one, without the override of that number."""
     others = [*overrides[:number], *overrides[number + 1 :]]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from benchmarks.config.base import CommandConfig
+from benchmarks.config.base import CommandConfig, FileConfig
 from benchmarks.config.plugins import plugins_of
 from benchmarks.config.settings import find_config, read_written, typed
 from benchmarks.config.written import field_kinds, kinds
@@ -31,10 +31,11 @@ HINTS = {
 }
 # Problems that are told; characters of a value, and of a line.
 MOST_LINES, LONGEST, LINE = 50, 200, 1_500
+AnyFile = TypeVar("AnyFile", bound=FileConfig)
 AnyConfig = TypeVar("AnyConfig", bound=CommandConfig)
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyConfig]) -> AnyConfig:
+def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyFile]) -> AnyFile:
     """Read a YAML file, apply ``key.path=value`` overrides and validate all of it.
 
     In both, text stands for itself in a field that takes text; see ``benchmarks.config.written``.
@@ -45,21 +46,33 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyCon
     """
     config = load_whole(path, overrides, model=model)
     seeds, named = getattr(config, "seeds", ()), [o.partition("=")[0] for o in overrides]
-    if config.quick and len(seeds) > 1 and not any(n.split(".")[0] == "seeds" for n in named):
+    if (
+        getattr(config, "quick", False)
+        and len(seeds) > 1
+        and not any(n.split(".")[0] == "seeds" for n in named)
+    ):
         config = config.model_copy(update={"seeds": seeds[:1]})
     return config
 
 
-def load_whole(path: Path, overrides: Sequence[str] = (), *, model: type[AnyConfig]) -> AnyConfig:
+def load_whole(path: Path, overrides: Sequence[str] = (), *, model: type[AnyFile]) -> AnyFile:
     """The same with all seeds of a quick run."""
     data = read_written(find_config(path))
     if model.command not in commands_of(data) and (others := commands_of(data)):
         raise UserError(
             f"{path}: this is a config of `medley {others[0]}`, not of `medley {model.command}`."
         )
+    return make_config(data, overrides, model=model, source=str(path))
+
+
+def make_config(
+    data: dict[str, Any], overrides: Sequence[str] = (), *, model: type[AnyFile], source: str
+) -> AnyFile:
+    """The same of what a file holds, as ``settings.read_written`` gives it."""
     data = _one_modality(model, typed(data, overrides, model))
-    config = validate(model, data, source=str(path))
-    _refuse_other_plugins(config, str(path))
+    config = validate(model, data, source=source)
+    if isinstance(config, CommandConfig):
+        _refuse_other_plugins(config, source)
     return config
 
 
@@ -75,7 +88,7 @@ def _refuse_other_plugins(config: CommandConfig, source: str) -> None:
             )
 
 
-def _one_modality(model: type[CommandConfig], data: dict[str, Any]) -> dict[str, Any]:
+def _one_modality(model: type[FileConfig], data: dict[str, Any]) -> dict[str, Any]:
     """A user's own folder or table is of the config's modality: whoever says one says both."""
     dataset, modality = _named(data.get("dataset")), _named(data.get("modality", {}))
     if "modality" not in model.model_fields or dataset is None or modality is None:
@@ -106,7 +119,7 @@ def commands_of(data: Mapping[str, Any]) -> list[str]:
     return [name for name, c in configs.items() if c.marker in data or c.alias in data]
 
 
-def command_configs() -> dict[str, type[CommandConfig]]:
+def command_configs() -> dict[str, type[FileConfig]]:
     """Command -> its config class, of every command that reads a file; imports them all.
 
     As registries do, it looks for modules: those of the room of commands, a folder's ``config``.
@@ -115,14 +128,14 @@ def command_configs() -> dict[str, type[CommandConfig]]:
         name = f"{COMMANDS}.{module.name}{'.config' * module.ispkg}"
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(name)
-    return {config.command: config for config in _below(CommandConfig) if config.command}
+    return {config.command: config for config in _below(FileConfig) if config.command}
 
 
-def _below(config: type[CommandConfig]) -> list[type[CommandConfig]]:
+def _below(config: type[FileConfig]) -> list[type[FileConfig]]:
     return [c for direct in config.__subclasses__() for c in (direct, *_below(direct))]
 
 
-def validate(model: type[AnyConfig], data: object, *, source: str) -> AnyConfig:
+def validate(model: type[AnyFile], data: object, *, source: str) -> AnyFile:
     """Plain data -> config; UserError with every problem, one a line."""
     try:
         return model.parse(data)

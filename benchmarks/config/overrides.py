@@ -33,7 +33,12 @@ def override(data: dict[str, Any], text: str) -> None:
     _set(data, keys, 0, Written.at(f"{shorter(text)}: ", value), text)
 
 
-def _set(here: Any, keys: list[str], depth: int, value: Written, text: str) -> None:
+def place(data: dict[str, Any], keys: list[str], value: Any, *, shown: str) -> None:
+    """Put a value of any kind where a path leads, as ``override`` does. shown: of messages."""
+    _set(data, keys, 0, value, shown)
+
+
+def _set(here: Any, keys: list[str], depth: int, value: Any, text: str) -> None:
     slots: list[Any] = [keys[depth]]
     if isinstance(here, list):
         slots = _slots(here, keys[depth], text)
@@ -71,13 +76,13 @@ def _name(entry: Any) -> str | None:
     return str(name) if isinstance(name, str) and not holds_several(name) else None
 
 
-def _selected(known: Any, value: Written) -> Any:
+def _selected(known: Any, value: Any) -> Any:
     """A list of names, with the entries of these names that it was chosen from."""
     if isinstance(known, Written) and holds_several(known):
         known = _opened(known)
     if not isinstance(known, list) or not any(isinstance(entry, dict) for entry in known):
         return value
-    if not value.lstrip().startswith("["):
+    if not isinstance(value, Written) or not value.lstrip().startswith("["):
         return value
     try:
         wanted = flow(value)

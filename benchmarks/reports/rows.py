@@ -18,7 +18,7 @@ from multimodal.objectives import OBJECTIVES
 from multimodal.registry import Config
 
 # Config keys that do not change what a seed's numbers are an example of.
-NOT_SETTINGS = ("seeds", "data_root", "output_dir", "cache", "tracking")
+NOT_SETTINGS = ("seeds", "data_root", "output_dir", "cache", "tracking", "workers")
 LISTS = {"learners": "learner", "objectives": "objective", "methods": "method"}
 # Where a run's settings say what its row is about. Of an aligned model: its own run's, or those
 # that it was told to have.

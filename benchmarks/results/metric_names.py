@@ -14,6 +14,7 @@ METRICS = {
     "a_avg": "A_avg",
     "a_last": "A_last",
     "f_last": "F_last",
+    "prequential_accuracy": "prequential accuracy",
     "a_auc_balanced": "balanced A_AUC",
     "a_auc_trapezoid_balanced": "balanced A_AUC trapezoid",
     "a_avg_balanced": "balanced A_avg",

@@ -30,7 +30,8 @@ class Data:
     embeddings: the caches of frozen towers by their key; cells with the same tower share one.
     encoded: what the frozen text encoder of all cells makes of prompts and other texts.
     warmed: weights of front end and encoder that a warm-up made, if there was one. inputs: digests
-    of what the cells read beside the dataset and the files that their configs name.
+    of what the cells read beside the dataset and the files that their configs name. folder: of
+    signals and embeddings on disk; None: they are kept in memory.
     """
 
     manifest: Manifest
@@ -40,6 +41,7 @@ class Data:
     encoded: dict[str, Tensor] = field(default_factory=dict)
     warmed: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def read_manifest(config: SignalConfig) -> Manifest:
@@ -106,7 +108,7 @@ def open_signals(
     if folder is not None:
         check_writable(folder)
     signals = SignalCache(manifest, adapter, folder=folder, skip_damaged=config.skip_damaged)
-    return Data(manifest, adapter, signals)
+    return Data(manifest, adapter, signals, folder=folder)
 
 
 def cache_folder(config: CommandConfig) -> Path | None:

@@ -96,17 +96,7 @@ class FitObserver(_Observer):
         self._progress.update(self._task, completed=fit.total_steps, note=note)
 
     def done(self, result: Result) -> None:
-        metrics = result.metrics
-        told = [
-            f"{name} {100 * metrics[key]:.1f} %"
-            for key, name in DONE.items()
-            if metrics.get(key) is not None
-        ]
-        speed = (
-            f"{metrics['recordings_per_second']:.0f} recordings/s, waited for data "
-            f"{metrics['data_wait_share']:.1%}"
-        )
-        self.say(f"{self.title}: {', '.join([*told, speed])}, {result.seconds:.0f} s")
+        self.say(fit_line(self.title, result))
 
 
 class TerminalObserver(_Observer):
@@ -122,8 +112,7 @@ class TerminalObserver(_Observer):
         self._progress.update(self._task, completed=at.total_steps, note=note)
 
     def experience_done(self, index: int, count: int, measure: str, scores: list[float]) -> None:
-        told = " ".join(f"{100 * score:5.1f}" for score in scores)
-        self.say(f"{self.title}: experience {index + 1}/{count}  test {measure} % {told}")
+        self.say(experience_line(self.title, index, count, measure, scores))
 
 
 def checking(console: Console, words: str = "checking config and data") -> Pulse:
@@ -133,6 +122,27 @@ def checking(console: Console, words: str = "checking config and data") -> Pulse
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     return Pulse(say, lambda: words)
+
+
+def fit_line(title: str, result: Result) -> str:
+    """Of a run that is done: its scores, and how fast it was."""
+    metrics = result.metrics
+    shown = [
+        f"{name} {100 * metrics[key]:.1f} %"
+        for key, name in DONE.items()
+        if metrics.get(key) is not None
+    ]
+    speed = (
+        f"{metrics['recordings_per_second']:.0f} recordings/s, waited for data "
+        f"{metrics['data_wait_share']:.1%}"
+    )
+    return f"{title}: {', '.join([*shown, speed])}, {result.seconds:.0f} s"
+
+
+def experience_line(title: str, index: int, count: int, measure: str, scores: list[float]) -> str:
+    """Of an experience that is done: the scores of the test sets."""
+    shown = " ".join(f"{100 * score:5.1f}" for score in scores)
+    return f"{title}: experience {index + 1}/{count}  test {measure} % {shown}"
 
 
 def _bar(console: Console) -> Progress:

@@ -2,104 +2,146 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import statistics
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.config.base import CommandConfig
 from benchmarks.reports.numbers import interval
 from benchmarks.reports.tables import by_learner, comparable, data_title
+from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.tracking.points import Point, batches_of_params, flat_params
+from benchmarks.tracking.run import SOURCE
 from benchmarks.tracking.state import State, artifact_place, first_line, store_uri
 from benchmarks.tracking.store import connect, experiment_id, send_points
 from benchmarks.tracking.tracker import resend
 from multimodal.credentials import shown
 
 GRID_TAG, PARENT_TAG = "medley.grid", "mlflow.parentRunId"
+INTERVAL = 20.0  # seconds between two updates of a run that many cells change
 
 
 class Parent:
-    """Of a config with several cells; of one with a single cell it does nothing.
+    """Of cells of one experiment; of a single one it does nothing.
 
     ``update`` may be called after every cell, from any process, and again: the run is found by the
-    config's hash. A store that is lost costs one line; the next update sends all that it missed,
-    the cells' own runs included.
+    cells that it is of. A store that is lost costs one line; the next update sends all that it
+    missed, the cells' own runs included. text: the config that the cells are of.
     """
 
-    def __init__(self, config: CommandConfig) -> None:
-        self.config, self.cells, self._told = config, list(config.cells()), False
-        self.output_dir = Path(config.output_dir).expanduser()
+    def __init__(self, cells: Sequence[CommandConfig], text: str) -> None:
+        self.cells, self.text, self._told, self._next = list(cells), text, False, 0.0
+        self.first = self.cells[0]
+        self.output_dir = Path(self.first.output_dir).expanduser()
+        hashes = json.dumps(sorted(cell.hash for cell in self.cells))
+        self.hash = hashlib.sha256(hashes.encode()).hexdigest()[:12]
+        self._results: dict[Path, Result] = {}
+        self._adopted: set[Path] = set()
 
-    def update(self, results: Sequence[Result]) -> None:
-        """results: of the cells that are done."""
-        if self.config.tracking.store == "none" or len(self.cells) < 2 or not results:
+    def update(self, *, ended: bool = False) -> None:
+        """Send what became of the cells so far, at most every ``INTERVAL`` seconds. ended: there is
+        nothing to come, so do it now.
+        """
+        if self.first.tracking.store == "none" or len(self.cells) < 2:
             return
-        uri = store_uri(self.config.tracking.uri, self.output_dir)
+        if time.monotonic() < self._next and not ended:
+            return
+        self._next = time.monotonic() + INTERVAL
+        uri = store_uri(self.first.tracking.uri, self.output_dir)
         try:
-            self._update(uri, results)
+            self._update(uri, ended=ended)
         except Exception as error:  # whatever the store does, the results stay
             if not self._told:
                 self._told = True
                 print(
-                    f"medley: MLflow at {shown(uri)} failed ({first_line(error, uri)}); the run of "
-                    f"{self.config.experiment!r} as a whole is sent with the next cell, or when "
-                    "the command is repeated.",
+                    f"medley: MLflow at {shown(uri)} failed ({first_line(error, uri)}); what the "
+                    f"cells of {self.first.experiment!r} amount to is sent later, or when the "
+                    "command is repeated.",
                     file=sys.stderr,
                 )
 
-    def _update(self, uri: str, results: Sequence[Result]) -> None:
+    def _update(self, uri: str, *, ended: bool) -> None:
+        for folder in (cell.folder for cell in self.cells):
+            if folder not in self._results and (folder / RESULT_FILE).is_file():
+                self._results[folder] = load_result(folder / RESULT_FILE)
+        results = list(self._results.values())
+        if not results:
+            return
         client = connect(uri)
         place = artifact_place(uri, self.output_dir)
-        experiment = experiment_id(client, self.config.experiment, uri, place)
+        experiment = experiment_id(client, self.first.experiment, uri, place)
         run_id = self._found(client, experiment)
         for cell in self.cells:
-            self._adopt(client, cell.folder, uri, run_id)
-        step, time = len(results), _latest(cell.folder for cell in self.cells)
-        send_points(client, run_id, summary_points(results, step=step, time=time))
-        self._describe(client, run_id, results)
-        for file in (self.config.folder.parent / "report.html",):
-            if file.is_file():
-                client.log_artifact(run_id, str(file))
-        if len(results) == len(self.cells):
-            client.set_terminated(run_id, "FINISHED")
+            if cell.folder not in self._adopted:
+                self._adopt(client, cell.folder, uri, run_id)
+        at = _latest(self._results)
+        send_points(client, run_id, summary_points(results, step=len(results), time=at))
+        client.set_tag(run_id, "mlflow.note.content", self._note(results))
+        report = self.first.folder.parent / "report.html"
+        if ended and report.is_file():
+            client.log_artifact(run_id, str(report))
+        whole = len(results) == len(self.cells)
+        if ended or whole:
+            client.set_terminated(run_id, "FINISHED" if whole else "FAILED")
         else:
             client.update_run(run_id, "RUNNING")
 
     def _found(self, client: Any, experiment: str) -> str:
         """The run, made if there is none."""
-        own = f"tags.`{GRID_TAG}` = '{self.config.hash}'"
-        known = client.search_runs([experiment], own, max_results=1)
+        known = client.search_runs([experiment], f"tags.`{GRID_TAG}` = '{self.hash}'")
         if known:
             return known[0].info.run_id
-        tags = {GRID_TAG: self.config.hash, "medley.quick": str(self.config.quick).lower()}
-        name = f"{self.config.experiment}: {len(self.cells)} cells"
+        tags = {GRID_TAG: self.hash, "medley.quick": str(self.first.quick).lower(), **SOURCE}
+        name = f"{self.first.experiment}: {len(self.cells)} cells"
         run_id = client.create_run(experiment, run_name=name, tags=tags).info.run_id
-        for params in batches_of_params(flat_params(self.config.dump())):
+        for params in batches_of_params(self._common()):
             client.log_batch(run_id, params=params)
-        client.log_text(run_id, self.config.to_yaml(), "config.yaml")
+        client.log_text(run_id, self.text, "config.yaml")
         return run_id
+
+    def _common(self) -> dict[str, str]:
+        """Parameters that are the same in all cells."""
+        first, *others = (flat_params(cell.dump()) for cell in self.cells)
+        return {k: v for k, v in first.items() if all(o.get(k) == v for o in others)}
 
     def _adopt(self, client: Any, folder: Path, uri: str, run_id: str) -> None:
         """Make a cell's run a child, unless it is one of another grid; send what it lacks."""
-        state = State.known(folder)
-        if state is None and not (folder / RESULT_FILE).is_file():
+        if not (folder / RESULT_FILE).is_file():
             return
-        if (state is None or not state.whole) and (folder / RESULT_FILE).is_file():
+        state = State.known(folder)
+        if state is None or not state.whole:
             resend(folder)
             state = State.known(folder)
-        if state is None or not state.run_id or state.uri != shown(uri):
-            return
-        if PARENT_TAG not in client.get_run(state.run_id).data.tags:
+        known = state is not None and state.run_id and state.uri == shown(uri)
+        if known and PARENT_TAG not in client.get_run(state.run_id).data.tags:
             client.set_tag(state.run_id, PARENT_TAG, run_id)
+        self._adopted.add(folder)
 
-    def _describe(self, client: Any, run_id: str, results: Sequence[Result]) -> None:
+    def _note(self, results: Sequence[Result]) -> str:
         lines = [f"{len(results)} of {len(self.cells)} cells are done."]
         for group in comparable(results):
             lines += ["", f"**{data_title(group[0])}**, {group[0].scenario}", *_table(group)]
-        client.set_tag(run_id, "mlflow.note.content", "\n".join(lines))
+        return "\n".join(lines)
+
+
+class Parents:
+    """Of cells of any experiments: a ``Parent`` for each."""
+
+    def __init__(self, cells: Sequence[CommandConfig], text: str) -> None:
+        by_experiment: dict[tuple[str, str], list[CommandConfig]] = {}
+        for cell in cells:
+            by_experiment.setdefault((cell.output_dir, cell.experiment), []).append(cell)
+        self._all = [Parent(own, text) for own in by_experiment.values()]
+
+    def update(self, *, ended: bool = False) -> None:
+        for parent in self._all:
+            parent.update(ended=ended)
 
 
 def summary_points(results: Sequence[Result], *, step: int, time: int) -> list[Point]:
@@ -140,7 +182,6 @@ def _table(group: Sequence[Result]) -> list[str]:
     return lines
 
 
-def _latest(folders: Any) -> int:
+def _latest(folders: Iterable[Path]) -> int:
     """Milliseconds: when the last result was written, so that sending again changes nothing."""
-    files = [folder / RESULT_FILE for folder in folders]
-    return max((f.stat().st_mtime_ns // 1_000_000 for f in files if f.is_file()), default=0)
+    return max((folder / RESULT_FILE).stat().st_mtime_ns // 1_000_000 for folder in folders)

@@ -32,6 +32,7 @@ STREAMS = sorted([*FOLDER.glob("bench/*.yaml"), *FOLDER.glob("demo/*.yaml")])
 ALIGNED = sorted(FOLDER.glob("align/*.yaml"))
 ZERO_SHOT = sorted(FOLDER.glob("zeroshot/*.yaml"))
 TUNED = sorted(FOLDER.glob("finetune/*.yaml"))
+GRIDS = sorted(FOLDER.glob("grid/*.yaml"))  # see commands/grid/test_shipped_grids.py
 SMALL = {"name": "compact", "width": 16, "depth": 1, "heads": 2}
 DECODER = {"layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "longest": 12, "beam": 2}
 # Of tones, which last a tenth of a second.
@@ -72,7 +73,7 @@ def trained_here() -> dict[Path, list[int]]:
 
 
 def test_there_is_no_other_config() -> None:
-    assert {*STREAMS, *ALIGNED, *ZERO_SHOT, *TUNED} == set(FOLDER.rglob("*.yaml"))
+    assert {*STREAMS, *ALIGNED, *ZERO_SHOT, *TUNED, *GRIDS} == set(FOLDER.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize(

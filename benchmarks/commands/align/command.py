@@ -20,6 +20,7 @@ from benchmarks.results.result import Result
 from benchmarks.runs.finished import complete, finished, reused
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.plan import print_plan
+from benchmarks.runs.remote import RemoteObserver
 from benchmarks.runs.terminal import FitObserver, checking, print_places
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
@@ -63,6 +64,19 @@ def run_align(
         print_table(results, out, against=results[0])
         print_wordings(results, out)
         print_places(config, out, against=results[0])
+
+
+def run_one(config: AlignConfig, observer: FitObserver | RemoteObserver) -> tuple[Result, bool]:
+    """The result of a config of one cell, and whether it was there before; UserError, Held."""
+    start_processes(cpu=pick_device(config.training.device).type == "cpu")
+    # What one process has decoded others only map.
+    data, (done,) = _checked(config.model_copy(update={"cache": "disk"}), fresh=False)
+    if done is not None:
+        complete(config, done)
+        return done, True
+    result = AlignRun(config, data, observer=observer).execute()
+    observer.done(result)
+    return result, False
 
 
 def _checked(config: AlignConfig, *, fresh: bool) -> tuple[AlignData, list[Result | None]]:

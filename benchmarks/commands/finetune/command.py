@@ -28,6 +28,7 @@ from benchmarks.runs.finished import complete, finished, reused
 from benchmarks.runs.inputs import manifest_input
 from benchmarks.runs.machine import pick_device
 from benchmarks.runs.plan import print_plan
+from benchmarks.runs.remote import RemoteObserver
 from benchmarks.runs.terminal import FitObserver, checking, print_places
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.registered import register
@@ -94,6 +95,24 @@ def run_finetune(
         print_table(results, out)
         _print_models(cells, out)
         print_places(config, out)
+
+
+def run_one(config: FinetuneConfig, observer: FitObserver | RemoteObserver) -> tuple[Result, bool]:
+    """The result of a config of one cell, and whether it was there before; UserError, Held."""
+    start_processes(cpu=pick_device(config.training.device).type == "cpu")
+    start = open_start(config)
+    # What one process has decoded others only map.
+    shared = config.model_copy(update={"cache": "disk"})
+    data, others, (done,) = _checked(shared, start, fresh=False)
+    if done is not None:
+        complete(config, done)
+        return done, True
+    if config.warm_up is not None:
+        warm_up_cells(config)
+        start = warmed_start(config)
+    result = FinetuneRun(config, data, start, others, observer=observer).execute()
+    observer.done(result)
+    return result, False
 
 
 def _checked(

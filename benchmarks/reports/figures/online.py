@@ -33,12 +33,28 @@ def anytime(learners: dict[str, list[Result]]) -> str:
             series, steps=steps, title=title, x_label=f"evaluation (every {period} recordings)"
         )
         charts.append(f'<div class="card"><strong>{title}</strong>{chart}</div>')
-    charts.append(_future(learners))
+    charts += [_prequential(learners), _future(learners)]
     return (
         '<h3>At any time</h3><p class="soft">Percent on all test recordings of the classes met so '
         "far; mean over seeds, shaded: 95 % interval. The mean height of a curve is A_AUC.</p>"
         f"{''.join(charts)}"
     )
+
+
+def _prequential(learners: dict[str, list[Result]]) -> str:
+    """How well each batch was named before it was trained on, or nothing."""
+    series = [
+        Series(label, _mean_curve([_asked_curve(run) for run in runs]), style)
+        for style, (label, runs) in enumerate(learners.items())
+    ]
+    series = [s for s in series if s.points]
+    if not series:
+        return ""
+    title = "Prequential accuracy: each batch named before it is trained on"
+    steps = max(p.x for s in series for p in s.points)
+    label = f"window (of about {_periods(learners)} recordings)"
+    chart = line_chart(series, steps=steps, title=title, x_label=label)
+    return f'<div class="card"><strong>{title}</strong>{chart}</div>'
 
 
 def _future(learners: dict[str, list[Result]]) -> str:
@@ -132,6 +148,11 @@ def _curve(run: Result, balanced: bool) -> list[float | None]:
     records = run.metrics.get("anytime", {}).get("periodic", [])
     points = [AurocPoint(**r) if "auroc" in r else AnytimePoint(**r) for r in records]
     return [p.balanced if balanced else p.overall for p in points]
+
+
+def _asked_curve(run: Result) -> list[float | None]:
+    asked = run.metrics.get("anytime", {}).get("prequential", {})
+    return [windowed for _, _, windowed in asked.get("points", [])]
 
 
 def _future_curve(run: Result) -> list[float | None]:
