@@ -19,7 +19,7 @@ from multimodal.registry import PLUGIN_VARIABLE
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ROW = "benchmarks/cli/__init__.py"
-TEXT = {"align": "text", "bench": "learners.0.text"}  # where a command has its text encoder
+TEXT = {"align.yaml": "text", "bench.yaml": "learners.0.text"}  # where a file has its text encoder
 
 
 class Outcome(NamedTuple):
@@ -99,8 +99,8 @@ class Workshop:
         for setting in words[:start]:
             self.patch.setenv(*setting.split("=", 1))
         words = words[start:]
-        if words[1] in TEXT and "--help" not in words:
-            words = [*words, f"{TEXT[words[1]]}={{checkpoint: {self.text}, max_length: 16}}"]
+        if words[2] in TEXT:
+            words = [*words, f"{TEXT[words[2]]}={{checkpoint: {self.text}, max_length: 16}}"]
         self.patch.setattr(sys, "argv", words)
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:

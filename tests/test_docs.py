@@ -20,13 +20,14 @@ from benchmarks.config.loading import command_configs, commands_of
 from benchmarks.results.files import find_results
 from continual.learner import LEARNERS
 from multimodal.batch import Batch
+from multimodal.datasets import DATASETS
 from multimodal.objectives import OBJECTIVES
 from multimodal.registry import PLUGIN_VARIABLE
 from tests.docs_page import FENCE, PAGE, Section, Workshop
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import RATE, tone
 
-SECTIONS = ("A command", "An objective", "A text-aligned learner")
+SECTIONS = ("A dataset", "A command", "An objective", "A learner", "A text-aligned learner")
 CLASSES = ("bell", "dog", "heart", "rain")  # words that the tiny text encoder knows
 
 
@@ -50,7 +51,7 @@ def workshop(tmp_path, text_checkpoint, monkeypatch, capsys) -> Iterator[Worksho
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])  # plug-ins are searched in the working folder
     monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
-    for registry in (OBJECTIVES, LEARNERS):
+    for registry in (DATASETS, OBJECTIVES, LEARNERS):
         registry.names()  # what is known without the page stays known afterwards
         monkeypatch.setattr(registry, "_configs", dict(registry._configs))
         monkeypatch.setattr(registry, "_loaded", False)
@@ -77,7 +78,9 @@ def test_what_the_page_says_is_there_is_there() -> None:
     named = set(re.findall(places, PAGE.read_text("utf-8")))
     new = {"tests/benchmarks/commands/test_count.py", "configs/count/NAME.yaml"}
     new |= {
+        "tests/multimodal/datasets/test_sessions.py",
         "tests/multimodal/objectives/test_hinge.py",
+        "tests/continual/test_focal.py",
         "tests/continual/test_prompt_softmax.py",
     }
     assert new <= named
@@ -85,6 +88,36 @@ def test_what_the_page_says_is_there_is_there() -> None:
         assert (PAGE.parents[1] / name).exists(), name
     for name in new:
         assert not (PAGE.parents[1] / name).exists(), name
+
+
+# ---- a dataset ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_the_dataset_is_read(workshop: Workshop, outside: bool) -> None:
+    section = Section("A dataset")
+    workshop.write(section, outside=outside)
+    workshop.run_page(section, outside=outside)
+    results = {result.learner: result for result in find_results(workshop.folder / "runs")}
+    assert sorted(results) == ["finetune", "majority"]
+    assert results["majority"].metrics["last_accuracy"] == 0.25
+    shared = next(iter(results.values())).dataset
+    assert shared["split_rule"] == f"sessions from {4 if outside else 3} on test"
+    manifest = DATASETS.parse({"name": "sessions", "test_from": 3}).build(Path("clips"))
+    rows = [(r.uid, r.labels, r.split, r.group) for r in manifest]
+    assert len(rows) == 20
+    assert rows[2:4] == [
+        ("bell/2.wav", (0,), "train", "session 2"),
+        ("bell/3.wav", (0,), "test", "session 3"),
+    ]
+
+
+def test_the_dataset_refuses_other_names(workshop: Workshop) -> None:
+    workshop.write(Section("A dataset"), outside=False)
+    (workshop.folder / "clips/bell/last.wav").touch()
+    outcome = workshop.run(["medley", "bench", "sessions.yaml"])
+    assert outcome.code == 2
+    assert "bell/last.wav: a recording is called after its session" in outcome.err
 
 
 # ---- a command ------------------------------------------------------------------------------
@@ -175,6 +208,34 @@ def test_the_objective_is_that_of_its_equation(workshop: Workshop) -> None:
 
 
 # ---- a learner ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_the_plain_learner_trains(workshop: Workshop, outside: bool) -> None:
+    section = Section("A learner")
+    workshop.write(section, outside=outside)
+    workshop.run_page(section, outside=outside)
+    results = find_results(workshop.folder / "runs")
+    names = sorted(f"{result.experiment} {result.learner}" for result in results)
+    blurry = [] if outside else ["focal_blurry finetune", "focal_blurry focal"]
+    assert names == sorted(["focal finetune", "focal focal", *blurry])
+    (own,) = (r for r in results if (r.experiment, r.learner) == ("focal", "focal"))
+    assert 0 <= own.metrics["last_accuracy"] <= 1
+    assert own.config["learners"][0]["gamma"] == (0.5 if outside else 2.0)
+
+
+def test_the_plain_learner_is_that_of_its_equation(workshop: Workshop) -> None:
+    """And one of gamma 0 has cross-entropy; a class that is not exposed has no part in it."""
+    workshop.write(Section("A learner"), outside=False)
+    logits = torch.tensor([[2.0, 0.5, float("-inf")], [0.0, 1.0, float("-inf")]])
+    batch = Batch(torch.zeros(2, 1), torch.ones(2).long(), torch.tensor([0, 0]), torch.arange(2))
+    own = np.exp([2.0, 0.0]) / np.exp([[2.0, 0.5], [0.0, 1.0]]).sum(1)
+    for gamma in (0.0, 1.5):
+        learner = workshop.module().FocalLearner.__new__(workshop.module().FocalLearner)
+        learner.gamma, learner.model = gamma, lambda both: logits
+        loss = learner.loss(batch, None)
+        expected = np.mean(-((1 - own) ** gamma) * np.log(own))
+        assert loss.value.item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("outside", [False, True])
