@@ -118,9 +118,9 @@ class Parent:
         if state is None or not state.whole:
             resend(folder)
             state = State.known(folder)
-        known = state is not None and state.run_id and state.uri == shown(uri)
-        if known and PARENT_TAG not in client.get_run(state.run_id).data.tags:
-            client.set_tag(state.run_id, PARENT_TAG, run_id)
+        child = state.run_id if state is not None and state.uri == shown(uri) else ""
+        if child and PARENT_TAG not in client.get_run(child).data.tags:
+            client.set_tag(child, PARENT_TAG, run_id)
         self._adopted.add(folder)
 
     def _note(self, results: Sequence[Result]) -> str:
