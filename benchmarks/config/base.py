@@ -36,13 +36,23 @@ class TrackingConfig(Config):
     ``mlflow.db`` in ``output_dir``. Its user, password and query are used, but written nowhere:
     better leave them in the environment (a server's: MLFLOW_TRACKING_USERNAME and _PASSWORD).
     system_metrics: processor, memory and network load every 10 s. log_models: keep one model for
-    each experience.
+    each experience. register_as: the last model of each run becomes a version of this name in the
+    model registry.
     """
 
     store: Literal["mlflow", "none"] = "mlflow"
     uri: str | None = Field(default=None, repr=False)
     system_metrics: bool = False
     log_models: bool = True
+    register_as: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]*$")] | None = Field(
+        default=None, exclude_if=lambda name: name is None
+    )
+
+    @model_validator(mode="after")
+    def _a_registry_has_models(self) -> Self:
+        if self.register_as is not None and (self.store == "none" or not self.log_models):
+            raise ValueError("register_as needs store=mlflow and log_models=true")
+        return self
 
     @field_serializer("uri")
     def _told(self, uri: str | None) -> str | None:

@@ -20,6 +20,7 @@ from benchmarks.tracking.points import (
     matrix_tables,
     run_title,
 )
+from benchmarks.tracking.registered import register_model
 from benchmarks.tracking.state import State, artifact_place
 from benchmarks.tracking.store import blaming, connect, experiment_id, send_points
 from multimodal.credentials import shown
@@ -170,6 +171,9 @@ class MLflowRun:
         for file in (path, *(f for f in files if f.is_file())):
             self.client.log_artifact(run_id, str(file))
         self._make_loadable(result)
+        name = (self.state.config.get("tracking") or {}).get("register_as")
+        if name and any(model["id"] for model in self.state.models.values()):
+            register_model(self.client, self.state, name)
 
     def _make_loadable(self, result: Result) -> None:
         """Beside the models' own files: what ``mlflow.pyfunc.load_model`` needs to read them."""
