@@ -45,12 +45,9 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyFil
     Raises UserError with one line a problem, or naming the command that the file is for.
     """
     config = load_whole(path, overrides, model=model)
-    seeds, named = getattr(config, "seeds", ()), [o.partition("=")[0] for o in overrides]
-    if (
-        getattr(config, "quick", False)
-        and len(seeds) > 1
-        and not any(n.split(".")[0] == "seeds" for n in named)
-    ):
+    seeds = getattr(config, "seeds", None) or ()
+    named = any(text.partition("=")[0].split(".")[0] == "seeds" for text in overrides)
+    if getattr(config, "quick", False) and len(seeds) > 1 and not named:
         config = config.model_copy(update={"seeds": seeds[:1]})
     return config
 
