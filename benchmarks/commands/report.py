@@ -51,7 +51,7 @@ def run_report(
     for folder, results in experiments.items():
         print_table(results, out, against=against, by=sort)
         page = path if (path / RESULT_FILE).is_file() else folder
-        written = write_html(results, page / "report.html", against=against)
+        written = write_html(results, page / "report.html", against=against, by=sort)
         out.print(f"Report: {written}", markup=False, soft_wrap=True, highlight=False)
 
 

@@ -21,7 +21,7 @@ def score_name(manifest: Manifest) -> str:
 def by_class_name(details: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """What an evaluation tells of classes, with their names as keys."""
     details = dict(details)
-    for key in ("per_class_accuracy", "per_class_auroc"):
+    for key in ("per_class_accuracy", "per_class_auroc", "one_vs_rest_auroc", "per_class_counts"):
         if key in details:
             details[key] = dict(zip(names, details[key], strict=True))
     return details

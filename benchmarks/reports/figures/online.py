@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reports.charts import Point, Series, escape, head, heat_table, line_chart, scroll
+from benchmarks.reports.charts import Point, Series, escape, head, heat_table, scroll
+from benchmarks.reports.lines import line_chart, percent_axis
 from benchmarks.reports.numbers import interval
 from benchmarks.results.result import Result
 from continual.online_metrics import AnytimePoint, AurocPoint
@@ -30,7 +31,11 @@ def anytime(learners: dict[str, list[Result]]) -> str:
         title = f"{what} on the classes exposed so far"
         period = _periods(learners)
         chart = line_chart(
-            series, steps=steps, title=title, x_label=f"evaluation (every {period} recordings)"
+            series,
+            steps=steps,
+            title=title,
+            x_label=f"evaluation (every {period} recordings)",
+            axis=percent_axis(_measure(learners)),
         )
         charts.append(f'<div class="card"><strong>{title}</strong>{chart}</div>')
     charts += [_prequential(learners), _future(learners)]
@@ -70,7 +75,8 @@ def _future(learners: dict[str, list[Result]]) -> str:
     title = f"{what} on the classes still to come, named among themselves (zero-shot)"
     steps = max(p.x for s in series for p in s.points)
     label = f"evaluation (every {_periods(learners)} recordings)"
-    chart = line_chart(series, steps=steps, title=title, x_label=label)
+    axis = percent_axis(_measure(learners))
+    chart = line_chart(series, steps=steps, title=title, x_label=label, axis=axis)
     return f'<div class="card"><strong>{title}</strong>{chart}</div>'
 
 
@@ -161,6 +167,10 @@ def _future_curve(run: Result) -> list[float | None]:
 
 def _multi_label(learners: dict[str, list[Result]]) -> bool:
     return any("per_class_auroc" in run.metrics for runs in learners.values() for run in runs)
+
+
+def _measure(learners: dict[str, list[Result]]) -> str:
+    return "macro AUROC, %" if _multi_label(learners) else "accuracy, %"
 
 
 def _periods(learners: dict[str, list[Result]]) -> str:
