@@ -18,9 +18,12 @@ def grid(
     config: ConfigArgument,
     overrides: Overrides = None,
     on: Annotated[
-        Literal["local", "ray", "slurm"],
-        typer.Option(help="Processes of this machine, a Ray cluster, or jobs of Slurm."),
-    ] = "local",
+        Literal["local", "ray", "slurm"] | None,
+        typer.Option(
+            help="Processes of this machine, a Ray cluster, or jobs of Slurm. Default: the "
+            "config's launcher, else local."
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(

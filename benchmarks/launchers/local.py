@@ -11,8 +11,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from benchmarks.launchers import AGAIN, LAUNCHERS, SPENT, TRIES, Event, Hear, Task, Work
+from benchmarks.launchers.stops import heard_signals
 from benchmarks.launchers.worker import END, one_thread, serve
 from multimodal.registry import Config, plugged_modules
 
@@ -46,7 +45,7 @@ class LocalLauncher:
         self.workers, self.preload, self.gpus = workers, tuple(preload), gpus
 
     def run(self, work: Work, tasks: Sequence[Task], hear: Hear) -> None:
-        with _signals() as heard, _Pool(self, work, tasks, hear) as pool:
+        with heard_signals() as heard, _Pool(self, work, tasks, hear) as pool:
             while pool.open:
                 pool.turn()
                 hear(None)
@@ -246,28 +245,3 @@ def _environment(more: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in more:
             del os.environ[name]
-
-
-class _Heard:
-    count = 0
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[_Heard]:
-    """Counts Ctrl-C and SIGTERM, which raise nothing meanwhile; the main thread alone gets them."""
-    heard = _Heard()
-    if threading.current_thread() is not threading.main_thread():
-        yield heard
-        return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def hear(number: int, frame: Any) -> None:
-        heard.count += 1
-
-    for number in before:
-        signal.signal(number, hear)
-    try:
-        yield heard
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -58,7 +58,7 @@ def serve(work: Work, pipe: Connection, environment: Mapping[str, str], plugins:
     writer.start()
     threading.Thread(target=_read, args=(pipe, tasks), daemon=True).start()
     sys.stdout = sys.stderr = _Said(answers)
-    _import(plugins)
+    import_plugins(plugins)
     answers.put({"kind": "ready"})
     while not stop.asked and (task := _next(tasks, stop)) is not None:
         answers.put(_done(work, task, answers, stop))
@@ -130,7 +130,7 @@ def _write(pipe: Connection, answers: Any) -> None:
             os._exit(1)
 
 
-def _import(plugins: str) -> None:
+def import_plugins(plugins: str) -> None:
     """Things that were registered in the parent by importing a module are known here, too."""
     from multimodal.registry import PLUGIN_VARIABLE, load_plugins
 

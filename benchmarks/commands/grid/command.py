@@ -12,9 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.commands.grid.config import GridConfig
+from benchmarks.commands.grid.config import GridConfig, SelectConfig
 from benchmarks.commands.grid.forecast import FINISHED, Forecast, forecast, state_of
-from benchmarks.commands.grid.plan import Plan, PlannedCell, expand
+from benchmarks.commands.grid.plan import PlannedCell, expand
+from benchmarks.commands.grid.select import (
+    choose,
+    chosen_cells,
+    save,
+    selection_table,
+    tried,
+)
 from benchmarks.commands.grid.work import PRELOAD, work
 from benchmarks.config.base import CommandConfig
 from benchmarks.config.loading import load_config
@@ -29,6 +36,9 @@ from benchmarks.runs.terminal import print_places
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.parent import Parents
 from benchmarks.tracking.store import check_store
+from multimodal.credentials import shown
+from multimodal.errors import UserError
+from multimodal.registry import Config
 
 MIB = 2**20
 
@@ -37,7 +47,7 @@ def run_grid(
     path: Path,
     overrides: Sequence[str],
     *,
-    on: str = "local",
+    on: str | None = None,
     workers: int | None = None,
     address: str | None = None,
     dry_run: bool = False,
@@ -45,23 +55,56 @@ def run_grid(
 ) -> int:
     """Run a grid, or say what it would run; the exit code: 0, or 1 or 2 if a cell has failed."""
     grid = load_config(path, overrides, model=GridConfig)
-    launching = LAUNCHERS.config(on).parse({} if address is None else {"address": address})
+    launching = _launching(grid, on, address)
+    here = launching.registered_name == "local"
     plan, err, out = expand(grid), Console(stderr=True), Console()
     for note in plan.notes:
         err.print(note, markup=False, soft_wrap=True, highlight=False)
-    known = forecast(plan.cells)
-    gpus = graphics_cards(cell.config for cell in plan.cells) if on == "local" else 0
-    count = worker_count(workers, len(plan.cells), memory=known.memory, gpus=gpus)
+    choices = [] if grid.select is None else [tried(cell, grid.select) for cell in plan.cells]
+    first = choices or plan.cells
+    known = forecast(first)
+    gpus = graphics_cards(cell.config for cell in first) if here else 0
+    count = workers or len(first)
+    if here:
+        count = worker_count(workers, len(first), memory=known.memory, gpus=gpus)
     if dry_run:
-        out.print(_table(plan.cells))
-        out.print(_words(plan, known, count), markup=False, soft_wrap=True, highlight=False)
+        out.print(_table(first))
+        out.print(_words(first, known, count), markup=False, soft_wrap=True, highlight=False)
         return 0
-    _check([cell.config for cell in plan.cells])
-    for cell in plan.cells if fresh else ():
-        clear(cell.config.folder)
-    launcher = launching.build(workers=count, preload=PRELOAD, gpus=gpus)  # pyright: ignore
-    ended = run_cells(plan.cells, launcher, err, workers=count, expected=known.mean)
-    return _report(plan.cells, ended, out)
+    _check([cell.config for cell in (*choices, *plan.cells)], away=not here)
+    launcher = launching.build(  # pyright: ignore[reportAttributeAccessIssue]
+        workers=count if here else workers, preload=PRELOAD, gpus=gpus
+    )
+
+    def run(cells: Sequence[PlannedCell]) -> dict[str, Ended]:
+        for cell in cells if fresh else ():
+            clear(cell.config.folder)
+        return run_cells(cells, launcher, err, workers=count, expected=known.mean)
+
+    ended, cells = run(first), plan.cells
+    if grid.select is not None:
+        cells = _selected(plan.cells, choices, grid.select, out)
+        ended |= run(cells) if cells else {}
+    return _report([*choices, *cells], ended, out, shown_of=cells)
+
+
+def _selected(
+    cells: Sequence[PlannedCell],
+    choices: Sequence[PlannedCell],
+    select: SelectConfig,
+    out: Console,
+) -> list[PlannedCell]:
+    """The cells that were chosen; all choices are kept in a file and shown."""
+    known = {
+        cell.config.folder: load_result(choice.config.folder / RESULT_FILE)
+        for cell, choice in zip(cells, choices, strict=True)
+        if (choice.config.folder / RESULT_FILE).is_file()
+    }
+    selections = choose(cells, known, select)
+    out.print(selection_table(selections))
+    for file in save(selections, select):
+        out.print(f"Selection: {file}", markup=False, soft_wrap=True, highlight=False)
+    return chosen_cells(selections)
 
 
 def run_cells(
@@ -97,8 +140,35 @@ def results_of(cells: Sequence[PlannedCell]) -> list[Result]:
     return [load_result(f / RESULT_FILE) for f in folders if (f / RESULT_FILE).is_file()]
 
 
-def _check(configs: Sequence[CommandConfig]) -> None:
-    """UserError for what would stop every cell: the device, the output folder, the store."""
+def _launching(grid: GridConfig, on: str | None, address: str | None) -> Config:
+    """The config of the launcher that the command line, else the file, names; else local."""
+    own = grid.launcher
+    name = on or ("local" if own is None else own.registered_name)
+    settings = own.dump() if own is not None and own.registered_name == name else {"name": name}
+    if address is not None:
+        if "address" not in LAUNCHERS.config(name).model_fields:
+            raise UserError(f"--address: is of --on ray, not of {name}; leave it out.")
+        settings = {**settings, "address": address}
+    return LAUNCHERS.parse(settings)
+
+
+def _refuse_secrets(configs: Sequence[CommandConfig]) -> None:
+    """UserError for an address with a password, which would be written into files of jobs."""
+    for uri in {config.tracking.uri for config in configs}:
+        if uri is not None and shown(uri) != uri:
+            raise UserError(
+                f"tracking.uri={shown(uri)}: its user and password would be sent to other "
+                "processes; leave them in the environment (MLFLOW_TRACKING_USERNAME, _PASSWORD)."
+            )
+
+
+def _check(configs: Sequence[CommandConfig], *, away: bool) -> None:
+    """UserError for what would stop every cell: the device, the output folder, the store.
+
+    away: they run in processes that others start.
+    """
+    if away:
+        _refuse_secrets(configs)
     for device in {config.training.device for config in configs}:  # pyright: ignore
         pick_device(device)
     for place in {config.folder.parent for config in configs}:
@@ -107,14 +177,21 @@ def _check(configs: Sequence[CommandConfig]) -> None:
         check_store(config.tracking, Path(config.output_dir))
 
 
-def _report(cells: Sequence[PlannedCell], ended: dict[str, Ended], out: Console) -> int:
+def _report(
+    cells: Sequence[PlannedCell],
+    ended: dict[str, Ended],
+    out: Console,
+    *,
+    shown_of: Sequence[PlannedCell],
+) -> int:
+    """shown_of: the cells whose results are reported."""
     from benchmarks.reports.tables import comparable
     from benchmarks.reports.terminal import print_overview, print_table
 
-    results = results_of(cells)
+    results = results_of(shown_of)
     if results:
         (print_table if len(comparable(results)) == 1 else print_overview)(results, out)
-    for cell in {cell.config.folder.parent: cell for cell in cells}.values():
+    for cell in {cell.config.folder.parent: cell for cell in shown_of}.values():
         if any(result.experiment == cell.config.experiment for result in results):
             print_places(cell.config, out)
     without = [(c, end) for c in cells if (end := ended[str(c.config.folder)]).reason]
@@ -159,9 +236,9 @@ def _table(cells: Sequence[PlannedCell]) -> Table:
     return table
 
 
-def _words(plan: Plan, known: Forecast, workers: int) -> str:
+def _words(cells: Sequence[PlannedCell], known: Forecast, workers: int) -> str:
     """The forecast."""
-    states = [state_of(cell.config.folder) for cell in plan.cells]
+    states = [state_of(cell.config.folder) for cell in cells]
     left, total = len(known.seconds), known.total(workers)
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     if not left:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from benchmarks.config.base import FileConfig, refuse_repeats
+from benchmarks.launchers import LAUNCHERS
 from multimodal.registry import Config
 
 Values = Annotated[tuple[Any, ...], Field(min_length=1)]
@@ -37,7 +38,7 @@ class GridConfig(FileConfig):
     cells: further cells, each a mapping key.path -> value (``base``: which of them it is of; all by
     default); without product and zip only these. exclude: mappings key.path -> value; a cell that
     fits all of one is left out. Where a name is compared, settings of that name fit. settings:
-    key.path -> value of all cells.
+    key.path -> value of all cells. launcher: where they run, if the command line does not say.
 
     seeds, experiment, data_root, output_dir, quick, tracking: of all cells, in the place of what
     their base says.
@@ -56,6 +57,7 @@ class GridConfig(FileConfig):
     exclude: tuple[Keys, ...] = ()
     settings: Keys = Field(default_factory=dict)
     select: SelectConfig | None = None
+    launcher: Annotated[Config, LAUNCHERS.choice] | None = None
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None = None
     experiment: str | None = None
     data_root: str | None = None
