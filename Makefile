@@ -1,11 +1,11 @@
-# make demo | test | slow | lint | install     (all set up .venv first)
+# make demo | test | slow | lint | docs | install     (all set up .venv first)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test slow lint speed constraints clean
+.PHONY: install demo test slow lint docs speed constraints clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -26,6 +26,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The pages of docs/ as a site in site/; warnings are errors.
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 speed: install
 	$(BIN)/python -m benchmarks.speed.stream_step
@@ -52,7 +57,7 @@ speed: install
 constraints: install
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-annotate --no-header \
 		--no-emit-index-url --no-emit-find-links --extra offline --extra video --extra medical \
-		--extra dev --extra ray --extra slurm -P torchvision==0.29.1 pyproject.toml -o constraints.txt
+		--extra dev --extra ray --extra slurm --extra docs -P torchvision==0.29.1 pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs site .pytest_cache .ruff_cache .hypothesis

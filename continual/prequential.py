@@ -10,7 +10,8 @@ training goes on as if nobody had asked. For data of one label a recording.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor
@@ -20,7 +21,8 @@ from continual.learner import Learner
 from multimodal.batch import Batch
 
 
-class PrequentialPoint(NamedTuple):
+@dataclass(frozen=True)
+class PrequentialPoint:
     """After ``count`` stream recordings: shares named rightly, of all of them, and of those since
     the point before this one.
     """

@@ -1,4 +1,8 @@
-"""Every command on a shipped config that a page or a config's head shows can be given."""
+"""Every command that a page or a config's head shows can be given.
+
+Its words are parsed by the command line's own rules; a shipped config is loaded with the overrides
+that are shown, and what is said of a dataset are its settings.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
 import yaml
 
+from benchmarks import cli
 from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import command_configs, load_config, validate
 from benchmarks.config.settings import read_yaml
@@ -17,7 +23,8 @@ from multimodal.datasets import DATASETS
 from tests.docs_page import FENCE
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+PAGES = [*FRONT, *sorted((ROOT / "docs").glob("*.md"))]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SPAN = re.compile(r"`(medley [^`]+)`")
 PATIENTS = ROOT / "docs" / "patients.md"
@@ -44,28 +51,38 @@ def of_config(path: Path) -> list[str]:
     return re.findall(r"^ *(medley .*)$", comments.replace("\\\n", " "), re.MULTILINE)
 
 
-def shown() -> list[Shown]:
-    """Without those on the reader's own files (my.yaml)."""
+def lines() -> list[tuple[Path, list[str]]]:
+    """The words behind ``medley`` of every line that is shown, but those of extending.md's own."""
     found = []
     for page in [*PAGES, *CONFIGS]:
         for line in of_page(page) if page in PAGES else of_config(page):
-            words = shlex.split(line, comments=True)[1:]
-            if len(words) > 1 and words[0] in command_configs() and words[1].endswith(".yaml"):
-                overrides = tuple(w for w in words[2:] if "=" in w and not w.startswith("-"))
-                found += [Shown(page, words[0], f, overrides) for f in files(words[1])]
+            found.append((page, shlex.split(line, comments=True)[1:]))
+    return [(page, words) for page, words in found if words[:1] not in ([], ["count"], ["--help"])]
+
+
+def shown() -> list[Shown]:
+    """Without those on the reader's own files (my.yaml)."""
+    found = []
+    for page, words in lines():
+        if len(words) > 1 and words[0] in command_configs():
+            overrides = tuple(w for w in words[2:] if "=" in w and not w.startswith("-"))
+            found += [Shown(page, words[0], f, overrides) for f in files(words[1])]
     return found
 
 
 def files(name: str) -> list[str]:
-    """The shipped files that a name stands for: NAME is any start of one."""
-    if not name.startswith("configs/"):
+    """The shipped files that a name stands for: NAME is any start of one, a folder all of it."""
+    name = name.removeprefix("configs/")
+    if name.endswith("my.yaml") or not (ROOT / "configs" / name.partition("/")[0]).is_dir():
         return []
-    found = [str(p) for p in sorted(ROOT.glob(name.replace("NAME", "*")))]
+    pattern = name.replace("NAME", "*")
+    places = [p for end in ("", ".yaml", "/*.yaml") for p in ROOT.glob(f"configs/{pattern}{end}")]
+    found = sorted(str(place) for place in places if place.suffix == ".yaml")
     assert found, f"{name} is shown, and there is no such file"
     return found
 
 
-COMMANDS = shown()
+COMMANDS, LINES = shown(), lines()
 
 
 def test_enough_are_found() -> None:
@@ -80,6 +97,38 @@ def test_its_settings_fit_its_file(page: Path) -> None:
         file, model = Path(each.file), command_configs()[each.command]
         load_config(file, each.overrides, model=model)
         refuse_idle([file], each.overrides, model=model)
+
+
+@pytest.mark.parametrize("page", sorted({page for page, _ in LINES}), ids=lambda p: p.stem)
+def test_its_words_are_those_of_the_command(page: Path) -> None:
+    """An unknown command or option, or one argument too many or too few, is an error of click's."""
+    for words in (w for p, w in LINES if p == page):
+        command: Any = typer.main.get_command(cli.app)
+        rest = list(words)
+        while hasattr(command, "commands"):
+            assert rest, words
+            assert rest[0] in command.commands, words
+            command = command.commands[rest.pop(0)]
+        if rest:  # alone, a command's name speaks of it
+            command.make_context(" ".join(words), rest)
+
+
+def test_modules_that_are_shown_are_there() -> None:
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    modules = set(re.findall(r"-m (benchmarks[\w.]*)", text))
+    assert len(modules) >= 4
+    for name in modules:
+        place = ROOT / name.replace(".", "/")
+        assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), name
+
+
+def test_datasets_that_are_shown_have_these_settings() -> None:
+    checked = [words for _, words in LINES if words[:2] == ["datasets", "check"] and words[3:]]
+    assert len(checked) >= 2
+    for words in checked:
+        given = dict(w.split("=", 1) for w in words[3:] if "=" in w)
+        config = DATASETS.config(words[2]) if words[2] != "sessions" else None
+        assert config is None or set(given) <= set(config.model_fields), words
 
 
 def test_settings_that_the_page_of_cases_shows_are_settings() -> None:

@@ -70,7 +70,7 @@ def _t_test(apart: Sequence[float]) -> float | None:
 
     if np.ptp(apart) < EQUAL:
         return None
-    return float(ttest_1samp(apart, 0.0)[1])
+    return float(ttest_1samp(apart, 0.0).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def against_best(table: Ranked) -> list[tuple[Paired, float | None]]:

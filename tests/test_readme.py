@@ -1,0 +1,94 @@
+"""The README's examples run, in its order, on small recordings: each use, one after another."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import soundfile
+
+from benchmarks import cli
+from benchmarks.results.files import find_results
+from tests.docs_page import FENCE
+from tests.toy import RATE, tone
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text("utf-8")
+CLASSES = ("dog", "horn", "rain", "siren")
+# So that a test of all of them takes seconds; whatever else the page says stays as it is.
+SHORT = {
+    "bench": ["training.epochs=1", "seeds=[1]", "encoder={width: 16, depth: 1, heads: 2}"],
+    "finetune": ["training={epochs: 1, batch_size: 8, device: cpu}"],
+    "align": ["training={epochs: 1, batch_size: 8, device: cpu}"],
+    "zeroshot": [],
+}
+NO_STORE = "tracking.store=none"
+
+
+class Example(NamedTuple):
+    """A block, by its language; of YAML under the name in its first line."""
+
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return self.text.partition("\n")[0].removeprefix("# ")
+
+    @property
+    def commands(self) -> list[list[str]]:
+        return [shlex.split(line) for line in re.findall(r"^\$ (medley .*)$", self.text, re.M)]
+
+
+def examples(heading: str) -> list[Example]:
+    section = TEXT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [Example(*found) for found in FENCE.findall(section)]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    for number, name in enumerate(CLASSES):
+        (tmp_path / "recordings" / name).mkdir(parents=True)
+        for i in range(5):
+            signal = tone(300.0 * (number + 1), 0.1 + 0.01 * i, 10 * number + i)[0]
+            soundfile.write(tmp_path / "recordings" / name / f"{i}.wav", signal, RATE)
+    soundfile.write(tmp_path / "more.wav", tone(300.0, 0.2, 99)[0], RATE)
+    monkeypatch.chdir(tmp_path)
+    for variable in ("MEDLEY_DATA", "MLFLOW_TRACKING_URI", "MEDLEY_PLUGINS"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0, words
+
+
+def test_one_example_for_each_use(place, monkeypatch, capsys) -> None:
+    blocks = examples("One example for each use")
+    used = [words[1] for block in blocks for words in block.commands]
+    assert used == ["bench", "finetune", "align", "zeroshot"]
+    for block in blocks:
+        if block.language == "yaml":
+            (place / block.name).write_text(block.text)
+        for words in block.commands:
+            run([*words, *SHORT[words[1]], NO_STORE], monkeypatch)
+        if block.language == "python":
+            chosen = max(place.glob("runs/tuned/*/result.json")).parent
+            (place / "lines.py").write_text(block.text.replace("runs/NAME/HASH", str(chosen)))
+            capsys.readouterr()
+            runpy.run_path(str(place / "lines.py"))
+            lines = capsys.readouterr().out.splitlines()
+            assert len(lines) == len(CLASSES) * 5 + 1
+            assert {line.split()[1] for line in lines} <= set(CLASSES)
+    found = {(r.experiment, r.learner) for r in find_results(place / "runs")}
+    assert {("own_folder", "replay"), ("own_folder", "joint")} <= found
+    assert {("tuned", "head"), ("tuned", "lora"), ("words", "clip"), ("words", "cwcl")} <= found
+    assert sum(experiment == "words_zero_shot" for experiment, _ in found) == 2
