@@ -10,8 +10,7 @@ training goes on as if nobody had asked. For data of one label a recording.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Int
 from torch import Tensor
@@ -21,13 +20,12 @@ from continual.learner import Learner
 from multimodal.batch import Batch
 
 
-@dataclass(frozen=True)
-class PrequentialPoint:
-    """After ``count`` stream recordings: shares named rightly, of all of them, and of those since
+class PrequentialPoint(NamedTuple):
+    """After ``seen`` stream recordings: shares named rightly, of all of them, and of those since
     the point before this one.
     """
 
-    count: int
+    seen: int
     cumulative: float
     windowed: float
 
