@@ -21,11 +21,11 @@ from multimodal.batch import Batch
 
 
 class PrequentialPoint(NamedTuple):
-    """After ``seen`` stream recordings: shares named rightly, of all of them, and of those since
+    """After ``met`` stream recordings: shares named rightly, of all of them, and of those since
     the point before this one.
     """
 
-    seen: int
+    met: int
     cumulative: float
     windowed: float
 

@@ -41,6 +41,7 @@ from multimodal.locks import Held
 from multimodal.signals import SignalCache
 
 QUICK_EXPERIENCES = 2
+WARM_UP = "warm_up.dataset"  # an input of a run
 WARM_UP_PAUSE = 0.5  # seconds between two looks at a warm-up that another process makes
 
 
@@ -69,15 +70,13 @@ class Cells:
         if config.quick:
             self.streams = [shorten(stream) for stream in self.streams]
         self.data = data or open_data(config, self.manifest, features=not reads_signals(config))
-        if config.warm_up is not None:
-            self.data.inputs["warm_up.dataset"] = manifest_input(
-                read_manifest(warm_up_config(config))
-            )
+        if config.warm_up is not None and WARM_UP not in self.data.inputs:
+            self.data.inputs[WARM_UP] = manifest_input(read_manifest(warm_up_config(config)))
         more = self.data.inputs
         self.done = [None if fresh else finished(cell, self.manifest, more) for cell in self.cells]
         self._to_decode: list[int] = []  # numbers of cells
         self.warm_up: Cells | None = None
-        if config.warm_up is not None and None in self.done:
+        if config.warm_up is not None and None in self.done and not self.data.warmed:
             self.warm_up = _warm_up_cells(warm_up_config(config), self._not_kept)
         with misfits():
             self._refuse_misfits()

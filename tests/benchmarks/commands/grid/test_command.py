@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -29,6 +31,7 @@ from benchmarks.results.failures import FAILURE_FILE, Failure
 from benchmarks.results.result import Result
 from benchmarks.runs.attempts import as_plain, attempt
 from benchmarks.runs.workspace import run_lock
+from multimodal.errors import UserError
 from tests.benchmarks.commands.grid import toys
 from tests.benchmarks.full_disk import Disk
 from tests.toy import toy_data
@@ -244,3 +247,38 @@ def test_a_config_of_another_command_is_refused(medley) -> None:
     outcome = medley("grid", "grid.yaml")
     assert outcome.code == 2
     assert "product.learners: lists nothing" in outcome.err
+
+
+@pytest.mark.slow
+def test_a_grid_that_is_killed_takes_its_workers_along_and_goes_on(place) -> None:
+    """Of the whole command, from outside: kill -9, then the same command again."""
+    settings = {"training.epochs": 400, "training.checkpoint_every": 1}
+    data = {"base": "toy.yaml", "settings": settings, "product": {"learners": ["finetune", "er"]}}
+    Path("grid.yaml").write_text(yaml.safe_dump(data))
+    root = Path(__file__).parents[4]
+    environment = {**os.environ, "PYTHONPATH": str(root), "MEDLEY_PLUGINS": "tests.toy"}
+    words = [sys.executable, "-m", "benchmarks.cli", "grid", "grid.yaml", "--workers", "2"]
+    first = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while len(list(Path("runs/toy").glob("*/checkpoint/checkpoint.pt"))) < 2:
+        assert time.monotonic() < deadline
+        assert first.poll() is None, first.stderr
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    folders = [p.parent.parent for p in Path("runs/toy").glob("*/checkpoint/checkpoint.pt")]
+    for folder in folders:  # nobody holds them any more
+        while True:
+            try:
+                with run_lock(folder):
+                    break
+            except UserError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+    assert not list(Path("runs/toy").glob("*/result.json"))
+    again = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert again.stderr.count("resumed at step") == 2
+    whole = planned(settings=settings, product=data["product"], output_dir="whole")
+    for cell in whole.cells:
+        Cells(cell.config).run_cell(0)  # pyright: ignore[reportArgumentType]
+    assert metrics(whole) == metrics(planned(settings=settings, product=data["product"]))
