@@ -71,6 +71,40 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert stopped.value.code == 0, words
 
 
+def tables(lines: list[str]) -> list[tuple[list[str], list[str]]]:
+    """The heads of the columns and the names of the rows of each table that is drawn."""
+    found: list[tuple[list[str], list[str]]] = []
+    for line in lines:
+        cells = [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        if line.startswith("┏"):
+            found.append(([], []))
+        elif line.startswith("┃"):
+            heads = found[-1][0]
+            heads[:] = [
+                " ".join(two).strip() for two in zip(heads or [""] * len(cells), cells, strict=True)
+            ]
+        elif line.startswith("│"):
+            found[-1][1].append(cells[0])
+    return found
+
+
+def test_the_two_commands_print_such_tables(place, monkeypatch, capsys) -> None:
+    """The heads, rows and last lines that are shown; the numbers are those of a longer run."""
+    (block,) = (b for b in examples("Two commands") if b.language == "console")
+    shown = [part.splitlines() for part in re.split(r"^\$ .*$", block.text, flags=re.M)[1:]]
+    small = ["quick=true", "seeds=[1,2]", "dataset.train_per_class=8", "dataset.test_per_class=2"]
+    small += ["encoder.width=16", "encoder.depth=1", NO_STORE]
+    assert [words[1] for words in block.commands] == ["bench", "report"]
+    for words, lines in zip(block.commands, shown, strict=True):
+        monkeypatch.setenv("COLUMNS", "100")
+        capsys.readouterr()
+        run([*words, *(small if words[1] == "bench" else [])], monkeypatch)
+        printed = capsys.readouterr().out.splitlines()
+        assert tables(lines)
+        assert tables(lines) == tables(printed)[-len(tables(lines)) :]
+        assert lines[-1] in printed
+
+
 def test_one_example_for_each_use(place, monkeypatch, capsys) -> None:
     blocks = examples("One example for each use")
     used = [words[1] for block in blocks for words in block.commands]

@@ -38,7 +38,9 @@ def draw(runs: Path) -> Figure:
     left.set(ylim=(0, 1), xlabel="after experience", ylabel="accuracy, classes met so far")
     left.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     left.set_xticks(range(1, len(results[0].experiences) + 1))
-    left.legend(fontsize=8, frameon=False)
+    left.legend(
+        fontsize=8, frameon=False, ncols=len(learners), loc="lower center", bbox_to_anchor=(0.5, 1)
+    )
     for axes, label in zip(right, SHOWN, strict=True):
         _matrix(axes, label, np.mean([matrix(result) for result in learners[label]], axis=0))
     number = len({result.seed for result in results})
