@@ -103,6 +103,10 @@ def test_the_two_commands_print_such_tables(place, monkeypatch, capsys) -> None:
         assert tables(lines)
         assert tables(lines) == tables(printed)[-len(tables(lines)) :]
         assert lines[-1] in printed
+    draw = runpy.run_path(str(ROOT / "docs/pictures/draw.py"))["draw"]
+    figure = draw(place / "runs/demo")
+    assert [axes.get_title() for axes in figure.axes] == ["", "finetune", "replay"]
+    assert len(figure.axes[0].lines) == len(tables(shown[0])[0][1])
 
 
 def test_one_example_for_each_use(place, monkeypatch, capsys) -> None:
