@@ -35,6 +35,7 @@ docs: install
 speed: install
 	$(BIN)/python -m benchmarks.speed.stream_step
 	$(BIN)/python -m benchmarks.speed.tracking_overhead
+	$(BIN)/python -m benchmarks.speed.grid
 	$(BIN)/python -m benchmarks.speed.stream_memory
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.stream_whole
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.front_end

@@ -20,6 +20,7 @@ from multimodal.batch import Batch
 from multimodal.errors import UserError
 from multimodal.evaluation import multi_label
 
+MEDICAL = ("ecg", "xray")
 DENSE_CLASSES = 256  # of more classes a table of counts lists the cells that are not zero
 
 
@@ -142,8 +143,9 @@ class Evaluator:
         """What the last evaluation adds to a result, by its key there; class id -> value.
 
         Accuracy: ``per_class_accuracy`` and ``confusion_matrix``, of more than ``DENSE_CLASSES``
-        ``confusion_cells``. Multi-label: the macro means and ``per_class_auroc`` over the classes
-        of the stream; None where undefined.
+        ``confusion_cells``; of medical data ``one_vs_rest_auroc``. Multi-label: the macro means and
+        ``per_class_auroc`` over the classes of the stream, None where undefined, and
+        ``per_class_counts``, of present and absent ones.
         """
         manifest = self.stream.manifest
         if not manifest.multi_label:
@@ -154,10 +156,14 @@ class Evaluator:
             counts = (confusion_matrix if few else confusion_cells)(
                 labels, named, count, no_prediction=writes
             )
-            return {
+            details = {
                 "per_class_accuracy": _defined(recalls(labels, named, count).tolist()),
                 "confusion_matrix" if few else "confusion_cells": counts.tolist(),
             }
+            areas = _one_vs_rest(predicted, labels, count) if few else None
+            if manifest.modality in MEDICAL and areas is not None:
+                details["one_vs_rest_auroc"] = areas
+            return details
         scores, targets = scores_of(predicted), manifest.targets[rows]
         streamed = np.isin(
             np.arange(manifest.num_classes), [c for e in self.stream.experiences for c in e.classes]
@@ -169,6 +175,7 @@ class Evaluator:
             "mean_average_precision": multi_label.macro(precisions),
             "num_scored_classes": int((~np.isnan(aurocs)).sum()),
             "per_class_auroc": _defined(aurocs.tolist()),
+            "per_class_counts": [[int((t == v).sum()) for v in (1, 0)] for t in targets.T],
         }
 
 
@@ -179,6 +186,17 @@ def scores_of(predicted: Prediction) -> Float[np.ndarray, "recordings classes"]:
     if predicted.scores.isnan().any():
         raise UserError("class scores became NaN: lower training.learning_rate.")
     return predicted.scores.numpy()
+
+
+def _one_vs_rest(
+    predicted: Prediction, labels: np.ndarray, count: int
+) -> list[float | None] | None:
+    """AUROC of each class's score against all others; None without a score of every class."""
+    scores = predicted.scores
+    if scores is None or scores.shape[1] != count or scores.isnan().any():
+        return None
+    present = (labels[:, None] == np.arange(count)).astype(np.float32)
+    return _defined(multi_label.auroc(scores.numpy(), present).tolist())
 
 
 def _defined(values: list[float]) -> list[float | None]:

@@ -11,6 +11,7 @@ optimiser's state lives through the whole stream.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ class OnlineStrategy(StreamStrategy):
     """Trains ``learner`` on an online Stream, one ``train`` call a task; resumable at any batch.
 
     Arguments as ``StreamStrategy``; ``iterations`` replaces ``train_epochs``. ``after_step`` is
-    called once a stream batch, after all of its optimiser steps, and after every step of a review.
+    called once a stream batch, after all of its optimiser steps, and after every step of a review;
+    ``before_batch`` with the rows of a stream batch, before anything of it is met.
     ``position``: epoch 0 is the stream itself, epochs 1 to ``learner.memory_epochs`` are reviews
     of the memory at a task's end, whose batches are drawn from (seed, task, epoch) and the memory.
     ``inner_step``: 0 .. iterations - 1 of the batch in hand, for plugins.
@@ -53,8 +55,15 @@ class OnlineStrategy(StreamStrategy):
 
     online = True
 
-    def __init__(self, *, iterations: int = 1, **parts: Any) -> None:
+    def __init__(
+        self,
+        *,
+        iterations: int = 1,
+        before_batch: Callable[[Tensor], None] | None = None,
+        **parts: Any,
+    ) -> None:
         super().__init__(train_epochs=1, **parts)
+        self.before_batch = before_batch
         refuse_unfit(self.learner)
         self.iterations, self.inner_step = iterations, 0
 
@@ -67,6 +76,10 @@ class OnlineStrategy(StreamStrategy):
             return before
         here = len(self.rows[at.experience])
         return before + (here if at.epoch else min(at.step * self.train_mb_size, here))
+
+    @property
+    def recordings(self) -> int:
+        return self.samples_seen
 
     @property
     def steps_per_epoch(self) -> int:
@@ -114,6 +127,8 @@ class OnlineStrategy(StreamStrategy):
 
     def _stream_batch(self, rows: Tensor, **kwargs: Any) -> None:
         learner = self.learner
+        if self.before_batch is not None:
+            self.before_batch(rows)
         if not learner.trains:
             batch = self.loader.load(rows)
             learner.meet(rows, batch.labels)

@@ -41,10 +41,8 @@ class StreamStrategy(LearnerTemplate):
 
     stream: what the benchmark was made from. gather: rows -> Batch on the CPU. after_step: called
     with this strategy after every step, when ``position`` already names the next one. augment:
-    changes training batches at random (``Adapter.augment``). Its ``rows``
-    are the manifest rows of each training experience (``learner.plan``), int64.
-
-    A stream batch and its memory batch are gathered together.
+    changes training batches at random (``Adapter.augment``). Its ``rows`` are the manifest rows of
+    each experience (``learner.plan``), int64. Stream and memory batch are gathered together.
     """
 
     def __init__(
@@ -101,6 +99,12 @@ class StreamStrategy(LearnerTemplate):
     def total_steps(self) -> int:
         """Steps of the whole run, at most."""
         raise NotImplementedError
+
+    @property
+    def recordings(self) -> int:
+        """Training recordings met so far, each as often as it was; without training, once."""
+        epochs = self.train_epochs if self.learner.trains else 1
+        return self.position.recordings(list(map(len, self.rows)), self.train_mb_size, epochs)
 
     def info(self) -> ExperienceInfo:
         """What the learner may know of the current training experience."""
@@ -250,12 +254,9 @@ class LearnerStrategy(StreamStrategy):
 
     def _announce(self, batch: Batch) -> None:
         """Recordings of the first epoch that no earlier experience had."""
-        if len(self._earlier) == 0:
-            self.learner.arrive(batch)
-        else:
-            self.learner.arrive(
-                batch.where(~torch.isin(batch.indices, self._earlier.to(self.device)))
-            )
+        if len(self._earlier):
+            batch = batch.where(~torch.isin(batch.indices, self._earlier.to(self.device)))
+        self.learner.arrive(batch)
 
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         while self.learner.trains and self.position.epoch < self.train_epochs:

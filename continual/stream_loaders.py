@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,14 @@ class Position:
     def fresh(self) -> bool:
         """Nothing of the current experience has been trained on yet."""
         return self.epoch == 0 and self.step == 0
+
+    def recordings(self, sizes: Sequence[int], batch_size: int, epochs: int) -> int:
+        """Recordings met so far in experiences of ``sizes``, each of ``epochs``."""
+        met = epochs * sum(sizes[: self.experience])
+        if self.experience == len(sizes):
+            return met
+        here = sizes[self.experience]
+        return met + self.epoch * here + min(self.step * batch_size, here)
 
 
 class _Strategy(Protocol):

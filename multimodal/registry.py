@@ -32,6 +32,7 @@ from multimodal.errors import UserError, did_you_mean
 
 PLUGIN_GROUP = "medley.plugins"
 PLUGIN_VARIABLE = "MEDLEY_PLUGINS"
+OWN = ("multimodal", "continual", "benchmarks")
 
 
 class Config(BaseModel):
@@ -72,6 +73,7 @@ def _place(config: type[Config]) -> tuple[str, str]:
     return config.__module__, config.__qualname__
 
 
+_REGISTRIES: list[Registry] = []
 ConfigType = TypeVar("ConfigType", bound=type[Config])
 
 
@@ -87,6 +89,7 @@ class Registry:
         self._packages = packages
         self._configs: dict[str, type[Config]] = {}
         self._loaded = False
+        _REGISTRIES.append(self)
 
     def register(self, name: str) -> Callable[[ConfigType], ConfigType]:
         """Class decorator: make ``name`` a valid choice. ValueError if the name is taken."""
@@ -166,6 +169,15 @@ def load_plugins() -> None:
             )
             words = " ".join(str(error).split())[:300]
             raise UserError(f"plug-in module {module!r} ({source}): {kind}{words}") from error
+
+
+def plugged_modules() -> list[str]:
+    """Modules outside the tree that have registered things, however they were imported.
+
+    Another process that is to know the same names imports them: ``MEDLEY_PLUGINS``.
+    """
+    places = [c.__module__ for registry in _REGISTRIES for c in registry._configs.values()]
+    return sorted({p for p in places if p.partition(".")[0] not in (*OWN, "__main__")})
 
 
 class _Choice:

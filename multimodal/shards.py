@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from multimodal.digests import DamagedFile, crc32, memory_of, open_tensors, write_tensors
-from multimodal.files import sweep
+from multimodal.files import sweep, writing
 from multimodal.growing import Growing
+from multimodal.locks import held
 
+PATIENCE = 24 * 3600.0  # seconds that another process may take to fill a folder
 UNKNOWN = -1  # no digest is known of a recording
 
 
@@ -41,6 +43,22 @@ def open_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder, shared=None)
     return folder
+
+
+@contextlib.contextmanager
+def alone(folder: Path | None) -> Iterator[None]:
+    """While no other process fills the folder: what one has made the others need not make again.
+
+    Whoever deletes the folder meanwhile costs no more than that two make the same. None: the cache
+    is in memory.
+    """
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            words = f"{folder}: another process has been filling it for a day; end it, try again."
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(folder, words, patience=PATIENCE))
+        yield
 
 
 def new_shard(folder: Path, tensors: Mapping[str, Tensor], *, besides: Sequence[str] = ()) -> None:

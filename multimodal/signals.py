@@ -31,6 +31,7 @@ from multimodal.shards import (
     UNKNOWN,
     Signals,
     Unwritten,
+    alone,
     discard,
     new_shards,
     open_folder,
@@ -49,13 +50,13 @@ class SignalCache:
 
     folder: None keeps the signals in memory (nothing is forgotten; see ``nbytes``); a folder
     keeps them in ``<folder>/<key>/shard-*.safetensors``, where key is a hash of the manifest's
-    content and the adapter's fingerprint. Several processes may share a folder. Each ``ensure``
-    that decodes anything writes at least one shard, so ensure whole experiences, not batches.
+    content and the adapter's fingerprint. Of several processes that share a folder one decodes at
+    a time, the others read what it wrote. Each ``ensure`` that decodes anything writes at least one
+    shard, so ensure whole experiences, not batches.
     Each recording is compared with its digest when it is first needed; damaged shards are deleted
-    and remade.
-    workers: decoding threads (None: one per CPU, at most 8). skip_damaged: remember recordings
-    that cannot be decoded in ``damaged`` (row -> message) instead of raising. progress: show a
-    transient bar for long decoding, if standard error is a terminal. Not thread-safe.
+    and remade. workers: decoding threads (None: one per CPU, at most 8). skip_damaged: remember
+    recordings that cannot be decoded in ``damaged`` (row -> message) instead of raising. progress:
+    show a transient bar for long decoding, if standard error is a terminal. Not thread-safe.
     """
 
     def __init__(
@@ -100,13 +101,18 @@ class SignalCache:
         Raises one UserError for all damaged recordings (the intact ones stay decoded), unless
         ``skip_damaged``.
         """
-        if self._folder is not None and len(self._missing(indices)):
-            self._read_new_shards(self._folder)
         if self._folder is not None:
+            if len(self._missing(indices)):
+                self._read_new_shards(self._folder)
             self._check(np.unique(np.asarray(indices, dtype=np.int64)))
-        rows = self._missing(indices)
-        if not len(rows):
+        if not len(self._missing(indices)):
             return
+        with alone(self._folder):
+            if self._folder is not None:
+                self._read_new_shards(self._folder)
+            self._decode_all(self._missing(indices))
+
+    def _decode_all(self, rows: np.ndarray) -> None:
         problems, shard = dict[int, str](), Unwritten()
         for row, signal in zip(rows.tolist(), self._decoded(rows), strict=True):
             if isinstance(signal, str):

@@ -18,6 +18,14 @@ settings.load_profile("suite")
 REPOSITORY = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def no_addresses_of_other_tests(monkeypatch) -> None:
+    """Addresses that a test has named are hidden in whatever the process prints afterwards."""
+    from multimodal import credentials
+
+    monkeypatch.setattr(credentials, "_given", set())
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of the real datasets; skips where it is absent."""

@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from benchmarks import cli
+from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import command_configs, load_config, validate
 from benchmarks.config.settings import read_yaml
 from multimodal.datasets import DATASETS
@@ -93,7 +94,9 @@ def test_enough_are_found() -> None:
 @pytest.mark.parametrize("page", sorted({c.page for c in COMMANDS}), ids=lambda p: p.stem)
 def test_its_settings_fit_its_file(page: Path) -> None:
     for each in (c for c in COMMANDS if c.page == page):
-        load_config(Path(each.file), each.overrides, model=command_configs()[each.command])
+        file, model = Path(each.file), command_configs()[each.command]
+        load_config(file, each.overrides, model=model)
+        refuse_idle([file], each.overrides, model=model)
 
 
 @pytest.mark.parametrize("page", sorted({page for page, _ in LINES}), ids=lambda p: p.stem)

@@ -24,10 +24,10 @@ LAYERS = {
         "runs",
         "tracking",
         "reports",
-        "results config",
+        "results config launchers",
     ),
     "continual": (
-        "learners online anytime",
+        "learners online anytime prequential",
         "strategy evaluation text_aligned prompting spoken taught",
         "classifier_learner plugins recall understanding",
         "learner",
@@ -74,7 +74,7 @@ COMMANDS = {
     "predict": {"align", "bench", "finetune"},
     "merge": {"finetune"},
     "compose": {"align"},
-    "grid": {"bench"},
+    "grid": {"bench", "align", "finetune"},
 }
 # Libraries with a room of their own; benchmarks of speed measure Avalanche as a peer.
 LIBRARIES = {

@@ -11,22 +11,49 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.cli.groups import ConfigArgument, Overrides, groups
+from benchmarks.cli.grids import add_grid
+from benchmarks.cli.groups import ConfigArgument, DryRun, Overrides, groups
 from benchmarks.cli.models import add_models
+from benchmarks.cli.results import add_results
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Continual learning on audio, speech and medical signals.",
 )
+DISTRIBUTION = "medley-continual"
 # To GNU's, LLVM's and Intel's OpenMP: threads that wait give their core away.
 SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
+add_grid(app)
 add_models(app)
+add_results(app)
 for name, group in groups():
     app.add_typer(group, name=name)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"medley {version(DISTRIBUTION)}")
+        except PackageNotFoundError:
+            print("medley, not installed: run from its sources")
+        raise typer.Exit
+
+
+@app.callback()
+def medley(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Continual learning on audio, speech and medical signals."""
 
 
 @app.command()
@@ -34,6 +61,15 @@ def bench(
     config: ConfigArgument,
     overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option(help="Delete earlier runs of this config first.")] = False,
+    dry_run: DryRun = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that take cells beside each other; 1: none, all is done in this one. "
+            "Default: MEDLEY_WORKERS, else one a GPU, else one a core, for two cells or more each.",
+        ),
+    ] = None,
 ) -> None:
     """Run a class- or domain-incremental benchmark; the same command again resumes it.
 
@@ -45,12 +81,14 @@ def bench(
 
     `medley bench configs/bench/fsdd_class_incremental.yaml data_root=DATA quick=true`
 
-    `medley bench my.yaml learners.0.memory_size=500 seeds=[1,2,3]`
+    `medley bench my.yaml learners=[er,finetune] learners.er.memory_size=500 --workers 2`
+
+    `medley bench bench/fsdd_si_blurry learners=[er_ace] --dry-run`
     """
     from benchmarks.commands.bench.command import run_bench
 
     try:
-        run_bench(config, overrides or [], fresh=fresh)
+        run_bench(config, overrides or [], fresh=fresh, dry_run=dry_run, workers=workers)
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -61,6 +99,7 @@ def align(
     config: ConfigArgument,
     overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option(help="Delete earlier runs of this config first.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Align a signal encoder with texts; the same command again resumes it.
 
@@ -78,7 +117,7 @@ def align(
     from benchmarks.commands.align.command import run_align
 
     try:
-        run_align(config, overrides or [], fresh=fresh)
+        run_align(config, overrides or [], fresh=fresh, dry_run=dry_run)
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -89,6 +128,7 @@ def finetune(
     config: ConfigArgument,
     overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option(help="Delete earlier runs of this config first.")] = False,
+    dry_run: DryRun = False,
     from_adapter: Annotated[
         Path | None,
         typer.Option(help="Go on from a fine-tuned model's adapter and head, of its folder."),
@@ -113,7 +153,9 @@ def finetune(
     from benchmarks.commands.finetune.command import run_finetune
 
     try:
-        run_finetune(config, overrides or [], fresh=fresh, from_adapter=from_adapter)
+        run_finetune(
+            config, overrides or [], fresh=fresh, from_adapter=from_adapter, dry_run=dry_run
+        )
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -138,6 +180,7 @@ def zeroshot(
     config: ConfigArgument,
     overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option(help="Evaluate again what is done already.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Evaluate aligned runs, or a CLAP checkpoint, zero-shot: classification and retrieval.
 
@@ -153,48 +196,10 @@ def zeroshot(
     from benchmarks.commands.zeroshot.command import run_zeroshot
 
     try:
-        run_zeroshot(config, overrides or [], fresh=fresh)
+        run_zeroshot(config, overrides or [], fresh=fresh, dry_run=dry_run)
     except KeyboardInterrupt:
         print("interrupted; finished models are kept", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-@app.command()
-def report(
-    path: Annotated[Path, typer.Argument(help="An output folder, an experiment or a run.")] = Path(
-        "runs"
-    ),
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ROW",
-            help="Also print, and put into the pages, how far the other rows are from this one: "
-            "mean and 95 % t interval of the paired differences over the seeds that both have.",
-        ),
-    ] = None,
-    resend: Annotated[
-        bool, typer.Option("--resend", help="Send to MLflow what did not reach it.")
-    ] = False,
-    uri: Annotated[str | None, typer.Option(help="With --resend: the tracking store.")] = None,
-) -> None:
-    """Print the result tables of finished runs and write their HTML pages.
-
-    Tables of `medley align` and `medley zeroshot` are followed by the paired differences to
-    their first row; those of all commands by the differences to the row that --against names.
-
-    Examples:
-
-    `medley report`
-
-    `medley report runs/fsdd_si_blurry --against er`
-
-    `medley report runs/fsdd_si_blurry --against "er, whitened"`
-
-    `medley report runs --resend`
-    """
-    from benchmarks.commands.report import run_report
-
-    run_report(path, against=against, resend_runs=resend, uri=uri)
 
 
 @app.command()
@@ -225,7 +230,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        app(prog_name="medley")
     except Exception as error:
         from multimodal.credentials import hidden
 

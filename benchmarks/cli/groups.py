@@ -11,25 +11,44 @@ import typer
 
 datasets_app = typer.Typer(no_args_is_help=True, help="List, describe, get and check datasets.")
 config_app = typer.Typer(no_args_is_help=True, help="Show a config in full, or the schema of all.")
+runs_app = typer.Typer(no_args_is_help=True, help="List runs, also those that are not done.")
 configs_app = typer.Typer(no_args_is_help=True, help="List and copy the configs that are shipped.")
 # Kind -> a name for the examples.
 CHOICES = {"encoders": "pretrained", "learners": "er", "objectives": "clip"}
 
+
+def _shipped(incomplete: str) -> list[str]:
+    """For the shell's completion: shipped configs, beside the files that it knows itself."""
+    from benchmarks.commands.choices import shipped_names
+
+    files = [str(p) for p in Path().glob(f"{incomplete}*") if p.is_dir() or p.suffix == ".yaml"]
+    return [*sorted(files), *(name for name in shipped_names() if name.startswith(incomplete))]
+
+
 ConfigArgument = Annotated[
-    Path, typer.Argument(help="A YAML file, or the name of a shipped one (bench/own_folder).")
+    Path,
+    typer.Argument(
+        help="A YAML file, or the name of a shipped one (bench/own_folder).",
+        autocompletion=_shipped,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check the config and list its runs; run nothing.")
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="key.path=value, e.g. training.epochs=10 learners=[finetune,replay]. Text stands for "
-        "itself; null, or nothing, unsets a setting that may be unset."
+        help="key.path=value, e.g. training.epochs=10 learners=[er,finetune], of those that the "
+        "config lists with their settings, or learners.er.memory_size=500. Text stands for itself; "
+        "null, or nothing, unsets a setting that may be unset. One that changes nothing is refused."
     ),
 ]
 
 
 def groups() -> Iterator[tuple[str, typer.Typer]]:
     """Name -> group."""
-    yield from (("datasets", datasets_app), ("config", config_app), ("configs", configs_app))
+    yield from (("runs", runs_app), ("datasets", datasets_app))
+    yield from (("config", config_app), ("configs", configs_app))
     for kind, example in CHOICES.items():
         yield kind, choices_app(kind, example)
 
@@ -57,6 +76,21 @@ def choices_app(kind: str, example: str) -> typer.Typer:
     group.command("list")(show_all)
     group.command("describe")(show_one)
     return group
+
+
+@runs_app.command("list")
+def list_runs(
+    path: Annotated[Path, typer.Argument(help="An output folder, an experiment or a run.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """What each hash is: learner, data, seed, state (done, running, stopped) and main metric.
+
+    Examples: `medley runs list`, `medley runs list runs/fsdd_si_blurry`
+    """
+    from benchmarks.commands.runs import list_runs
+
+    list_runs(path)
 
 
 @datasets_app.command("list")

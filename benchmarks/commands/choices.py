@@ -94,6 +94,11 @@ def _first_sentence(text: str) -> str:
     return found[0] if found else paragraph
 
 
+def shipped_names() -> list[str]:
+    """Of the shipped configs, as commands take them."""
+    return list(shipped_configs())
+
+
 def print_shipped() -> None:
     """A table of the shipped configs: name, and the first sentence of each file's comment."""
 

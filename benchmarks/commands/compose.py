@@ -16,6 +16,7 @@ from rich.console import Console
 
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import decode, open_align, with_scenes
+from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import load_config
 from benchmarks.runs.composed import Composed
 from benchmarks.runs.shared_sound import SOUND, told
@@ -32,6 +33,7 @@ def compose(path: Path, overrides: Sequence[str], out: Path) -> None:
     folder that exists, a disk that cannot be written.
     """
     config = load_config(path, overrides, model=AlignConfig)
+    refuse_idle([path], overrides, model=AlignConfig)
     if config.compose is None:
         raise UserError(f"{path}: has no compose; say there what scenes are made of.")
     if config.modality.registered_name not in SOUND:

@@ -12,12 +12,25 @@ from multimodal.errors import UserError, did_you_mean
 
 
 def run_report(
-    path: Path, *, against: str | None = None, resend_runs: bool = False, uri: str | None = None
+    path: Path,
+    *,
+    against: str | None = None,
+    resend_runs: bool = False,
+    uri: str | None = None,
+    form: str | None = None,
+    sort: str | None = None,
+    compare: tuple[str, str] | None = None,
 ) -> None:
     """Tables and pages of what is found below ``path``, one of each an experiment.
 
-    against: the row that the others are compared with; UserError if no table has it.
+    against: the row that the others are compared with. form: print the tables so and write no page.
+    sort: the metric by which rows are sorted, the best first. compare: only two rows, or runs.
+    UserError: no table has such a row, run or metric.
     """
+    if compare is not None and (form is not None or against is not None):
+        raise UserError("--compare: leave out --format and --against; it is a table of its own.")
+    if form is not None or compare is not None:
+        return _print_only(path, form, sort, compare)
     from benchmarks.reports.page import write_html
     from benchmarks.reports.terminal import print_table
     from benchmarks.results.files import find_results
@@ -36,10 +49,26 @@ def run_report(
     if against is not None:
         _check_row(against, experiments.values())
     for folder, results in experiments.items():
-        print_table(results, out, against=against)
+        print_table(results, out, against=against, by=sort)
         page = path if (path / RESULT_FILE).is_file() else folder
-        written = write_html(results, page / "report.html", against=against)
+        written = write_html(results, page / "report.html", against=against, by=sort)
         out.print(f"Report: {written}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _print_only(
+    path: Path, form: str | None, sort: str | None, compare: tuple[str, str] | None
+) -> None:
+    from benchmarks.reports.compare import print_comparison
+    from benchmarks.reports.exports import WRITERS, export
+    from benchmarks.results.files import find_results
+
+    if form is not None and form not in WRITERS:
+        raise UserError(f"--format: no format {form!r}{did_you_mean(form, list(WRITERS))}")
+    results = find_results(path)
+    if form is not None:
+        print(export(results, form, by=sort), end="")  # pyright: ignore[reportArgumentType]
+    if compare is not None:
+        print_comparison(results, compare, Console())
 
 
 def _check_row(against: str, experiments: Iterable[list[Result]]) -> None:

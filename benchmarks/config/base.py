@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import Field, field_serializer, model_validator
 
+from benchmarks.config.plugins import plugins_of
 from multimodal.credentials import HIDDEN, shown
 from multimodal.datasets import DATASETS
 from multimodal.encoders import ENCODERS, forbid_misfit
@@ -24,8 +25,8 @@ from multimodal.modalities import MODALITIES
 from multimodal.registry import Config
 
 DATA_VARIABLE = "MEDLEY_DATA"
-# Where a run reads and writes does not change what it computes.
-PLACES = ("data_root", "output_dir", "cache", "tracking")
+# Where a run reads and writes, and beside what, does not change what it computes.
+PLACES = ("data_root", "output_dir", "cache", "tracking", "workers")
 
 
 class TrackingConfig(Config):
@@ -35,13 +36,23 @@ class TrackingConfig(Config):
     ``mlflow.db`` in ``output_dir``. Its user, password and query are used, but written nowhere:
     better leave them in the environment (a server's: MLFLOW_TRACKING_USERNAME and _PASSWORD).
     system_metrics: processor, memory and network load every 10 s. log_models: keep one model for
-    each experience.
+    each experience. register_as: the last model of each run becomes a version of this name in the
+    model registry.
     """
 
     store: Literal["mlflow", "none"] = "mlflow"
     uri: str | None = Field(default=None, repr=False)
     system_metrics: bool = False
     log_models: bool = True
+    register_as: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]*$")] | None = Field(
+        default=None, exclude_if=lambda name: name is None
+    )
+
+    @model_validator(mode="after")
+    def _a_registry_has_models(self) -> Self:
+        if self.register_as is not None and (self.store == "none" or not self.log_models):
+            raise ValueError("register_as needs store=mlflow and log_models=true")
+        return self
 
     @field_serializer("uri")
     def _told(self, uri: str | None) -> str | None:
@@ -50,21 +61,28 @@ class TrackingConfig(Config):
         return None if told is None or HIDDEN in told else told
 
 
-class CommandConfig(Config):
-    """What the config of every command has.
+class FileConfig(Config):
+    """What a file given to a command holds.
 
     command: of ``medley``. marker: the key by which files for this command are known; what is
     listed under it are the rows of a table. alias: another such key, of a single row.
-
-    data_root: folder of the datasets, one folder each; None: environment MEDLEY_DATA.
-    output_dir: runs go to ``<output_dir>/<experiment>/<config hash>``. cache: decoded signals in
-    memory or on disk (``<output_dir>/cache``). skip_damaged: leave unreadable files out instead of
-    refusing to start. quick: a short run for a first try.
     """
 
     command: ClassVar[str] = ""
     marker: ClassVar[str] = ""
     alias: ClassVar[str] = ""
+
+
+class CommandConfig(FileConfig):
+    """What the config of every command has that makes runs.
+
+    data_root: folder of the datasets, one folder each; None: environment MEDLEY_DATA.
+    output_dir: runs go to ``<output_dir>/<experiment>/<config hash>``. cache: decoded signals in
+    memory or on disk (``<output_dir>/cache``). skip_damaged: leave unreadable files out instead of
+    refusing to start. quick: a short run for a first try, of one seed and some 500 recordings of
+    a split. plugins: written by Medley: module -> digest of the source of the plug-ins that a run
+    used; one that is another by now is refused.
+    """
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     dataset: Annotated[Config, DATASETS.choice]
@@ -74,6 +92,13 @@ class CommandConfig(Config):
     cache: Literal["memory", "disk"] = "memory"
     skip_damaged: bool = False
     quick: bool = False
+    plugins: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data, with the plug-ins as they are now, if there are any."""
+        data = {key: value for key, value in super().dump().items() if key != "plugins"}
+        found = plugins_of(self)
+        return {**data, "plugins": found} if found else data
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True)
@@ -81,7 +106,7 @@ class CommandConfig(Config):
     @property
     def hash(self) -> str:
         """Identity of the run: 12 hex digits over everything that changes what it computes."""
-        data = {k: v for k, v in self.dump().items() if k not in PLACES}
+        data = {k: v for k, v in self.dump().items() if k not in (*PLACES, "plugins")}
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from benchmarks.config.base import CommandConfig
+from benchmarks.config.base import CommandConfig, FileConfig
+from benchmarks.config.plugins import plugins_of
 from benchmarks.config.settings import find_config, read_written, typed
 from benchmarks.config.written import field_kinds, kinds
 from multimodal.credentials import hidden
@@ -30,26 +31,61 @@ HINTS = {
 }
 # Problems that are told; characters of a value, and of a line.
 MOST_LINES, LONGEST, LINE = 50, 200, 1_500
+AnyFile = TypeVar("AnyFile", bound=FileConfig)
 AnyConfig = TypeVar("AnyConfig", bound=CommandConfig)
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyConfig]) -> AnyConfig:
+def load_config(path: Path, overrides: Sequence[str] = (), *, model: type[AnyFile]) -> AnyFile:
     """Read a YAML file, apply ``key.path=value`` overrides and validate all of it.
 
     In both, text stands for itself in a field that takes text; see ``benchmarks.config.written``.
 
+    A quick run is of the file's first seed, unless the command line names others.
+
     Raises UserError with one line a problem, or naming the command that the file is for.
     """
+    config = load_whole(path, overrides, model=model)
+    seeds = getattr(config, "seeds", None) or ()
+    named = any(text.partition("=")[0].split(".")[0] == "seeds" for text in overrides)
+    if getattr(config, "quick", False) and len(seeds) > 1 and not named:
+        config = config.model_copy(update={"seeds": seeds[:1]})
+    return config
+
+
+def load_whole(path: Path, overrides: Sequence[str] = (), *, model: type[AnyFile]) -> AnyFile:
+    """The same with all seeds of a quick run."""
     data = read_written(find_config(path))
     if model.command not in commands_of(data) and (others := commands_of(data)):
         raise UserError(
             f"{path}: this is a config of `medley {others[0]}`, not of `medley {model.command}`."
         )
+    return make_config(data, overrides, model=model, source=str(path))
+
+
+def make_config(
+    data: dict[str, Any], overrides: Sequence[str] = (), *, model: type[AnyFile], source: str
+) -> AnyFile:
+    """The same of what a file holds, as ``settings.read_written`` gives it."""
     data = _one_modality(model, typed(data, overrides, model))
-    return validate(model, data, source=str(path))
+    config = validate(model, data, source=source)
+    if isinstance(config, CommandConfig):
+        _refuse_other_plugins(config, source)
+    return config
 
 
-def _one_modality(model: type[CommandConfig], data: dict[str, Any]) -> dict[str, Any]:
+def _refuse_other_plugins(config: CommandConfig, source: str) -> None:
+    """UserError if a config was written with another source of a plug-in than there is now."""
+    now = plugins_of(config)
+    for name, digest in config.plugins.items():
+        if name in now and now[name] != digest:
+            raise UserError(
+                f"{source}: plugins.{name}: the source of this plug-in has changed since the "
+                f"config was written (digest {digest}, now {now[name]}); restore it, or leave "
+                f"plugins.{name} out of the file to run what there is now."
+            )
+
+
+def _one_modality(model: type[FileConfig], data: dict[str, Any]) -> dict[str, Any]:
     """A user's own folder or table is of the config's modality: whoever says one says both."""
     dataset, modality = _named(data.get("dataset")), _named(data.get("modality", {}))
     if "modality" not in model.model_fields or dataset is None or modality is None:
@@ -80,7 +116,7 @@ def commands_of(data: Mapping[str, Any]) -> list[str]:
     return [name for name, c in configs.items() if c.marker in data or c.alias in data]
 
 
-def command_configs() -> dict[str, type[CommandConfig]]:
+def command_configs() -> dict[str, type[FileConfig]]:
     """Command -> its config class, of every command that reads a file; imports them all.
 
     As registries do, it looks for modules: those of the room of commands, a folder's ``config``.
@@ -89,14 +125,14 @@ def command_configs() -> dict[str, type[CommandConfig]]:
         name = f"{COMMANDS}.{module.name}{'.config' * module.ispkg}"
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(name)
-    return {config.command: config for config in _below(CommandConfig) if config.command}
+    return {config.command: config for config in _below(FileConfig) if config.command}
 
 
-def _below(config: type[CommandConfig]) -> list[type[CommandConfig]]:
+def _below(config: type[FileConfig]) -> list[type[FileConfig]]:
     return [c for direct in config.__subclasses__() for c in (direct, *_below(direct))]
 
 
-def validate(model: type[AnyConfig], data: object, *, source: str) -> AnyConfig:
+def validate(model: type[AnyFile], data: object, *, source: str) -> AnyFile:
     """Plain data -> config; UserError with every problem, one a line."""
     try:
         return model.parse(data)

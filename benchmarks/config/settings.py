@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.config.written import Loader, Written, flow, holds_several, kinds, read
+from benchmarks.config.overrides import override
+from benchmarks.config.written import Loader, kinds, read
 from multimodal.errors import UserError, did_you_mean
 from multimodal.registry import Config
-from multimodal.yaml_limits import DEEPEST, load
+from multimodal.yaml_limits import load
 
-LONGEST = 200  # characters of an override in a message
 # In the wheel; in a checkout.
 CONFIG_FOLDERS = tuple(Path(__file__).parents[up] / "configs" for up in (1, 2))
 
@@ -92,46 +92,3 @@ def apply_override(data: dict[str, Any], text: str) -> None:
     """Set ``key.path=value`` in plain config data whose types are not known."""
     override(data, text)
     data.update(read(data))
-
-
-def override(data: dict[str, Any], text: str) -> None:
-    """Set ``key.path=value`` in config data; the value is Written, a list or a mapping.
-
-    A number in the path is a place in a list; a name on the way (``dataset: fsdd``) becomes the
-    mapping ``{name: fsdd}``. UserError if there is no "=", or the path leads through a value.
-    """
-    path, equals, value = text.partition("=")
-    keys = path.split(".")
-    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
-    if not equals or not all(keys) or len(keys) > DEEPEST:
-        raise UserError(f"{shown!r}: write overrides as key.path=value.")
-    here: Any = data
-    for depth, key in enumerate(keys):
-        slot: Any = key
-        if isinstance(here, list):
-            if not key.isdecimal() or len(key) > 9 or int(key) >= len(here):
-                raise UserError(
-                    f"{shown!r}: {key[:LONGEST]!r} is no place in a list of {len(here)}."
-                )
-            slot = int(key)
-        elif not isinstance(here, dict):
-            raise UserError(
-                f"{shown!r}: {'.'.join(keys[:depth])[:LONGEST]} holds a value, not settings."
-            )
-        if depth == len(keys) - 1:
-            here[slot] = Written.at(f"{shown!r}: ", value)
-            return
-        here[slot] = _opened(here.get(slot) if isinstance(here, dict) else here[slot])
-        here = here[slot]
-
-
-def _opened(child: Any) -> Any:
-    """Settings that a path leads through."""
-    if isinstance(child, Written) and holds_several(child):
-        try:
-            return flow(child)
-        except UserError as error:
-            raise UserError(f"{child.where}{error}.") from error
-    if isinstance(child, str):
-        return {"name": child}
-    return {} if child is None else child

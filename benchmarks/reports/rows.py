@@ -18,7 +18,7 @@ from multimodal.objectives import OBJECTIVES
 from multimodal.registry import Config
 
 # Config keys that do not change what a seed's numbers are an example of.
-NOT_SETTINGS = ("seeds", "data_root", "output_dir", "cache", "tracking")
+NOT_SETTINGS = ("seeds", "data_root", "output_dir", "cache", "tracking", "workers")
 LISTS = {"learners": "learner", "objectives": "objective", "methods": "method"}
 # Where a run's settings say what its row is about. Of an aligned model: its own run's, or those
 # that it was told to have.
@@ -163,3 +163,11 @@ def _flat(value: Any, path: tuple[str, ...] = ()) -> dict[str, str]:
         parts = [_flat(part, (*path, str(key))) for key, part in value.items()]
         return {key: text for part in parts for key, text in part.items()}
     return {".".join(path): value if isinstance(value, str) else json.dumps(value)}
+
+
+def settings_apart(one: Result, other: Result) -> dict[str, tuple[str, str]]:
+    """Dotted setting -> its values in both, "–" where there is none, of those that differ."""
+    first, second = _run(one).settings, _run(other).settings
+    keys = dict.fromkeys((*first, *second))
+    found = {key: (first.get(key, "–"), second.get(key, "–")) for key in keys}
+    return {key: values for key, values in found.items() if values[0] != values[1]}

@@ -13,6 +13,7 @@ from benchmarks.reports.differences import Differences, differences
 from benchmarks.reports.items import item_parts
 from benchmarks.reports.numbers import interval, interval_text, percent
 from benchmarks.reports.parts import part_tables
+from benchmarks.reports.ranking import ranked
 from benchmarks.reports.stacked import Column, stacked
 from benchmarks.reports.tables import (
     Row,
@@ -83,10 +84,17 @@ def _lines(cell: str) -> str:
 
 
 def terminal_tables(
-    results: Sequence[Result], *, width: int = WIDE_CONSOLE, full: bool = False
+    results: Sequence[Result],
+    *,
+    width: int = WIDE_CONSOLE,
+    full: bool = False,
+    by: str | None = None,
 ) -> list[Table]:
-    """A table of comparable results, the main metrics or all of them; several if it is too wide."""
-    rows, first = summarise(results), results[0]
+    """A table of comparable results, the main metrics or all of them; several if it is too wide.
+
+    by: the metric that rows are sorted by, the best first; None: they stay as they were started.
+    """
+    rows, first = summarise(results) if by is None else ranked(results, by).rows, results[0]
     split = first.dataset.get("split_rule") or "unknown"
     numbers = [
         *_metrics(rows, full=full),
@@ -103,15 +111,20 @@ def terminal_tables(
 
 
 def print_table(
-    results: Sequence[Result], console: Console, *, against: str | Result | None = None
+    results: Sequence[Result],
+    console: Console,
+    *,
+    against: str | Result | None = None,
+    by: str | None = None,
 ) -> None:
     """Print a table for each comparable group; all metrics where the console is wide.
 
-    against: the row that the others are compared with, see ``differences``.
+    against: the row that the others are compared with, see ``differences``. by: see
+    ``terminal_tables``.
     """
     for group in comparable(results):
         wide = console.width >= WIDE_CONSOLE
-        for table in terminal_tables(group, width=console.width, full=wide):
+        for table in terminal_tables(group, width=console.width, full=wide, by=by):
             console.print(table)
         for table in part_tables([*case_parts(group), *item_parts(group)], console.width):
             console.print(table)

@@ -81,6 +81,7 @@ _TABLES = {
     "confusion_matrix": TypeAdapter(list[list[NonNegativeInt]] | None),
     "confusion_cells": TypeAdapter(list[tuple[NonNegativeInt, NonNegativeInt, PositiveInt]] | None),
 }
+_COUNTS = TypeAdapter(dict[str, list[NonNegativeInt]] | None)
 _TABLES["auroc_matrix"] = _TABLES["accuracy_matrix"]
 
 
@@ -103,5 +104,9 @@ def _check_metrics(result: Result) -> None:
         raise ValueError(f"metrics.confusion_cells does not fit {classes} classes")
     numbers = {key: result.metrics.get(key) for key in METRICS}
     TypeAdapter(dict[str, float | None]).validate_python(numbers)
-    for key in ("per_class_accuracy", "per_class_auroc"):
+    for key in ("per_class_accuracy", "per_class_auroc", "one_vs_rest_auroc"):
         TypeAdapter(dict[str, float | None] | None).validate_python(result.metrics.get(key))
+    for key, length in (("per_class_counts", 2), ("per_class_confusion", 4)):
+        found = _COUNTS.validate_python(result.metrics.get(key)) or {}
+        if any(len(counts) != length for counts in found.values()):
+            raise ValueError(f"metrics.{key} has not {length} counts a class")

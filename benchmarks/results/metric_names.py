@@ -14,6 +14,7 @@ METRICS = {
     "a_avg": "A_avg",
     "a_last": "A_last",
     "f_last": "F_last",
+    "prequential_accuracy": "prequential accuracy",
     "a_auc_balanced": "balanced A_AUC",
     "a_auc_trapezoid_balanced": "balanced A_AUC trapezoid",
     "a_avg_balanced": "balanced A_avg",
@@ -118,4 +119,32 @@ MAIN_METRICS = (
     "other_auroc_before",
     "other_auroc_after",
     *COUNTS,
+)
+# Of these less is better.
+LOWER = (
+    "forgetting",
+    "f_last",
+    "median_rank",
+    "word_error_rate",
+    "average_word_error_rate",
+    "word_error_rate_full",
+    "no_intent",
+    "empty_transcripts",
+    "tie_share",
+    "zero_shot_top1_template_std",
+    "zero_shot_template_changes",
+    *COUNTS,
+)
+# What a table is about: the first of these that its rows have.
+HEADLINES = (
+    "average_accuracy",
+    "a_auc",
+    "group_score",
+    "zero_shot_top1",
+    "accuracy",
+    "macro_auroc",
+    "mean_average_precision",
+    "recall_at_1",
+    "word_error_rate",
+    "slu_f1",
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.config.base import CommandConfig, SignalConfig
 from benchmarks.runs.inputs import digests_file
+from benchmarks.runs.quick import quick_part
 from benchmarks.runs.workspace import check_writable
 from multimodal.datasets import DatasetConfig
 from multimodal.encoders.cache import EmbeddingCache
@@ -29,7 +30,8 @@ class Data:
     embeddings: the caches of frozen towers by their key; cells with the same tower share one.
     encoded: what the frozen text encoder of all cells makes of prompts and other texts.
     warmed: weights of front end and encoder that a warm-up made, if there was one. inputs: digests
-    of what the cells read beside the dataset and the files that their configs name.
+    of what the cells read beside the dataset and the files that their configs name. folder: of
+    signals and embeddings on disk; None: they are kept in memory.
     """
 
     manifest: Manifest
@@ -39,11 +41,14 @@ class Data:
     encoded: dict[str, Tensor] = field(default_factory=dict)
     warmed: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def read_manifest(config: SignalConfig) -> Manifest:
-    """The dataset as its reader sees it; UserError if it is of another modality."""
-    manifest = build_manifest(config)
+    """The dataset as its reader sees it, of a quick run a part of it; UserError if it is of another
+    modality.
+    """
+    manifest = build_manifest(config, part=config.quick)
     MODALITIES.config(manifest.modality)
     if manifest.modality != config.modality.registered_name:
         wanted = manifest.modality
@@ -57,11 +62,15 @@ def read_manifest(config: SignalConfig) -> Manifest:
     return manifest
 
 
-def build_manifest(config: CommandConfig) -> Manifest:
-    """The dataset as its reader sees it, its files read before any signal is decoded."""
+def build_manifest(config: CommandConfig, *, part: bool = False) -> Manifest:
+    """The dataset as its reader sees it, its files read before any signal is decoded.
+
+    part: only as much of it as quick runs read, see ``quick_part``.
+    """
     dataset = config.dataset
     assert isinstance(dataset, DatasetConfig)
     manifest = replace(dataset.build(config.dataset_root()), digests=digests_file(config))
+    manifest = quick_part(manifest) if part else manifest
     _ = manifest.files_hash
     return manifest
 
@@ -99,7 +108,7 @@ def open_signals(
     if folder is not None:
         check_writable(folder)
     signals = SignalCache(manifest, adapter, folder=folder, skip_damaged=config.skip_damaged)
-    return Data(manifest, adapter, signals)
+    return Data(manifest, adapter, signals, folder=folder)
 
 
 def cache_folder(config: CommandConfig) -> Path | None:

@@ -37,7 +37,7 @@ class FittedRun:
 
     def validate(self) -> float:
         value = self.validation_score()
-        self.session.journal.write({"validation_score": value}, self.fit.total_steps)
+        self.session.journal.write({"validation_score": value}, self.fit.recordings)
         return value
 
     def after_step(self, fit: Fit) -> None:
@@ -51,4 +51,4 @@ class FittedRun:
         self.session.stop_if_interrupted()
 
     def _log(self) -> None:
-        self.session.log(self.fit.log(), self.fit.total_steps)
+        self.session.log(self.fit.log(), self.fit.recordings)

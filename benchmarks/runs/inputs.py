@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.config.base import CommandConfig
+from benchmarks.config.plugins import plugins_of
 from multimodal import contents
 from multimodal.errors import UserError
 from multimodal.hub import FILES
@@ -24,6 +25,7 @@ class OtherData(UserError):
 
 PROMPT_FILES = ("templates", "phrases")
 FOLDERS = ("checkpoint", "tokenizer")
+PLUGIN = "plugin."
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -33,7 +35,8 @@ def digests_file(config: CommandConfig) -> Path:
 
 
 def inputs_of(config: CommandConfig, manifest: Manifest) -> Inputs:
-    """Setting -> digest: the dataset's files, files of prompts and folders of checkpoints.
+    """Setting -> digest: the dataset's files, files of prompts, folders of checkpoints, and sources
+    of plug-ins.
 
     Names on the hub are pinned by their revision, and shipped prompts by Medley's version.
     """
@@ -41,7 +44,7 @@ def inputs_of(config: CommandConfig, manifest: Manifest) -> Inputs:
     remembered = digests_file(config)
     for setting, files in _named_files(config.dump()):
         found[setting] = contents.digest(files, remembered)
-    return found
+    return found | {f"{PLUGIN}{name}": digest for name, digest in plugins_of(config).items()}
 
 
 def manifest_input(manifest: Manifest) -> str:
@@ -57,7 +60,9 @@ def refuse_changed_inputs(folder: Path, was: Mapping[str, str] | None, now: Inpu
     if was is None:
         _tell_unknown(folder.parent)
         return
-    changed = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
+    # Earlier versions did not note what plug-ins were.
+    keys = {*was, *(key for key in now if not key.startswith(PLUGIN))}
+    changed = sorted(key for key in keys if was.get(key) != now.get(key))
     if changed:
         words = ", ".join(f"{k} {was.get(k, 'none')}, now {now.get(k, 'none')}" for k in changed)
         raise OtherData(

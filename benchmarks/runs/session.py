@@ -28,6 +28,7 @@ import torch
 from benchmarks.config.base import CommandConfig
 from benchmarks.reports.page import REPORT_FILE, write_html
 from benchmarks.reports.pictures import draw_pictures
+from benchmarks.results.failures import forget
 from benchmarks.results.journal import JOURNAL_FILE, Journal
 from benchmarks.results.result import Result
 from benchmarks.runs import checkpoint, machine
@@ -240,6 +241,7 @@ class Session:
         """
         self.journal.flush(durable=True)
         result.save(self.folder)
+        forget(self.folder)
         pictures = draw_pictures(result, self.folder)
         page = write_html([result], self.folder / REPORT_FILE)
         self.tracker.finish(result, [page, *pictures])

@@ -28,7 +28,7 @@ TRIES, PAUSE = 50, 0.002  # seconds between two
 
 
 def run_lock(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold a run's folder; UserError if another process does."""
+    """Hold a run's folder; Held if another process does."""
     return held(folder / LOCK, f"{folder}: another process is at this run; wait for it.")
 
 

@@ -14,6 +14,12 @@ from benchmarks.results.journal import Line
 from benchmarks.results.result import Result
 
 MAX_METRICS, MAX_KEY, MAX_VALUE = 1000, 250, 6000  # MLflow's limits: a batch; characters
+MAX_PARAMS = 100  # likewise
+MOST_CLASSES = 500  # of which each has metrics of its own
+SINGULAR = {
+    **{"learners": "learner", "objectives": "objective", "methods": "method"},
+    **{"seeds": "seed", "models": "model"},
+}
 
 
 class Point(NamedTuple):
@@ -36,17 +42,39 @@ def metric_name(name: str) -> str:
     return clean
 
 
-def flat_params(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested config -> {"training.epochs": "5"}; lists, numbers and None as JSON, at most 6000
-    characters."""
+def flat_params(config: dict[str, Any]) -> dict[str, str]:
+    """Nested config of a cell -> {"learner": "er", "learner.memory_size": "200", "seed": "1"}.
+
+    What has a name is that name, with its settings behind it; a list of one such, or of one seed,
+    is that one (``learners`` is ``learner`` then). Other lists, numbers and None as JSON, at most
+    6000 characters.
+    """
+    return {metric_name(k): v[:MAX_VALUE] for k, v in _flat(config, "").items()}
+
+
+def _flat(config: dict[str, Any], prefix: str) -> dict[str, str]:
     params: dict[str, str] = {}
     for key, value in config.items():
+        if isinstance(value, list) and len(value) == 1 and key in SINGULAR:
+            key, value = SINGULAR[key], value[0]
         if isinstance(value, dict) and value:
-            params |= flat_params(value, f"{prefix}{key}.")
+            own = dict(value)
+            if isinstance(name := own.get("name"), str):
+                params[f"{prefix}{key}"] = name
+                del own["name"]
+            params |= _flat(own, f"{prefix}{key}.")
         else:
-            text = value if isinstance(value, str) else json.dumps(value)
-            params[metric_name(f"{prefix}{key}")] = text[:MAX_VALUE]
+            params[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return params
+
+
+def batches_of_params(params: dict[str, str]) -> Iterator[list[Any]]:
+    """As MLflow's entities, as many as it takes at once."""
+    from mlflow.entities import Param
+
+    found = [Param(key, value) for key, value in params.items()]
+    for start in range(0, len(found), MAX_PARAMS):
+        yield found[start : start + MAX_PARAMS]
 
 
 def batches(lines: list[Line]) -> Iterator[tuple[int, list[Point]]]:
@@ -72,9 +100,25 @@ def run_title(tags: dict[str, str], config: dict[str, Any]) -> str | None:
     return "-".join(words.values()) or None
 
 
+def description(tags: dict[str, str], config: dict[str, Any]) -> str:
+    """Of a run, for people who have only the store's page before them."""
+    told = {key.removeprefix("medley."): value for key, value in tags.items()}
+    learner = row_name(told.get("learner", ""), config)
+    words = [f"{learner} on {told.get('dataset', '?')} ({told.get('modality', '?')})"]
+    words += [f"scenario {told['scenario']}"] if "scenario" in told else []
+    words += [f"seed {told['seed']}"] if "seed" in told else []
+    lines = [", ".join(words) + "."]
+    if "config_hash" in told:
+        lines.append(f"`medley runs` calls it {told['config_hash']}; its config is config.yaml.")
+    return "\n\n".join(lines)
+
+
 def final_points(result: Result, *, step: int, time: int) -> list[Point]:
-    """The metrics that are single numbers."""
+    """The metrics that are single numbers, and those of classes ("per_class_accuracy/dog")."""
     numbers = {k: v for k, v in result.metrics.items() if type(v) in (int, float)}
+    for key, values in result.metrics.items():
+        if key.startswith("per_class_") and isinstance(values, dict) and len(values) < MOST_CLASSES:
+            numbers |= {f"{key}/{name}": v for name, v in values.items() if type(v) in (int, float)}
     return [Point(k, v, step, time) for k, v in numbers.items()]
 
 

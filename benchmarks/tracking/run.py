@@ -9,20 +9,24 @@ from typing import Any
 from benchmarks.reports.pictures import plots
 from benchmarks.results.journal import Journal
 from benchmarks.results.result import RESULT_FILE, Result
+from benchmarks.tracking.flavour import flavour_files
 from benchmarks.tracking.points import (
     Point,
     batches,
+    batches_of_params,
+    description,
     final_points,
     flat_params,
     matrix_tables,
     run_title,
 )
+from benchmarks.tracking.registered import register_model
 from benchmarks.tracking.state import State, artifact_place
 from benchmarks.tracking.store import blaming, connect, experiment_id, send_points
 from multimodal.credentials import shown
 
 LINES_TAG = "medley.journal_lines"
-MAX_PARAMS = 100  # MLflow's limit a batch
+SOURCE = {"mlflow.source.name": "medley", "mlflow.source.type": "LOCAL"}
 
 
 class MLflowRun:
@@ -74,15 +78,19 @@ class MLflowRun:
         import yaml
         from mlflow.data.code_dataset_source import CodeDatasetSource
         from mlflow.data.meta_dataset import MetaDataset
-        from mlflow.entities import DatasetInput, Param, RunTag
+        from mlflow.entities import DatasetInput, RunTag
 
         run_id, state = run.info.run_id, self.state
-        tags = [RunTag(k, v) for k, v in state.tags.items()]
+        told = {**SOURCE, "mlflow.note.content": description(state.tags, state.config)}
+        if "medley.git_commit" in state.tags:
+            told["mlflow.source.git.commit"] = state.tags["medley.git_commit"]
+        own = {k: v for k, v in told.items() if k not in run.data.tags or k in SOURCE}
+        tags = [RunTag(k, v) for k, v in (own | state.tags).items()]
         self.client.log_batch(run_id, tags=tags)
         flat = flat_params(state.config)
-        params = [Param(k, v) for k, v in flat.items() if k not in run.data.params]
-        for start in range(0, len(params), MAX_PARAMS):
-            self.client.log_batch(run_id, params=params[start : start + MAX_PARAMS])
+        new = {k: v for k, v in flat.items() if k not in run.data.params}
+        for params in batches_of_params(new):
+            self.client.log_batch(run_id, params=params)
         text = yaml.safe_dump(state.config, sort_keys=False, allow_unicode=True)
         self.client.log_text(run_id, text, "config.yaml")
         if state.dataset and not run.inputs.dataset_inputs:
@@ -162,6 +170,22 @@ class MLflowRun:
             self.client.log_figure(run_id, figure, name)
         for file in (path, *(f for f in files if f.is_file())):
             self.client.log_artifact(run_id, str(file))
+        self._make_loadable(result)
+        name = (self.state.config.get("tracking") or {}).get("register_as")
+        if name and any(model["id"] for model in self.state.models.values()):
+            register_model(self.client, self.state, name)
+
+    def _make_loadable(self, result: Result) -> None:
+        """Beside the models' own files: what ``mlflow.pyfunc.load_model`` needs to read them."""
+        beside = (self.folder / "config.yaml", self.folder / RESULT_FILE)
+        for model in self.state.models.values():
+            if model["id"] is None:
+                continue
+            own = () if (self.folder / model["path"]).is_dir() else beside
+            with flavour_files(model["id"], self.state.run_id, result.config_hash) as files:
+                for file in (*own, *files):
+                    if file.is_file():
+                        self.client.log_model_artifact(model["id"], str(file))
 
     def send_files(self, files: Sequence[Path], place: str) -> None:
         """As artifacts below ``place``, of a run that the store has."""

@@ -84,11 +84,21 @@ class State:
         if result.git_commit:
             tags["medley.git_commit"] = result.git_commit
         state = cls("", result.experiment, result.config, tags, result.dataset)
-        for path in sorted((folder / "models").glob("*.safetensors")):
-            state.add_model(path.stem, folder, path, None)
-        if (folder / "model").is_dir():
-            state.add_model("fine_tuned", folder, folder / "model", None)
+        state.note_models(folder)
         return state
+
+    def note_models(self, folder: Path) -> None:
+        """Of a run that was not tracked, or whose store was lost when it began: the models that
+        lie in its folder, unless they are noted.
+        """
+        if not self.config.get("tracking", {}).get("log_models", True):
+            return
+        for path in sorted((folder / "models").glob("*.safetensors")):
+            self.add_model(path.stem, folder, path, None)
+        if (folder / "model").is_dir():
+            self.add_model("fine_tuned", folder, folder / "model", None)
+        if (folder / "model.safetensors").is_file():
+            self.add_model("model", folder, folder / "model.safetensors", None)
 
     @property
     def whole(self) -> bool:

@@ -16,6 +16,7 @@ from benchmarks.tracking.state import first_line, store_uri
 from multimodal.credentials import shown
 from multimodal.errors import UserError
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on training runs
 # Talk of migrations, and lines that repeat a store's address.
 QUIET = ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics", "urllib3.connectionpool")
 
@@ -96,7 +97,7 @@ def experiment_id(client: Any, name: str, uri: str, place: str | None) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return client.create_experiment(name, artifact_location=place)
+            return client.create_experiment(name, artifact_location=place, tags=KIND)
         except MlflowException:  # another process may have made it just now
             experiment = client.get_experiment_by_name(name)
             if experiment is None:

@@ -231,6 +231,7 @@ def resend(folder: Path, *, uri: str | None = None) -> str:
         raise UserError(f"{folder}: no {TRACKING_FILE} and no {RESULT_FILE}; give a run's folder.")
     if result is not None and not state.whole:
         state.done = False  # ended as FAILED after its result was saved
+        state.note_models(folder)
     output_dir = folder.resolve().parent.parent
     uri = store_uri(uri, output_dir) if uri else recorded_uri(folder, state, output_dir)
     run = MLflowRun(folder, state, uri=uri, output_dir=output_dir)

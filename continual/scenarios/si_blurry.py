@@ -24,6 +24,7 @@ from continual.scenarios import SCENARIOS, Experience, Online, Stream
 from continual.scenarios.si_blurry_draw import Draw, draw_stream
 from continual.scenarios.si_blurry_draw import draw as draw  # also from here
 from multimodal.batch import Batch
+from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
 from multimodal.registry import Config
@@ -45,7 +46,9 @@ class SiBlurryConfig(Config):
     the stream, at least 32 recordings or a tenth of it (legacy mode never draws again).
     stream_seed: None follows the run's seed. online_iter: optimiser steps a stream batch
     (published: 3). eval_period: recordings between two anytime evaluations; None: about 50
-    evaluations a stream.
+    evaluations a stream. validation_fraction: share of the training recordings that the stream does
+    not show (whole groups, where groups are known), unless the dataset has a validation split;
+    after each task those of the classes met so far are scored, beside the test.
     """
 
     num_tasks: Annotated[int, Field(ge=1)] | None = None
@@ -57,9 +60,16 @@ class SiBlurryConfig(Config):
     stream_seed: Annotated[int, Field(ge=0)] | None = None
     online_iter: Annotated[int, Field(ge=1)] = 3
     eval_period: Annotated[int, Field(ge=1)] | None = None
+    validation_fraction: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda share: share == 0)
 
     def build(self, manifest: Manifest, seed: int) -> Stream:
         """UserError: more tasks than classes, or a draw that leaves a task empty."""
+        manifest = hold_out_validation(
+            manifest,
+            self.validation_fraction,
+            seed=seed,
+            setting="scenario.validation_fraction",
+        )
         rows = manifest.indices("train")
         classes, targets = np.unique(stream_labels(manifest)[rows], return_inverse=True)
         few = min(5, max(2, len(classes) // 5))
@@ -88,7 +98,8 @@ class SiBlurryConfig(Config):
             seed=drawn.seed,
             notes=self._notes(drawn, count, few, known),
         )
-        return Stream(manifest, _tasks(manifest, rows, drawn), online=online)
+        tasks = _tasks(manifest, rows, drawn, held_out=self.validation_fraction > 0)
+        return Stream(manifest, tasks, online=online)
 
     def _notes(self, drawn: Draw, count: int, few: int, known: list[str]) -> tuple[str, ...]:
         notes = []
@@ -120,8 +131,13 @@ def stream_labels(manifest: Manifest) -> np.ndarray:
     return np.where(manifest.labels < 0, manifest.num_classes, manifest.labels)
 
 
-def _tasks(manifest: Manifest, rows: np.ndarray, drawn: Draw) -> tuple[Experience, ...]:
-    none, test = np.empty(0, dtype=np.int64), manifest.indices("test")
+def _tasks(
+    manifest: Manifest, rows: np.ndarray, drawn: Draw, *, held_out: bool
+) -> tuple[Experience, ...]:
+    """held_out: with validation recordings; those of datasets that have some are left out else."""
+    test, validation = manifest.indices("test"), np.empty(0, dtype=np.int64)
+    if held_out:
+        validation = manifest.indices("validation")
     exposed: set[int] = set()
     tasks = []
     for number, positions in enumerate(drawn.tasks, start=1):
@@ -134,10 +150,10 @@ def _tasks(manifest: Manifest, rows: np.ndarray, drawn: Draw) -> tuple[Experienc
             )
         classes = classes_in(manifest, train)
         exposed |= set(classes)
-        seen = test
+        seen = [test, validation]
         if not manifest.multi_label:
-            seen = test[np.isin(manifest.labels[test], list(exposed))]
-        tasks.append(Experience(f"task {number}", classes, train, none, seen))
+            seen = [rows[np.isin(manifest.labels[rows], list(exposed))] for rows in seen]
+        tasks.append(Experience(f"task {number}", classes, train, seen[1], seen[0]))
     return tuple(tasks)
 
 

@@ -22,7 +22,7 @@ from multimodal.bars import bar
 from multimodal.batch import Batch
 from multimodal.digests import memory_of
 from multimodal.loader import Loader, Signals
-from multimodal.shards import discard, new_shard, new_shards, open_embeddings, open_folder
+from multimodal.shards import alone, discard, new_shard, new_shards, open_embeddings, open_folder
 
 BLOCK = 64  # rows embedded together
 SHARD_BLOCKS = 64  # at most, of one shard: what an interruption may lose
@@ -70,7 +70,14 @@ class EmbeddingCache:
         """Embed what is missing of these rows, with a bar where that takes long."""
         if self._folder is not None and len(self._missing(indices)):
             self._read_new_shards(self._folder)
-        missing = self._missing(indices)
+        if not len(self._missing(indices)):
+            return
+        with alone(self._folder):
+            if self._folder is not None:
+                self._read_new_shards(self._folder)
+            self._embed_all(self._missing(indices))
+
+    def _embed_all(self, missing: np.ndarray) -> None:
         assert np.isin(missing, self.rows).all(), "a row outside the stream"
         blocks = np.unique(np.searchsorted(self.rows, missing) // BLOCK)
         with bar("embedding", len(blocks), shown=self.progress) as advance:

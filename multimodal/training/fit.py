@@ -92,6 +92,7 @@ class Fit:
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         self.average = None if config.ema is None else MovingAverage(self.module, config.ema)
         self.epoch = self.step = self.total_steps = self.without_improvement = 0
+        self.recordings = 0  # trained on so far, by all processes, each as often as it was
         self.best_score: float | None = None
         self.best: dict[str, Tensor] | None = None
         self.loss, self.terms = torch.zeros(()), dict[str, Tensor]()
@@ -203,6 +204,7 @@ class Fit:
 
     def _advance(self, count: int) -> None:
         self._seen += count
+        self.recordings += count
         self.step, self.total_steps = self.step + 1, self.total_steps + 1
 
     def _end_epoch(self) -> None:
@@ -248,6 +250,7 @@ class Fit:
             "position": [self.epoch, self.step, self.total_steps, self.without_improvement],
             "best": [self.best_score, self.best],
             "last": [self.loss, self.terms],
+            "recordings": self.recordings,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -262,6 +265,8 @@ class Fit:
         self.epoch, self.step, self.total_steps, self.without_improvement = state["position"]
         self.best_score, self.best = state["best"]
         self.loss, self.terms = state["last"]
+        # Earlier versions did not count them.
+        self.recordings = state.get("recordings", self.total_steps * self.config.batch_size)
 
 
 def _refuse_few(config: FitConfig, count: int, smallest: int) -> None:

@@ -42,6 +42,7 @@ def medley(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
     """``medley(*words)``: the command in this process, in the working folder ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("MEDLEY_WORKERS", "1")  # what is patched here counts in this process alone
     for variable in ("MEDLEY_DATA", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(variable, raising=False)
 

@@ -32,8 +32,18 @@ STREAMS = sorted([*FOLDER.glob("bench/*.yaml"), *FOLDER.glob("demo/*.yaml")])
 ALIGNED = sorted(FOLDER.glob("align/*.yaml"))
 ZERO_SHOT = sorted(FOLDER.glob("zeroshot/*.yaml"))
 TUNED = sorted(FOLDER.glob("finetune/*.yaml"))
+GRIDS = sorted(FOLDER.glob("grid/*.yaml"))  # see commands/grid/test_shipped_grids.py
 SMALL = {"name": "compact", "width": 16, "depth": 1, "heads": 2}
 DECODER = {"layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "longest": 12, "beam": 2}
+SIZES = {"num_classes": 4, "train_per_class": 3, "test_per_class": 2}
+SEVERAL = {
+    "dataset": {
+        "name": "several",
+        "parts": [{"name": f"synthetic_{name}", **SIZES} for name in ("xray", "video")],
+    },
+    "modality": {"name": "several", "parts": ["xray", "video"]},
+    "encoder": {"name": "several", "default": SMALL, "width": 16},
+}
 # Of tones, which last a tenth of a second.
 SHORT = {"snippet_seconds": [0.02, 1.0], "gap": [0.0, 0.01], "fade": 0.002, "sources": "any"}
 COMPOSE = {"composer": {"name": "speech", **SHORT}, "scenes": 8, "items": 4}
@@ -72,7 +82,7 @@ def trained_here() -> dict[Path, list[int]]:
 
 
 def test_there_is_no_other_config() -> None:
-    assert {*STREAMS, *ALIGNED, *ZERO_SHOT, *TUNED} == set(FOLDER.rglob("*.yaml"))
+    assert {*STREAMS, *ALIGNED, *ZERO_SHOT, *TUNED, *GRIDS} == set(FOLDER.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -135,6 +145,8 @@ def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
         changes["warm_up"] = {"dataset": toy.dump(), "epochs": 1}
     if config.scenario.registered_name == "si_blurry":
         changes["scenario"] = {**data["scenario"], "num_tasks": 2, "eval_period": 2}
+    elif config.scenario.registered_name == "modality_incremental":
+        changes |= SEVERAL
     elif "group_classes_by" in data["scenario"]:  # tones have no scenarios
         changes["scenario"] = {k: v for k, v in data["scenario"].items() if k != "group_classes_by"}
     grid = Cells(validate(RunConfig, {**data, **changes}, source=str(path)))

@@ -8,16 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal import credentials
 from multimodal.credentials import HIDDEN, hidden, secrets_of, shown
 from tests.benchmarks.tracking_uris import SECRET, URIS
-
-
-@pytest.fixture(autouse=True)
-def none_given_before(monkeypatch) -> None:
-    """Other tests of this process have named addresses, whose passwords would be hidden here."""
-    monkeypatch.setattr(credentials, "_given", set())
-
 
 PLAIN = (
     *("sqlite:////a/b.db", "sqlite:////a/b#1%25.db", "sqlite:///runs/me@work/mlflow.db", "mlruns"),

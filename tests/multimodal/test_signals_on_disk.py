@@ -275,3 +275,20 @@ def test_replaced_files_are_decoded_again(tmp_path: Path, name: str) -> None:
     torch.testing.assert_close(second, first / 2)
     torch.testing.assert_close(gathered(500), first)
     assert len(shards(tmp_path / "cache")) == 2
+
+
+def test_caches_that_share_a_folder_decode_each_recording_once(tmp_path: Path) -> None:
+    arrays = arrays_of(LENGTHS)
+    adapters = [Fake() for _ in range(4)]
+    caches = [cache_of(arrays, adapter, folder=tmp_path) for adapter in adapters]
+    rows = list(range(len(arrays)))
+    threads = [threading.Thread(target=cache.ensure, args=(rows,)) for cache in caches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    loaded = [name for adapter in adapters for name in adapter.loaded]
+    assert sorted(loaded) == sorted(set(loaded))
+    assert len(loaded) == len(arrays)
+    for cache in caches:
+        torch.testing.assert_close(cache.gather(rows).inputs, naive(arrays, rows, -1))

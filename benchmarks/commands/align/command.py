@@ -13,29 +13,37 @@ from benchmarks.commands.align.data import AlignData, decode, open_align, with_s
 from benchmarks.commands.align.parts import build_model, refuse_batches
 from benchmarks.commands.align.run import AlignRun
 from benchmarks.commands.align.start import start_folder, start_inputs
+from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table, print_wordings
 from benchmarks.results.result import Result
 from benchmarks.runs.finished import complete, finished, reused
 from benchmarks.runs.machine import pick_device
-from benchmarks.runs.terminal import FitObserver, print_places
+from benchmarks.runs.plan import print_plan
+from benchmarks.runs.remote import RemoteObserver
+from benchmarks.runs.terminal import FitObserver, checking, print_places
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
 from multimodal.training.processes import is_first, start_processes
 
 
-def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
+def run_align(
+    path: Path, overrides: Sequence[str], *, fresh: bool = False, dry_run: bool = False
+) -> None:
     """Train every objective and seed of a config; print the table and say where to look.
 
-    Of several processes only the first writes and prints.
+    Of several processes only the first writes and prints. dry_run: only list the runs.
     """
     from accelerate import PartialState
 
     config = load_config(path, overrides, model=AlignConfig)
+    refuse_idle([path], overrides, model=AlignConfig)
+    if dry_run:
+        return print_plan(config.cells(), Console(), fresh=fresh)
     start_processes(cpu=pick_device(config.training.device).type == "cpu")
     console, out = (Console(stderr=err, quiet=not is_first()) for err in (True, False))
     cells = config.cells()
-    with PartialState().main_process_first():
+    with checking(console), PartialState().main_process_first():
         data, done = _checked(config, fresh=fresh)
         for cell in cells if fresh and is_first() else ():
             clear(cell.folder)
@@ -56,6 +64,19 @@ def run_align(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
         print_table(results, out, against=results[0])
         print_wordings(results, out)
         print_places(config, out, against=results[0])
+
+
+def run_one(config: AlignConfig, observer: FitObserver | RemoteObserver) -> tuple[Result, bool]:
+    """The result of a config of one cell, and whether it was there before; UserError, Held."""
+    start_processes(cpu=pick_device(config.training.device).type == "cpu")
+    # What one process has decoded others only map.
+    data, (done,) = _checked(config.model_copy(update={"cache": "disk"}), fresh=False)
+    if done is not None:
+        complete(config, done)
+        return done, True
+    result = AlignRun(config, data, observer=observer).execute()
+    observer.done(result)
+    return result, False
 
 
 def _checked(config: AlignConfig, *, fresh: bool) -> tuple[AlignData, list[Result | None]]:

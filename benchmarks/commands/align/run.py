@@ -163,6 +163,7 @@ class AlignRun(FittedRun):
             if self.config.compose is not None:
                 longest = dict.fromkeys(longest, str(self.lesson.lengths.max()))
             save_weights(self.model, session.folder / MODEL_FILE, longest)
+            session.tracker.log_model(MODEL_FILE.partition(".")[0], session.folder / MODEL_FILE)
             result = self._result(facts)
             session.finish(result)
         session.stop_if_interrupted()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,27 +15,34 @@ from torch import Tensor
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.epochs_run import EpochsRun
 from benchmarks.commands.bench.learner import build_learner
+from benchmarks.commands.bench.misfits import (
+    misfits,
+    refuse_misfits,
+    refuse_small_memory,
+    refuse_two_kinds,
+)
 from benchmarks.commands.bench.online_run import AtOnceRun, OnlineRun
 from benchmarks.commands.bench.stream_run import Observer, StreamRun
 from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
 from benchmarks.results.result import Result
-from benchmarks.runs.data import open_data, read_manifest
+from benchmarks.runs.data import Data, open_data, read_manifest
 from benchmarks.runs.finished import complete, finished
 from benchmarks.runs.inputs import OtherData, manifest_input
 from benchmarks.runs.machine import pick_device, size_of, use_threads
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.store import check_store
-from continual.learner import Learner, LearnerConfig
+from continual.learner import LearnerConfig
 from continual.online import refuse_unfit
 from continual.rehearsal import Memory
 from continual.scenarios import Stream
 from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
-from multimodal.recordings import Manifest
-from multimodal.registry import Config
+from multimodal.locks import Held
 from multimodal.signals import SignalCache
 
 QUICK_EXPERIENCES = 2
+WARM_UP = "warm_up.dataset"  # an input of a run
+WARM_UP_PAUSE = 0.5  # seconds between two looks at a warm-up that another process makes
 
 
 class Cells:
@@ -44,31 +52,34 @@ class Cells:
     the config, the data, the output folder and the tracking store that would stop a cell later.
     ``run_cell`` then runs a cell that is not done yet; ``done`` holds the results of the others.
     fresh: no cell counts as done; call ``clear`` before the first one runs. Nor does a warm-up on
-    other data than there is now.
+    other data than there is now. data: of cells before these, of the same data settings.
+    Misfit: a learner does not fit the data or the stream.
     """
 
-    def __init__(self, config: RunConfig, *, fresh: bool = False) -> None:
+    def __init__(self, config: RunConfig, *, fresh: bool = False, data: Data | None = None) -> None:
         self.config, self.cells = config, config.cells()
         self._not_kept = (DamagedFile, OtherData) if fresh else (DamagedFile,)  # of warm-ups
         pick_device(config.training.device)
         check_writable(config.folder.parent)
-        self.manifest = read_manifest(config)
-        self.streams = [cell.scenario.build(self.manifest, cell.seeds[0]) for cell in self.cells]  # pyright: ignore
+        self.manifest = read_manifest(config) if data is None else data.manifest
+        with misfits():
+            self.streams = [
+                cell.scenario.build(self.manifest, cell.seeds[0])  # pyright: ignore
+                for cell in self.cells
+            ]
         if config.quick:
             self.streams = [shorten(stream) for stream in self.streams]
-        signals = any(learner.reads_signals for learner in config.learners)  # pyright: ignore
-        self.data = open_data(config, self.manifest, features=not signals)
-        if config.warm_up is not None:
-            self.data.inputs["warm_up.dataset"] = manifest_input(
-                read_manifest(warm_up_config(config))
-            )
+        self.data = data or open_data(config, self.manifest, features=not reads_signals(config))
+        if config.warm_up is not None and WARM_UP not in self.data.inputs:
+            self.data.inputs[WARM_UP] = manifest_input(read_manifest(warm_up_config(config)))
         more = self.data.inputs
         self.done = [None if fresh else finished(cell, self.manifest, more) for cell in self.cells]
         self._to_decode: list[int] = []  # numbers of cells
         self.warm_up: Cells | None = None
-        if config.warm_up is not None and None in self.done:
+        if config.warm_up is not None and None in self.done and not self.data.warmed:
             self.warm_up = _warm_up_cells(warm_up_config(config), self._not_kept)
-        self._refuse_misfits()
+        with misfits():
+            self._refuse_misfits()
         check_store(config.tracking, Path(config.output_dir))
         self._decode()
 
@@ -101,7 +112,13 @@ class Cells:
             observer.title = f"{title}, warm-up on {warm_up.manifest.name}"
         folder = warm_up.cells[0].folder
         try:
-            warm_up.run_cell(0, observer)
+            while True:
+                try:
+                    warm_up.run_cell(0, observer)
+                    break
+                except Held:  # by a cell in another process, which needs it, too
+                    time.sleep(WARM_UP_PAUSE)
+                    warm_up = _warm_up_cells(warm_up.config, self._not_kept)
             weights = warmed_weights(folder)
         except self._not_kept as problem:
             _clear_spoilt(folder, problem)
@@ -186,6 +203,11 @@ def _clear_spoilt(folder: Path, problem: UserError) -> None:
     clear(folder)
 
 
+def reads_signals(config: RunConfig) -> bool:
+    """Some learner does, so that no features are held in their place."""
+    return any(learner.reads_signals for learner in config.learners)  # pyright: ignore
+
+
 def shorten(stream: Stream) -> Stream:
     """The first experiences only, for ``quick`` runs."""
     count = QUICK_EXPERIENCES
@@ -208,75 +230,3 @@ def usable(stream: Stream, signals: SignalCache) -> Stream:
         held = replace(held, test=signals.usable(held.test))
     parts = tuple(replace(part, test=signals.usable(part.test)) for part in stream.parts)
     return replace(stream, experiences=kept, held_out=held, parts=parts)
-
-
-def refuse_two_kinds(config: Config, learner: Learner) -> None:
-    """UserError if a learner from outside the tree does not say what it is, or says two things."""
-    name, said = config.registered_name, getattr(config, "kind", None)
-    if said != learner.kind:
-        raise UserError(
-            f"learner {name!r}: its config is of kind {said!r}, but {type(learner).__name__} is "
-            f"{learner.kind!r}; give both classes the same `kind`."
-        )
-    if hasattr(learner, "online"):
-        raise UserError(
-            f"learner {name!r}: `online` is called `kind` now, of the learner and of its config "
-            "('online', 'offline' or 'joint'); rename it."
-        )
-
-
-def refuse_misfits(learner: Config, stream: Stream) -> None:
-    """UserError if a learner cannot be used on a stream, an online one above all."""
-    name, manifest = learner.registered_name, stream.manifest
-    if not isinstance(learner, LearnerConfig):
-        raise UserError(f"learner {name!r}: its config is no continual.learners.LearnerConfig.")
-    rows = np.concatenate([e.train for e in stream.experiences])
-    picky = learner.needs_all_labels and manifest.multi_label
-    if picky and np.isnan(manifest.targets[rows]).any():
-        raise UserError(
-            f"learner {name!r}: some labels of dataset {manifest.name!r} are unknown, and a "
-            "regression needs all of them; leave it out, or use er or linear_probe."
-        )
-    if learner.needs_texts or (learner.uses_texts and manifest.texts is not None):
-        refuse_missing_texts(learner, manifest, rows)
-    if stream.online is None:
-        return
-    if learner.kind == "offline":
-        raise UserError(
-            f"learner {name!r} comes back to recordings after an experience, but an online stream "
-            "shows each of them once; use er, finetune or another online learner."
-        )
-    if learner.kind == "online" and learner.epochs is not None:
-        raise UserError(
-            f"learner {name!r}: epochs has no meaning in an online stream, which is read once; "
-            "set scenario.online_iter, the optimiser steps of a stream batch."
-        )
-
-
-def refuse_small_memory(learner: str, memory: Memory | None, stream: Stream) -> None:
-    """UserError unless a memory of exemplars has room for one of every class that it will meet."""
-    if memory is None or not memory.needs_features:
-        return
-    # Multi-label recordings without a label are a class of their own to a memory.
-    rows = np.concatenate([e.train for e in stream.experiences])
-    classes = len(np.unique(stream.manifest.labels[rows]))
-    if memory.capacity < classes:
-        raise UserError(
-            f"learner {learner!r}, memory_size={memory.capacity}: herding keeps at least one "
-            f"recording of each of the {classes} classes; give {classes} or more."
-        )
-
-
-def refuse_missing_texts(learner: LearnerConfig, manifest: Manifest, rows: np.ndarray) -> None:
-    """UserError naming training recordings without a text, for a learner that reads texts."""
-    uids, texts = (manifest.columns.column(name)[rows].tolist() for name in ("uid", "text"))
-    missing = [uid for uid, text in zip(uids, texts, strict=True) if not text.strip()]
-    if missing:
-        why, remedy = "learns to write texts", "write texts, or leave these recordings out"
-        if learner.needs_texts:
-            why, remedy = "captions=text", "write texts, or set captions=labels"
-        names = ", ".join(map(repr, missing[:5])) + ", ..." * (len(missing) > 5)
-        raise UserError(
-            f"learner {learner.registered_name!r}: {why}, but {len(missing)} of {len(rows)} "
-            f"training recordings of dataset {manifest.name!r} have no text: {names}; {remedy}."
-        )

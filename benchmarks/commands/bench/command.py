@@ -8,23 +8,41 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.commands.bench.config import RunConfig
+from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import load_config
 from benchmarks.config.settings import find_configs
+from benchmarks.runs.plan import print_plan
 from benchmarks.runs.terminal import print_places
 
 
-def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> None:
-    """Run a grid, or those of all configs of a folder; print one table and say where to look."""
-    from benchmarks.commands.bench.cells import Cells
+def run_bench(
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    fresh: bool = False,
+    dry_run: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Run a grid, or those of all configs of a folder; print one table and say where to look.
+
+    dry_run: only list the runs. workers: processes that take its cells beside each other; with 1
+    all is done in this one. None: as the configs say, else ``worker_count``, two cells for each at
+    least; quick ones stay here.
+    """
+    from benchmarks.commands.bench.several import Several
     from benchmarks.reports.terminal import print_overview, print_table
-    from benchmarks.runs.finished import reused
-    from benchmarks.runs.terminal import TerminalObserver
+    from benchmarks.runs.terminal import checking
     from multimodal.modalities.text import TextAdapter
 
     console, out = Console(stderr=True), Console()
-    configs = [load_config(file, overrides, model=RunConfig) for file in find_configs(path)]
-    grids = [Cells(config, fresh=fresh) for config in configs]  # all checks come first
-    for grid in grids:
+    files = find_configs(path)
+    configs = [load_config(file, overrides, model=RunConfig) for file in files]
+    refuse_idle(files, overrides, model=RunConfig)
+    if dry_run:
+        return print_plan([c for config in configs for c in config.cells()], out, fresh=fresh)
+    with checking(console):  # all checks come first
+        several = Several.checked(configs, workers, fresh=fresh)
+    for grid in several.grids:
         if fresh:
             grid.clear()
         _print_damaged(grid.data.signals.damaged, console)
@@ -32,16 +50,8 @@ def run_bench(path: Path, overrides: Sequence[str], *, fresh: bool = False) -> N
             console.print(f"{grid.manifest.name}: {note}", markup=False, soft_wrap=True)
         if isinstance(grid.data.adapter, TextAdapter):
             console.print(f"{grid.manifest.name}: {grid.data.adapter.truncation_report()}")
-    total, results = sum(len(grid.cells) for grid in grids), []
-    with TerminalObserver(console) as observer:
-        for grid in grids:
-            data = f"{grid.manifest.name} " if len(grids) > 1 else ""
-            for number, cell in enumerate(grid.cells):
-                observer.title = f"[{len(results) + 1}/{total}] {data}{cell.title}"
-                results.append(grid.run_cell(number, observer))
-                if grid.done[number] is not None:
-                    console.print(f"{observer.title}: {reused(results[-1])}", soft_wrap=True)
-    (print_table if len(grids) == 1 else print_overview)(results, out)
+    results = several.run(console)
+    (print_table if len(several.grids) == 1 else print_overview)(results, out)
     for config in {config.experiment: config for config in configs}.values():
         print_places(config, out)
 

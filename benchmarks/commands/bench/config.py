@@ -48,7 +48,10 @@ class RunConfig(SignalConfig):
     """Everything ``medley bench`` needs. quick: two experiences of one epoch.
 
     warm_up: train the encoder on another dataset first; None: it starts as it was initialised, or
-    loaded.
+    loaded. workers: processes that take the cells beside each other, each with one CPU thread; 1:
+    all in one process; None: by the cores, see ``medley bench --help``. prequential: in an online
+    stream every batch is named before it is trained on, at the cost of a forward pass; None: but
+    for learners that write texts; of data of several labels never.
     """
 
     command: ClassVar[str] = "bench"
@@ -58,6 +61,8 @@ class RunConfig(SignalConfig):
     learners: tuple[Annotated[Config, LEARNERS.choice], ...]
     training: TrainingConfig = TrainingConfig()
     warm_up: WarmUpConfig | None = None
+    prequential: bool | None = Field(default=None, exclude_if=lambda asked: asked is None)
+    workers: int | None = Field(default=None, ge=1, exclude_if=lambda count: count is None)
 
     @field_validator("learners", "seeds")
     @classmethod

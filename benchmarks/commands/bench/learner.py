@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from benchmarks.commands.bench.config import RunConfig, TrainingConfig
-from benchmarks.runs.data import Data, cache_folder
+from benchmarks.runs.data import Data
 from continual.classifier import Classifier
 from continual.learner import Learner, LearnerContext
 from continual.scenarios import Stream
@@ -34,7 +34,7 @@ def build_learner(config: RunConfig, data: Data, device: torch.device) -> Learne
         class_names=manifest.class_names,
         modality=config.modality.registered_name,
         texts=manifest.texts,
-        cache_folder=cache_folder(config),
+        cache_folder=data.folder,
         groups=tuple(manifest.groups),
         slots=manifest.slots,
     )
@@ -96,7 +96,7 @@ def batch_source(
         tower.encoder,
         rows=stream.rows,
         settings=[config.modality.dump(), config.encoder.dump()],
-        folder=cache_folder(config),
+        folder=data.folder,
         device=device,
     )
     cache = data.embeddings.setdefault(cache.key, cache)

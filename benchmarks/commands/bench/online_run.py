@@ -2,8 +2,9 @@
 
 ``records``: raw counts of every anytime evaluation (``periodic`` at each multiple of the period,
 ``at_end`` after the last recording, ``tasks`` after each task), zero-shot scores on the classes
-still to come (``future``), and what the last evaluation tells of classes. They are kept in
-checkpoints, so a resumed run has the same ones.
+still to come (``future``), what the last evaluation tells of classes, how many of each stream batch
+were named rightly before it was trained on (``prequential``), and scores of validation recordings
+after each task, if there are any. They are kept in checkpoints, so a resumed run has the same ones.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.commands.bench.result import online_metrics
+from torch import Tensor
+
+from benchmarks.commands.bench.result import online_metrics, score_name
 from benchmarks.commands.bench.stream_run import StreamRun
 from continual.anytime import Anytime
 from continual.online import OnlineStrategy
 from continual.online_metrics import AnytimePoint, AurocPoint
+from continual.prequential import Prequential
 from continual.scenarios.si_blurry import realised
 from continual.strategy import LearnerStrategy, StreamStrategy
 from multimodal.files import write_atomically
@@ -28,11 +32,30 @@ class OnlineRun(StreamRun):
     """A cell whose stream is met once, in stream batches of ``training.batch_size``."""
 
     def first_records(self) -> dict[str, Any]:
-        return {"periodic": [], "at_end": None, "tasks": [], "details": {}, "future": []}
+        lists = {"periodic": [], "tasks": [], "future": [], "validation": []}
+        return {**lists, "at_end": None, "details": {}, "prequential": {}}
 
     def make_strategy(self, **parts: Any) -> StreamStrategy:
         assert self.stream.online is not None
-        return OnlineStrategy(iterations=self.stream.online.iterations, **parts)
+        before = self.ask_first if self.asks_first else None
+        iterations = self.stream.online.iterations
+        return OnlineStrategy(iterations=iterations, before_batch=before, **parts)
+
+    @property
+    def asks_first(self) -> bool:
+        """Every stream batch is named before it is trained on."""
+        return self.config.prequential is not False and not self.data.manifest.multi_label
+
+    def ask_first(self, rows: Tensor) -> None:
+        record = self.records.setdefault("prequential", {})
+        asking = Prequential(
+            self.learner,
+            self.strategy.loader.load,
+            record,
+            texts=self.config.prequential is True,
+        )
+        if asking.asks:
+            asking.take(rows)
 
     def train(self) -> None:
         strategy, total = self.strategy, len(self.strategy.rows)
@@ -48,7 +71,12 @@ class OnlineRun(StreamRun):
             self.records["tasks"].append(asdict(point))
             overall = point.overall
             scores = [] if overall is None else [overall]
-            self.experience_done(index, total, self._values(point), scores)
+            values = self._values(point)
+            validation = self.evaluator.validation(index + 1)
+            self.records.setdefault("validation", []).append(validation)
+            if validation is not None:
+                values[f"validation_{score_name(self.data.manifest)}"] = validation
+            self.experience_done(index, total, values, scores)
 
     def metrics(self) -> dict[str, Any]:
         return online_metrics(self.records, self.stream)
@@ -70,7 +98,7 @@ class OnlineRun(StreamRun):
             if future is not None:
                 self.records.setdefault("future", []).append(asdict(future))
                 values = {"future_zero_shot": future.score}
-                self.session.journal.write(values, strategy.position.total_steps)
+                self.session.journal.write(values, strategy.recordings)
         if seen == self.anytime.length and self.records["at_end"] is None:
             point = self._point()
             self.records["at_end"] = asdict(point)
@@ -89,12 +117,15 @@ class OnlineRun(StreamRun):
         return self.anytime.point(self.strategy.samples_seen)
 
     def _write(self, point: AnytimePoint | AurocPoint) -> None:
-        self.session.journal.write(self._values(point), self.strategy.position.total_steps)
+        self.session.journal.write(self._values(point), self.strategy.recordings)
 
     def _values(self, point: AnytimePoint | AurocPoint) -> dict[str, float]:
         values = {"samples_seen": float(point.count)}
         if point.overall is not None and point.balanced is not None:
             values |= {"anytime": point.overall, "anytime_balanced": point.balanced}
+        asked = self.records.get("prequential", {})
+        if asked.get("right") and sum(asked["sizes"]) == point.count:
+            values["prequential_accuracy"] = sum(asked["right"]) / point.count
         return values
 
 

@@ -43,7 +43,9 @@ def reopen(folder: Path, device: torch.device) -> ReopenedRun:
     the warm-up run (found in the same output folder) made.
     """
     config, result = read_back(RunConfig, folder, "run it again"), load_result(folder / RESULT_FILE)
+    # As a run keeps them, or as MLflow does, which has one of them a folder.
     files = sorted((folder / "models").glob("experience_*.safetensors"))
+    files = files or sorted(folder.glob("experience_*.safetensors"))
     if not files:
         raise UserError(
             f"{folder}: the run kept no model; run it again with tracking.log_models=true and "

@@ -6,6 +6,7 @@ from typing import Any
 
 from continual.metrics import summary
 from continual.online_metrics import AnytimePoint, AurocPoint, online_summary
+from continual.prequential import prequential_metrics
 from continual.scenarios import Stream
 from continual.scenarios.si_blurry import realised
 from continual.understanding import by_experience
@@ -20,7 +21,7 @@ def score_name(manifest: Manifest) -> str:
 def by_class_name(details: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """What an evaluation tells of classes, with their names as keys."""
     details = dict(details)
-    for key in ("per_class_accuracy", "per_class_auroc"):
+    for key in ("per_class_accuracy", "per_class_auroc", "one_vs_rest_auroc", "per_class_counts"):
         if key in details:
             details[key] = dict(zip(names, details[key], strict=True))
     return details
@@ -114,6 +115,13 @@ def online_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
         raw["future"] = future
         values["future_zero_shot_accuracy"] = sum(p["score"] for p in future) / len(future)
         values["future_zero_shot_chance"] = sum(p["chance"] for p in future) / len(future)
+    length, period = sum(len(e.train) for e in stream.experiences), stream.online.eval_period
+    asked = prequential_metrics(records.get("prequential", {}), length, period)
+    raw |= {key: asked.pop(key) for key in ("prequential",) if key in asked}
+    values |= asked
+    validation = records.get("validation", [])
+    if any(score is not None for score in validation):
+        values[f"validation_{score_name(stream.manifest)}"] = validation
     details = by_class_name(records["details"], stream.manifest.class_names)
     for texts in records.get("understood", []):  # of the last evaluation
         values |= texts

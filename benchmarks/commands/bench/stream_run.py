@@ -41,7 +41,7 @@ class Observer(Protocol):
     """Hears how a run goes; the command line's progress bar is one."""
 
     def begin(self, total_steps: int, done_steps: int) -> None: ...
-    def step(self, strategy: StreamStrategy) -> None: ...
+    def step(self, strategy: StreamStrategy, /) -> None: ...
     def experience_done(
         self, index: int, count: int, measure: str, scores: list[float]
     ) -> None: ...
@@ -169,7 +169,7 @@ class StreamRun:
         values: for the journal. scores: of test sets, for the observer.
         """
         self.log_loss()
-        self.session.journal.write(values, self.strategy.position.total_steps)
+        self.session.journal.write(values, self.strategy.recordings)
         self._save_model(index, scores)
         self.save_checkpoint()
         self.session.stop_if_interrupted()
@@ -207,7 +207,7 @@ class StreamRun:
             return
         mean, steps = float(self.loss_sum) / self.loss_count, self.strategy.position.total_steps
         terms = {name: float(value.detach()) for name, value in self.strategy.terms.items()}
-        self.session.log({"loss": mean, **terms}, steps)
+        self.session.log({"loss": mean, **terms}, self.strategy.recordings)
         self.loss_sum.zero_()
         self.loss_count = 0
         if not np.isfinite(mean):

@@ -14,6 +14,7 @@ from benchmarks.commands.finetune.encoder import Parts
 from benchmarks.commands.finetune.scoring import (
     HALF,
     best_thresholds,
+    counts_at,
     multi_label_scores,
     single_label_scores,
 )
@@ -136,7 +137,12 @@ class Classify:
         scores, groups = self.probabilities(rows), [self.manifest.groups[row] for row in rows]
         own: dict[str, Any] = {"seed": seed, "groups": groups}
         if self.manifest.multi_label:
-            return multi_label_scores(scores, self.manifest.targets[rows], names, **own)
+            targets = self.manifest.targets[rows]
+            found = multi_label_scores(scores, targets, names, **own)
+            if split == "test":
+                told = counts_at(scores, targets, self.facts()["thresholds"], names)
+                found.metrics["per_class_confusion"] = told  # pyright: ignore
+            return found
         return single_label_scores(scores, self.manifest.labels[rows], names, **own)
 
     def probabilities(self, rows: np.ndarray) -> np.ndarray:

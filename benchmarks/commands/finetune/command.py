@@ -18,6 +18,7 @@ from benchmarks.commands.finetune.opening import open_start
 from benchmarks.commands.finetune.run import FinetuneRun
 from benchmarks.commands.finetune.start import Start, resolved
 from benchmarks.commands.finetune.warm_up import warm_up_cells, warmed_start
+from benchmarks.config.idle import refuse_idle
 from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table
 from benchmarks.results.model_folder import MODEL_FOLDER
@@ -26,7 +27,9 @@ from benchmarks.runs.data import Data, open_data, read_manifest
 from benchmarks.runs.finished import complete, finished, reused
 from benchmarks.runs.inputs import manifest_input
 from benchmarks.runs.machine import pick_device
-from benchmarks.runs.terminal import FitObserver, print_places
+from benchmarks.runs.plan import print_plan
+from benchmarks.runs.remote import RemoteObserver
+from benchmarks.runs.terminal import FitObserver, checking, print_places
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.registered import register
 from benchmarks.tracking.store import check_store
@@ -40,18 +43,24 @@ def run_finetune(
     *,
     fresh: bool = False,
     from_adapter: Path | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Fine-tune by every method and seed of a config; print the table and where the models are.
 
-    from_adapter: the setting of that name. Of several processes only the first writes and prints.
+    from_adapter: the setting of that name. dry_run: only list the runs. Of several processes only
+    the first writes and prints.
     """
     from accelerate import PartialState
 
     more = [] if from_adapter is None else [f"from_adapter={from_adapter}"]
     config = load_config(path, [*overrides, *more], model=FinetuneConfig)
+    refuse_idle([path], [*overrides, *more], model=FinetuneConfig)
+    if dry_run:
+        cells = resolved(config, open_start(config)).cells()
+        return print_plan(cells, Console(), fresh=fresh)
     start_processes(cpu=pick_device(config.training.device).type == "cpu")
     console, out = (Console(stderr=err, quiet=not is_first()) for err in (True, False))
-    with PartialState().main_process_first():
+    with checking(console), PartialState().main_process_first():
         start = open_start(config)
         config = resolved(config, start)
         data, others, done = _checked(config, start, fresh=fresh)
@@ -86,6 +95,24 @@ def run_finetune(
         print_table(results, out)
         _print_models(cells, out)
         print_places(config, out)
+
+
+def run_one(config: FinetuneConfig, observer: FitObserver | RemoteObserver) -> tuple[Result, bool]:
+    """The result of a config of one cell, and whether it was there before; UserError, Held."""
+    start_processes(cpu=pick_device(config.training.device).type == "cpu")
+    start = open_start(config)
+    # What one process has decoded others only map.
+    shared = config.model_copy(update={"cache": "disk"})
+    data, others, (done,) = _checked(shared, start, fresh=False)
+    if done is not None:
+        complete(config, done)
+        return done, True
+    if config.warm_up is not None:
+        warm_up_cells(config)
+        start = warmed_start(config)
+    result = FinetuneRun(config, data, start, others, observer=observer).execute()
+    observer.done(result)
+    return result, False
 
 
 def _checked(

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from continual.evaluation import DENSE_CLASSES
+from continual.metrics import confusion_matrix
 from multimodal.evaluation import multi_label
 from multimodal.evaluation.intervals import REPLICATES, accuracy_estimates
 from multimodal.evaluation.scores import Scores
@@ -26,7 +28,7 @@ def single_label_scores(
 ) -> Scores:
     """scores: (N, C) probabilities; labels: (N,). ``accuracy``, ``mean_per_class_recall`` with 95 %
     intervals, and ``majority_accuracy``, of always the class that has most recordings here. groups:
-    see ``resampled``.
+    see ``resampled``. Of each class ``one_vs_rest_auroc``, and the ``confusion_matrix``.
     """
     count = len(class_names)
     own = scores[np.arange(len(labels)), labels]
@@ -46,6 +48,15 @@ def single_label_scores(
         name: float(hit / number) if number else None
         for name, hit, number in zip(class_names, hits, numbers, strict=True)
     }
+    present = (labels[:, None] == np.arange(count)).astype(np.float32)
+    areas = multi_label.auroc(scores, present)
+    found.metrics["one_vs_rest_auroc"] = {  # pyright: ignore
+        name: None if np.isnan(area) else float(area)
+        for name, area in zip(class_names, areas, strict=True)
+    }
+    if count <= DENSE_CLASSES:
+        table = confusion_matrix(labels, scores.argmax(1), count)
+        found.metrics["confusion_matrix"] = table.tolist()  # pyright: ignore
     return found
 
 
@@ -100,6 +111,24 @@ def resampled(groups: Sequence[str]) -> tuple[np.ndarray | None, dict[str, Any]]
     if not 2 <= count < len(numbers):
         return None, {"resampled": "recordings"}
     return numbers, {"resampled": "groups", "num_groups": count}
+
+
+def counts_at(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    thresholds: Sequence[float],
+    class_names: tuple[str, ...],
+) -> dict[str, list[int]]:
+    """Class -> true positives, false negatives, false positives, true negatives of multi-label
+    recordings whose label is known; from its threshold on, a class is said to be present.
+    """
+    found = {}
+    for name, score, target, least in zip(
+        class_names, scores.T, targets.T, thresholds, strict=True
+    ):
+        said, sides = score >= least, ((1, True), (1, False), (0, True), (0, False))
+        found[name] = [int(((target == t) & (said == s)).sum()) for t, s in sides]
+    return found
 
 
 def best_thresholds(

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from multimodal.datasets.extensions import extensions_of
 from multimodal.datasets.table_files import TABLES, read_table
 from multimodal.errors import UserError
+from multimodal.recordings import Recording
 
 COLUMNS = ("path", "start", "duration")
 
 
 class Part(NamedTuple):
-    """Of a file, in seconds; duration None: to its end. name: the file as the user wrote it."""
+    """Of a file, in seconds; duration None: to its end. name: the file as the user wrote it.
+    signal: what gives its signal, where there is no file.
+    """
 
     path: Path
     name: str
     start: float = 0.0
     duration: float | None = None
+    signal: Callable[[], Any] | None = None
 
 
 def parts_of(given: Sequence[str | Path], modality: str) -> list[Part]:
@@ -92,3 +99,27 @@ def _seconds(table: Path, number: int, row: object, column: str) -> float | None
             "such as 1.5, or leave the cell empty."
         )
     return seconds
+
+
+def recording_of(part: Part, number: int) -> Recording:
+    return Recording(
+        uid=f"{number:06d}",
+        labels=(0,),
+        split="test",
+        path=None if part.signal else part.path,
+        start=part.start,
+        duration=part.duration,
+        make=part.signal,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A signal that is there already."""
+
+    values: np.ndarray
+
+    def __call__(self) -> np.ndarray:
+        values = np.asarray(self.values)
+        values = values[None] if values.ndim == 1 else values
+        return values if values.dtype == np.uint8 else values.astype(np.float32)

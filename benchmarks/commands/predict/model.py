@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.commands.predict.inputs import Part, parts_of
+from benchmarks.commands.predict.inputs import Given, Part, parts_of, recording_of
 from benchmarks.commands.predict.opened import Asked, Opened, open_model
+from benchmarks.commands.predict.windows import Cutter
 from benchmarks.runs.machine import pick_device
 from multimodal.bars import bar
 from multimodal.datasets.extensions import EXTENSIONS, extensions_of
 from multimodal.errors import UserError
 from multimodal.loader import Loader
-from multimodal.modalities import Adapter
-from multimodal.recordings import Manifest, Recording
+from multimodal.recordings import Manifest
 from multimodal.signals import SignalCache
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -88,6 +88,18 @@ class Model:
         ):
             found += [row for rows in done.values() for row in rows]
         return found
+
+    def predict_signals(
+        self, signals: Sequence[np.ndarray], *, batch_size: int = 32
+    ) -> list[Predicted]:
+        """One Predicted a signal, in their order; its ``file`` is its place, "0", "1", ...
+
+        signals: in the canonical form of the model's modality and at its rate (speech: (1, T) or
+        (T,) in [-1, 1] at 16 kHz), any number type.
+        """
+        parts = [Part(Path(str(i)), str(i), signal=Given(s)) for i, s in enumerate(signals)]
+        answers = self._answers(parts, batch_size, time.perf_counter()) if parts else {}
+        return [answers[part] for part in parts]
 
     def stream(
         self,
@@ -177,43 +189,6 @@ class Model:
         return Predicted(part.name, part.start, part.duration, named, probabilities, text=text)
 
 
-class Cutter:
-    """A part of a file -> its windows; itself without ``window``."""
-
-    def __init__(self, opened: Opened, window: float | None, hop: float | None) -> None:
-        self.window, self.hop = window, hop or window
-        for name, value in (("window", window), ("hop", hop)):
-            if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"{name}={value}: give seconds above 0.")
-        if window is None:
-            if hop is not None:
-                raise UserError(f"hop={hop}: is of windows; give a window too.")
-            return
-        self.rate = getattr(opened.modality, "sample_rate", None)
-        if self.rate is None:
-            raise UserError(
-                f"window={window}: a model of modality {opened.modality.registered_name} reads no "
-                "signal that can be cut in time; leave it out (in tables, start and duration say "
-                "which part of a file is meant)."
-            )
-        whole = {
-            name: None for name in ("seconds", "max_seconds") if hasattr(opened.modality, name)
-        }
-        self.adapter: Adapter = opened.modality.model_copy(update=whole).build()  # pyright: ignore
-
-    def __call__(self, part: Part) -> list[Part]:
-        if self.window is None:
-            return [part]
-        assert self.hop is not None
-        assert self.rate is not None
-        length = self.adapter.load(recording_of(part, 0)).shape[-1] / self.rate
-        count = int((length - self.window) / self.hop + 1e-6) + 1 if length > self.window else 0
-        if count < 1:
-            return [part]
-        starts = (part.start + i * self.hop for i in range(count))
-        return [part._replace(start=round(at, 6), duration=self.window) for at in starts]
-
-
 def load_model(
     path: str | Path,
     *,
@@ -235,17 +210,6 @@ def load_model(
         raise UserError(f"device={device!r}: valid: {', '.join(DEVICES)}.")
     found = pick_device(device, setting="device")
     return Model(open_model(Path(path), found, Asked(classes, view)), found)
-
-
-def recording_of(part: Part, number: int) -> Recording:
-    return Recording(
-        uid=f"{number:06d}",
-        labels=(0,),
-        split="test",
-        path=part.path,
-        start=part.start,
-        duration=part.duration,
-    )
 
 
 def manifest_of(opened: Opened, pieces: Sequence[Part]) -> Manifest:

@@ -46,11 +46,17 @@ from multimodal.signals import SignalCache
 ZERO_SHOT = "zero_shot"
 
 
+def single_models(config: ZeroShotConfig) -> list[ZeroShotConfig]:
+    """One config a model; UserError if there is none."""
+    assert isinstance(config.model, ModelConfig)
+    models = config.model.single(Path(config.output_dir).expanduser())
+    return [config.model_copy(update={"model": model}) for model in models]
+
+
 class ZeroShotCells:
     """One cell a model, checked; making it opens no signal. UserError for all that can be known."""
 
     def __init__(self, config: ZeroShotConfig, *, fresh: bool = False) -> None:
-        assert isinstance(config.model, ModelConfig)
         self.config, self.output_dir = config, Path(config.output_dir).expanduser()
         self.device = machine.pick_device(config.device, setting="device")
         if config.threads is not None:
@@ -61,8 +67,7 @@ class ZeroShotCells:
         self.manifest = build_manifest(config)
         self.pool = pool_manifest(config, self.manifest)
         self.chosen = chosen(config, self.manifest)
-        models = config.model.single(self.output_dir)
-        self.cells = [config.model_copy(update={"model": model}) for model in models]
+        self.cells = single_models(config)
         self.signals: dict[str, SignalCache] = {}
         self.embeddings: dict[str, EmbeddingCache] = {}
         self.encoded: dict[str, dict[str, torch.Tensor]] = {}

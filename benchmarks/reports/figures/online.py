@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reports.charts import Point, Series, escape, head, heat_table, line_chart, scroll
+from benchmarks.reports.charts import Point, Series, escape, head, heat_table, scroll
+from benchmarks.reports.lines import line_chart, percent_axis
 from benchmarks.reports.numbers import interval
 from benchmarks.results.result import Result
 from continual.online_metrics import AnytimePoint, AurocPoint
@@ -30,15 +31,35 @@ def anytime(learners: dict[str, list[Result]]) -> str:
         title = f"{what} on the classes exposed so far"
         period = _periods(learners)
         chart = line_chart(
-            series, steps=steps, title=title, x_label=f"evaluation (every {period} recordings)"
+            series,
+            steps=steps,
+            title=title,
+            x_label=f"evaluation (every {period} recordings)",
+            axis=percent_axis(_measure(learners)),
         )
         charts.append(f'<div class="card"><strong>{title}</strong>{chart}</div>')
-    charts.append(_future(learners))
+    charts += [_prequential(learners), _future(learners)]
     return (
         '<h3>At any time</h3><p class="soft">Percent on all test recordings of the classes met so '
         "far; mean over seeds, shaded: 95 % interval. The mean height of a curve is A_AUC.</p>"
         f"{''.join(charts)}"
     )
+
+
+def _prequential(learners: dict[str, list[Result]]) -> str:
+    """How well each batch was named before it was trained on, or nothing."""
+    series = [
+        Series(label, _mean_curve([_asked_curve(run) for run in runs]), style)
+        for style, (label, runs) in enumerate(learners.items())
+    ]
+    series = [s for s in series if s.points]
+    if not series:
+        return ""
+    title = "Prequential accuracy: each batch named before it is trained on"
+    steps = max(p.x for s in series for p in s.points)
+    label = f"window (of about {_periods(learners)} recordings)"
+    chart = line_chart(series, steps=steps, title=title, x_label=label)
+    return f'<div class="card"><strong>{title}</strong>{chart}</div>'
 
 
 def _future(learners: dict[str, list[Result]]) -> str:
@@ -54,7 +75,8 @@ def _future(learners: dict[str, list[Result]]) -> str:
     title = f"{what} on the classes still to come, named among themselves (zero-shot)"
     steps = max(p.x for s in series for p in s.points)
     label = f"evaluation (every {_periods(learners)} recordings)"
-    chart = line_chart(series, steps=steps, title=title, x_label=label)
+    axis = percent_axis(_measure(learners))
+    chart = line_chart(series, steps=steps, title=title, x_label=label, axis=axis)
     return f'<div class="card"><strong>{title}</strong>{chart}</div>'
 
 
@@ -134,12 +156,21 @@ def _curve(run: Result, balanced: bool) -> list[float | None]:
     return [p.balanced if balanced else p.overall for p in points]
 
 
+def _asked_curve(run: Result) -> list[float | None]:
+    asked = run.metrics.get("anytime", {}).get("prequential", {})
+    return [windowed for _, _, windowed in asked.get("points", [])]
+
+
 def _future_curve(run: Result) -> list[float | None]:
     return [point["score"] for point in run.metrics.get("anytime", {}).get("future", [])]
 
 
 def _multi_label(learners: dict[str, list[Result]]) -> bool:
     return any("per_class_auroc" in run.metrics for runs in learners.values() for run in runs)
+
+
+def _measure(learners: dict[str, list[Result]]) -> str:
+    return "macro AUROC, %" if _multi_label(learners) else "accuracy, %"
 
 
 def _periods(learners: dict[str, list[Result]]) -> str:

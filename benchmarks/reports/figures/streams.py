@@ -10,7 +10,8 @@ from collections import Counter
 
 import numpy as np
 
-from benchmarks.reports.charts import Point, Series, bar_chart, escape, heat_table, line_chart
+from benchmarks.reports.charts import Point, Series, bar_chart, escape, heat_table
+from benchmarks.reports.lines import line_chart, percent_axis
 from benchmarks.reports.numbers import interval
 from benchmarks.results.result import Result
 from continual.metrics import forgetting_per_experience
@@ -70,7 +71,8 @@ def curves(learners: dict[str, list[Result]]) -> str:
         return ""
     steps = max(p.x for s in series for p in s.points)
     title = f"Average {_score(learners)} over the classes exposed so far"
-    chart = line_chart(series, steps=steps, title=title, x_label="after experience")
+    axis = percent_axis(f"{_score(learners)}, %")
+    chart = line_chart(series, steps=steps, title=title, x_label="after experience", axis=axis)
     return (
         f'<h3>{title}</h3><div class="card">{chart}<p class="soft">Percent; '
         "mean over seeds, shaded: 95 % interval. A learner with a single point was trained on "

@@ -63,8 +63,9 @@ def test_a_whole_run(place):
     assert second.source_run_id == run.info.run_id
     assert {m.key: m.value for m in second.metrics} == {"mean_test_accuracy": 29 / 30}
     assert {o.model_id for o in run.outputs.model_outputs} == {first.model_id, second.model_id}
-    (file,) = place.client.list_logged_model_artifacts(second.model_id)
-    assert file.path == "experience_02.safetensors"
+    files = {f.path for f in place.client.list_logged_model_artifacts(second.model_id)}
+    loadable = {"MLmodel", "requirements.txt", "result.json"}
+    assert files == {"experience_02.safetensors", *loadable}
     state = json.loads((place.folder / "tracking.json").read_text())
     assert state["sent_lines"] == 30
     assert state["done"]

@@ -41,8 +41,8 @@ def test_a_run_trains_on_whole_meanings_and_keeps_the_setting(tmp_path: Path) ->
     assert len(results) == 2
     for file in tmp_path.glob("paraphrases/*/metrics.jsonl"):
         lines = [json.loads(line) for line in file.open()]
-        # 3 classes of 2 groups of 4 make 3 batches of 2 classes.
-        assert max(line["step"] for line in lines) == 2 * 3
+        # 3 classes of 2 groups of 4 make 3 batches of 2 classes, in each of 2 epochs.
+        assert max(line["step"] for line in lines) == 2 * 3 * 2 * 4
         assert "meanings: 2" in file.with_name("config.yaml").read_text()
 
 

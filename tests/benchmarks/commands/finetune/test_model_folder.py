@@ -54,8 +54,8 @@ def plain_pooled(plain: nn.Module, opened: Any, batch: Batch) -> torch.Tensor:
         return plain(values).last_hidden_state.mean(1)
 
 
-def tune(medley: Any, *words: str) -> None:
-    outcome = medley("finetune", "tune.yaml", "training.learning_rate=0.05", *words)
+def tune(medley: Any, *words: str, rate: float = 0.05) -> None:
+    outcome = medley("finetune", "tune.yaml", f"training.learning_rate={rate}", *words)
     assert outcome.code == 0, outcome.err
 
 
@@ -158,7 +158,7 @@ def test_an_adapter_is_trained_further(medley, tuned, kind: str) -> None:
     tune(medley, "methods=[{name: lora, rank: 4, target_modules: [v_proj]}]")
     folder = model_of(tuned).rename(tuned / "adapter")
     words = ["--from-adapter", "adapter", "methods=[{name: lora, rank: 4, dropout: 0}]"]
-    tune(medley, *words, "experiment=more", "training.learning_rate=1e-12")
+    tune(medley, *words, "experiment=more", rate=1e-12)
     (file,) = tuned.glob("runs/more/*/result.json")
     more, first, batch = open_model(file.parent), open_model(folder), some(0.5)
     torch.testing.assert_close(

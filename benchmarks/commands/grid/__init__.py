@@ -1,0 +1,1 @@
+"""``medley grid``: many cells of many configs, in processes beside each other."""
