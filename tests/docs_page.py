@@ -1,4 +1,4 @@
-"""The page docs/extending.md, cut into its blocks, and a place where they run."""
+"""The page docs/extending.md, cut into its blocks, a place where they run, a model for them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+import torch
+from torch import Tensor
 
 from benchmarks import cli
 from benchmarks.config.base import CommandConfig
+from multimodal.batch import Batch
 from multimodal.registry import PLUGIN_VARIABLE
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
@@ -125,3 +128,29 @@ class Workshop:
                 delattr(sys.modules[package], stem)
             config = getattr(module, "CountConfig", CommandConfig)
             config.command = ""  # found as long as the class lives
+
+
+class Scores(torch.nn.Module):
+    """Cosines (3, 4) of three recordings, in place of an aligned classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aligned = Scale()
+        self.exposed = torch.tensor([True, False, True, False])
+        self.cosines = torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4).sin())
+
+    def all_scores(self, batch: Batch) -> Tensor:
+        return self.cosines.repeat(len(batch) // 3, 1)
+
+
+class Scale(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = torch.nn.Parameter(torch.tensor(10.0).log())
+
+    @property
+    def scale(self) -> Tensor:
+        return self.log_scale.exp()
+
+    def clamp_scale(self) -> None:
+        pass

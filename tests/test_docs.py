@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from multimodal.batch import Batch
 from multimodal.datasets import DATASETS
 from multimodal.objectives import OBJECTIVES
 from multimodal.registry import PLUGIN_VARIABLE
-from tests.docs_page import FENCE, PAGE, Section, Workshop
+from tests.docs_page import FENCE, PAGE, Scores, Section, Workshop
 from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import RATE, tone
 
@@ -101,15 +102,14 @@ def test_the_dataset_is_read(workshop: Workshop, outside: bool) -> None:
     results = {result.learner: result for result in find_results(workshop.folder / "runs")}
     assert sorted(results) == ["finetune", "majority"]
     assert results["majority"].metrics["last_accuracy"] == 0.25
-    shared = next(iter(results.values())).dataset
-    assert shared["split_rule"] == f"sessions from {4 if outside else 3} on test"
-    manifest = DATASETS.parse({"name": "sessions", "test_from": 3}).build(Path("clips"))
+    rule = results["majority"].dataset["split_rule"]
+    assert rule == f"sessions from {4 if outside else 3} on test"
+    config: Any = DATASETS.parse({"name": "sessions", "test_from": 3})
+    manifest = config.build(Path("clips"))
     rows = [(r.uid, r.labels, r.split, r.group) for r in manifest]
     assert len(rows) == 20
-    assert rows[2:4] == [
-        ("bell/2.wav", (0,), "train", "session 2"),
-        ("bell/3.wav", (0,), "test", "session 3"),
-    ]
+    assert rows[2] == ("bell/2.wav", (0,), "train", "session 2")
+    assert rows[3] == ("bell/3.wav", (0,), "test", "session 3")
 
 
 def test_the_dataset_refuses_other_names(workshop: Workshop) -> None:
@@ -216,9 +216,9 @@ def test_the_plain_learner_trains(workshop: Workshop, outside: bool) -> None:
     workshop.write(section, outside=outside)
     workshop.run_page(section, outside=outside)
     results = find_results(workshop.folder / "runs")
-    names = sorted(f"{result.experiment} {result.learner}" for result in results)
-    blurry = [] if outside else ["focal_blurry finetune", "focal_blurry focal"]
-    assert names == sorted(["focal finetune", "focal focal", *blurry])
+    names = {f"{result.experiment} {result.learner}" for result in results}
+    assert names >= {"focal finetune", "focal focal"}
+    assert ("focal_blurry focal" in names) is not outside
     (own,) = (r for r in results if (r.experiment, r.learner) == ("focal", "focal"))
     assert 0 <= own.metrics["last_accuracy"] <= 1
     assert own.config["learners"][0]["gamma"] == (0.5 if outside else 2.0)
@@ -231,7 +231,8 @@ def test_the_plain_learner_is_that_of_its_equation(workshop: Workshop) -> None:
     batch = Batch(torch.zeros(2, 1), torch.ones(2).long(), torch.tensor([0, 0]), torch.arange(2))
     own = np.exp([2.0, 0.0]) / np.exp([[2.0, 0.5], [0.0, 1.0]]).sum(1)
     for gamma in (0.0, 1.5):
-        learner = workshop.module().FocalLearner.__new__(workshop.module().FocalLearner)
+        kind = workshop.module().FocalLearner
+        learner = kind.__new__(kind)
         learner.gamma, learner.model = gamma, lambda both: logits
         loss = learner.loss(batch, None)
         expected = np.mean(-((1 - own) ** gamma) * np.log(own))
@@ -272,29 +273,3 @@ def test_the_learner_trains_on_exposed_classes_only(workshop: Workshop, memory: 
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
         assert parameter.grad.any()
-
-
-class Scores(torch.nn.Module):
-    """Cosines (3, 4) of three recordings, in place of an aligned classifier."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.aligned = Scale()
-        self.exposed = torch.tensor([True, False, True, False])
-        self.cosines = torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4).sin())
-
-    def all_scores(self, batch: Batch) -> torch.Tensor:
-        return self.cosines.repeat(len(batch) // 3, 1)
-
-
-class Scale(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.log_scale = torch.nn.Parameter(torch.tensor(10.0).log())
-
-    @property
-    def scale(self) -> torch.Tensor:
-        return self.log_scale.exp()
-
-    def clamp_scale(self) -> None:
-        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -84,6 +85,16 @@ def test_what_is_broken_is_found(tmp_path: Path) -> None:
 def test_every_page_is_reached_from_the_readme() -> None:
     found = {(ROOT / link).resolve() for link in LINK.findall(prose(ROOT / "README.md"))}
     assert set(DOCS) - {ROOT / "docs/index.md"} <= found
+
+
+def test_blocks_of_code_can_be_read() -> None:
+    """Python and YAML; what is left out is written as ``...``, which both read."""
+    for page in [*FRONT, *DOCS]:
+        for language, text in FENCE.findall(page.read_text("utf-8")):
+            if language == "python":
+                ast.parse(text, str(page))
+            elif language == "yaml":
+                assert yaml.safe_load(text.replace(", ...", "")), page
 
 
 def test_pictures_are_small_and_shown() -> None:

@@ -71,6 +71,12 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert stopped.value.code == 0, words
 
 
+def shortened(words: list[str], settings: list[str]) -> list[str]:
+    """The words with other settings in the place of theirs."""
+    keys = {setting.partition("=")[0] for setting in settings}
+    return [*(w for w in words if "=" not in w or w.partition("=")[0] not in keys), *settings]
+
+
 def tables(lines: list[str]) -> list[tuple[list[str], list[str]]]:
     """The heads of the columns and the names of the rows of each table that is drawn."""
     found: list[tuple[list[str], list[str]]] = []
@@ -92,17 +98,49 @@ def test_the_two_commands_print_such_tables(place, monkeypatch, capsys) -> None:
     """The heads, rows and last lines that are shown; the numbers are those of a longer run."""
     (block,) = (b for b in examples("Two commands") if b.language == "console")
     shown = [part.splitlines() for part in re.split(r"^\$ .*$", block.text, flags=re.M)[1:]]
-    small = ["quick=true", "seeds=[1,2]", "dataset.train_per_class=8", "dataset.test_per_class=2"]
-    small += ["encoder.width=16", "encoder.depth=1", NO_STORE]
+    small = ["seeds=[1,2]", "dataset.train_per_class=8", "dataset.test_per_class=2", NO_STORE]
+    small += ["encoder.width=16", "encoder.depth=1", "training.epochs=1"]
     assert [words[1] for words in block.commands] == ["bench", "report"]
     for words, lines in zip(block.commands, shown, strict=True):
         monkeypatch.setenv("COLUMNS", "100")
         capsys.readouterr()
-        run([*words, *(small if words[1] == "bench" else [])], monkeypatch)
+        run(shortened(words, small if words[1] == "bench" else []), monkeypatch)
         printed = capsys.readouterr().out.splitlines()
         assert tables(lines)
         assert tables(lines) == tables(printed)[-len(tables(lines)) :]
         assert lines[-1] in printed
+    check_the_picture(place / "runs/demo", rows=len(tables(shown[0])[0][1]))
+    check_the_rates_of_classes(place / "runs/demo", capsys)
+
+
+def check_the_picture(runs: Path, *, rows: int) -> None:
+    draw = runpy.run_path(str(ROOT / "docs/pictures/draw.py"))["draw"]
+    figure = draw(runs)
+    assert [axes.get_title() for axes in figure.axes] == ["", "finetune", "replay"]
+    assert len(figure.axes[0].lines) == rows
+
+
+def check_the_rates_of_classes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The block of docs/medical.md, beside a count of its own."""
+    page = (ROOT / "docs/medical.md").read_text("utf-8")
+    (block,) = (text for language, text in FENCE.findall(page) if language == "python")
+    result = next(r for r in find_results(runs) if r.learner == "joint")
+    script = runs / "rates.py"
+    script.write_text(block.replace("runs/NAME/HASH", str(runs / result.config_hash)))
+    capsys.readouterr()
+    names = runpy.run_path(str(script))
+    assert capsys.readouterr().out
+    pairs = [
+        (true, said)
+        for true, row in enumerate(result.metrics["confusion_matrix"])
+        for said, number in enumerate(row)
+        for _ in range(number)
+    ]
+    for own in range(len(result.metrics["confusion_matrix"])):
+        with_it = [said == own for true, said in pairs if true == own]
+        without = [said != own for true, said in pairs if true != own]
+        assert names["sensitivity"][own] == pytest.approx(sum(with_it) / len(with_it))
+        assert names["specificity"][own] == pytest.approx(sum(without) / len(without))
 
 
 def test_one_example_for_each_use(place, monkeypatch, capsys) -> None:
@@ -113,7 +151,7 @@ def test_one_example_for_each_use(place, monkeypatch, capsys) -> None:
         if block.language == "yaml":
             (place / block.name).write_text(block.text)
         for words in block.commands:
-            run([*words, *SHORT[words[1]], NO_STORE], monkeypatch)
+            run(shortened(words, [*SHORT[words[1]], NO_STORE]), monkeypatch)
         if block.language == "python":
             chosen = max(place.glob("runs/tuned/*/result.json")).parent
             (place / "lines.py").write_text(block.text.replace("runs/NAME/HASH", str(chosen)))

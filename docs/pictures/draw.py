@@ -42,7 +42,8 @@ def draw(runs: Path) -> Figure:
         fontsize=8, frameon=False, ncols=len(learners), loc="lower center", bbox_to_anchor=(0.5, 1)
     )
     for axes, label in zip(right, SHOWN, strict=True):
-        _matrix(axes, label, np.mean([matrix(result) for result in learners[label]], axis=0))
+        known = [values for values in map(matrix, learners[label]) if values is not None]
+        _matrix(axes, label, np.mean(known, axis=0))
     number = len({result.seed for result in results})
     figure.suptitle(
         f"{results[0].dataset['name']} (SYNTHETIC), {number} seeds, 95 % intervals", fontsize=10
