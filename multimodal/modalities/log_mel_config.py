@@ -63,7 +63,7 @@ class LogMelAdapter:
     def front_end(self) -> nn.Module:
         raise NotImplementedError
 
-    def with_features(self) -> FeatureAdapter | LogMelAdapter:
+    def with_features(self) -> Any:
         """Of the same recordings; batches hold log-mel frames. Itself, where the front end is of a
         class that does not say itself that its work can be done once (``prepared``): one that
         extends ours may do more.
