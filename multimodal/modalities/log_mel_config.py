@@ -6,7 +6,7 @@ Apart from ``log_mel``, so that reading a signal does not import torchaudio.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
