@@ -18,7 +18,7 @@ class Prepared(Protocol):
     """A front end without parameters whose work on a recording can be done once.
 
     What it makes in a batch of signals and what ``finishing`` makes of a batch of ``prepare``d ones
-    are the same to the bit.
+    are the same to the bit (of more than one band).
     """
 
     def prepare(self, signal: Tensor) -> Tensor:

@@ -91,7 +91,10 @@ class LogMel(nn.Module):
 
     def prepare(self, signal: Tensor) -> Tensor:
         """(T, 1) of a recording -> (1 + T // hop, n_mels), not yet normalised."""
-        return self._log_mel(signal.T)[0]
+        frames = 1 + len(signal) // self.hop
+        # A matrix of one row is multiplied by other code, which ends in another last bit.
+        longer = pad(signal.T, (0, max(0, self.hop - len(signal))))
+        return self._log_mel(longer)[0, :frames]
 
     def finished(self, values_NBF: Tensor, lengths_N: Tensor) -> Features:
         """Of frames as ``prepare`` gives them, contiguous, whatever stands beyond the lengths."""
