@@ -19,17 +19,20 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import math
 import os
 import pkgutil
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
 from multimodal.errors import UserError, did_you_mean
 
+# Of a setting: more recordings, tokens or seconds than anybody has.
+MOST_WHOLE, MOST = 10**9, 1e12
 PLUGIN_GROUP = "medley.plugins"
 PLUGIN_VARIABLE = "MEDLEY_PLUGINS"
 OWN = ("multimodal", "continual", "benchmarks")
@@ -44,6 +47,16 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     registered_name: ClassVar[str] = ""
+
+    @model_validator(mode="after")
+    def _numbers_that_can_be_meant(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if type(value) is int and "seed" not in name and abs(value) > MOST_WHOLE:
+                raise ValueError(f"{name}={value:,} is too large; at most {MOST_WHOLE:,}")
+            if type(value) is float and MOST < abs(value) < math.inf:
+                raise ValueError(f"{name}={value:g} is too large; at most {MOST:g}")
+        return self
 
     @classmethod
     def parse(cls, data: object) -> Self:

@@ -6,6 +6,7 @@ An alias (``*a``) stands for all that its anchor holds, and ten in a row ten tim
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -63,7 +64,7 @@ def load(text: str, loader: Any = SafeLoader) -> Any:
     except UserError:
         raise
     except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"not valid YAML: {_told(error)}") from error
     # What PyYAML answers to values that are not what their tag says, as in "!!int x".
     except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         words = " ".join(str(error).split())[:100]
@@ -72,3 +73,15 @@ def load(text: str, loader: Any = SafeLoader) -> Any:
         ) from error
     except RecursionError as error:
         raise UserError(f"nested over {DEEPEST} deep; write it flatter.") from error
+
+
+def _told(error: yaml.YAMLError) -> str:
+    """Without the piece of the text that PyYAML shows: an address in it would be cut anywhere, and
+    nobody could tell any more what of it is a password.
+    """
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())[:200]
+    words = " ".join(part for part in (error.context, error.problem) if part)
+    mark = error.problem_mark or error.context_mark
+    where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+    return where + re.sub(r"['\"][^'\"]{4,}['\"]", "...", " ".join(words.split()))[:200]

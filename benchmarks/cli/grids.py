@@ -58,7 +58,7 @@ def grid(
     from benchmarks.commands.grid.command import run_grid
 
     try:
-        code = run_grid(
+        run_grid(
             config,
             overrides or [],
             on=on,
@@ -70,4 +70,3 @@ def grid(
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None
-    raise typer.Exit(code)

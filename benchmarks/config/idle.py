@@ -10,7 +10,7 @@ from benchmarks.config.loading import load_whole
 from benchmarks.config.overrides import shorter
 from multimodal.errors import UserError
 
-SAID_AGAIN = (*PLACES, "seeds")
+ROWS = ("learners", "objectives", "methods", "seeds")
 
 
 def refuse_idle(
@@ -18,8 +18,9 @@ def refuse_idle(
 ) -> None:
     """UserError for an override that changes none of the files' configs, or that another replaces.
 
-    Where runs read and write (``output_dir=runs``), and which seeds they have, may be said again:
-    scripts say it of many configs. All overrides together are valid (``load_config`` comes first).
+    Where runs read and write (``output_dir=runs``), and which runs of a config these are
+    (``learners=[er]``, ``seeds=[1,2]``), may be said again: scripts say it of many configs. All
+    overrides together are valid (``load_config`` comes first).
     """
     for number, text in enumerate(overrides):
         if _does_something(files, overrides, number, model):
@@ -34,7 +35,8 @@ def refuse_idle(
                 f"{shorter(text)}: {shorter(overrides[after[0]])} after it replaces what it sets; "
                 "leave one of them out."
             )
-        if text.partition("=")[0].split(".")[0] not in SAID_AGAIN:
+        path = text.partition("=")[0]
+        if path not in ROWS and path.split(".")[0] not in PLACES:
             raise UserError(
                 f"{shorter(text)}: changes nothing, the config is the same without it; leave it "
                 "out, or look at what the config holds with `medley config show`."

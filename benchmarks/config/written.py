@@ -40,7 +40,8 @@ class Written(str):
 
 
 class Loader(Limited, yaml.SafeLoader):
-    """Safe YAML without repeated keys, whose plain values stay as they are written.
+    """Safe YAML without repeated keys, whose plain values stay as they are written; with anchors,
+    aliases and merge keys.
 
     nothing: what YAML calls null is None; False: that is Written too.
     """
@@ -57,6 +58,8 @@ class Loader(Limited, yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *name; what stands here counts more
+                continue
             key = yaml.SafeLoader.construct_object(self, key_node, deep=True)
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):

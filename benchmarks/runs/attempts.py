@@ -18,6 +18,7 @@ from benchmarks.launchers import AGAIN, SPENT, Plain
 from benchmarks.results.failures import UNFIT, Failure
 from benchmarks.results.result import Result
 from benchmarks.runs.machine import reset_peak_memory
+from multimodal.credentials import hidden
 from multimodal.errors import UserError
 from multimodal.locks import Held
 
@@ -70,14 +71,17 @@ def attempt(
 
 def keep_death(config: CommandConfig, reason: str, trace: str = "") -> None:
     """Keep that the process of a run has died."""
-    _keep(config, Failure("failed", reason, trace))
+    uris = [uri] if (uri := config.tracking.uri) is not None else []
+    _keep(config, Failure("failed", hidden(reason, *uris), hidden(trace, *uris)))
 
 
 def _failed(config: CommandConfig, error: Exception, state: Any) -> dict[str, Any]:
     words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     if no_memory(error):
         words = f"out of memory ({words})"
-    trace = "" if state == UNFIT else traceback.format_exc()
+    uris = [uri] if (uri := config.tracking.uri) is not None else []
+    words = hidden(words, *uris)
+    trace = "" if state == UNFIT else hidden(traceback.format_exc(), *uris)
     _keep(config, Failure(state, words, trace))
     ours = not isinstance(error, UserError) and not no_memory(error)
     outcome = {"state": state, "reason": words, "ours": ours}

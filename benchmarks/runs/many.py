@@ -39,6 +39,10 @@ class Ended(NamedTuple):
     ours: bool = False
 
 
+class CellsFailed(RuntimeError):
+    """A fault of ours in another process; its traceback stands in ``failed.json`` of the run."""
+
+
 class Display(Protocol):
     """What people see meanwhile."""
 

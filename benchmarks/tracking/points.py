@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.reports.pictures import matrix_name, row_names
@@ -119,7 +120,18 @@ def final_points(result: Result, *, step: int, time: int) -> list[Point]:
     for key, values in result.metrics.items():
         if key.startswith("per_class_") and isinstance(values, dict) and len(values) < MOST_CLASSES:
             numbers |= {f"{key}/{name}": v for name, v in values.items() if type(v) in (int, float)}
-    return [Point(k, v, step, time) for k, v in numbers.items()]
+    return [Point(told, numbers[name], step, time) for name, told in apart(list(numbers)).items()]
+
+
+def apart(names: Sequence[str]) -> dict[str, str]:
+    """What each is called in the store: those that would be one ("a$b", "a%b") have a digest."""
+    clean = {name: metric_name(name) for name in names}
+    times = Counter(clean.values())
+    digests = {name: hashlib.sha256(name.encode()).hexdigest()[:8] for name in names}
+    return {
+        name: f"{told[: MAX_KEY - 9]}-{digests[name]}" if times[told] > 1 else told
+        for name, told in clean.items()
+    }
 
 
 def experience_names(result: Result) -> list[str]:

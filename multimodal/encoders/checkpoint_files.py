@@ -17,6 +17,8 @@ from multimodal.errors import UserError
 LARGEST_JSON = 2**23  # bytes of config.json; indices and tokenizers are larger
 ATTENTION = (None, "eager", "sdpa")  # what PyTorch itself has; others are fetched
 LAYERS, HEADS = ("layers", "depth", "depths", "blocks"), ("heads",)
+# Their keys are names that others chose, or numbers of layers.
+OF_NAMES = ("label2id", "id2label", "task_specific_params", "pruned_heads")
 MOST_LAYERS, LARGEST_NUMBER = 1_000, 2**40
 WIDTHS = ("hidden_size", "d_model", "dim", "embed_dim")
 ALWAYS, TIMES = 2**28, 16  # bytes that a config may announce: so many, and as often its weights
@@ -42,7 +44,8 @@ def checked_config(checkpoint: str, folder: Path) -> dict[str, Any]:
             f"checkpoint {checkpoint!r}: {folder} holds an adapter (adapter_config.json); name the "
             "folder of its base, or write both as one model (medley merge)."
         )
-    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    files = [file for file in folder.glob("*.safetensors") if file.is_file()]
+    weights = sum(file.stat().st_size for file in files)
     for key, value, section in _settings(config):
         if fault := _fault(key, value) or _too_large(section, weights) * (key in WIDTHS):
             raise UserError(
@@ -95,6 +98,8 @@ def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]
             waiting += [v for v in here if isinstance(v, dict | list)]
             continue
         for key, value in here.items():
+            if key in OF_NAMES:
+                continue
             yield key, value, here
             if isinstance(value, dict | list):
                 waiting.append(value)
@@ -104,7 +109,8 @@ def _fault(key: str, value: Any) -> str:
     """In words; "" if there is none."""
     if "attn_implementation" in key or "experts_implementation" in key or key == "use_kernels":
         values = list(value.values()) if isinstance(value, dict) else [value]
-        if any(v not in ATTENTION and v is not False for v in values):
+        harmless = (False,) if key == "use_kernels" else (False, True)
+        if any(v not in ATTENTION and not any(v is each for each in harmless) for v in values):
             return f"{key}={str(value)[:80]!r} asks for compiled code from elsewhere"
     if key == "quantization_config" and value is not None:
         return "its weights are quantised (quantization_config), and only floats are read"
@@ -114,6 +120,10 @@ def _fault(key: str, value: Any) -> str:
     if word in LAYERS or word in HEADS:
         least = 1 if word in HEADS else 0
         numbers = value if isinstance(value, list) else [value]
+        if isinstance(value, bool) or (value and all(isinstance(v, str) for v in numbers)):
+            numbers = []  # whether layers are shared; what each is called
+        if isinstance(value, str):
+            numbers = [value]
         if any(
             type(v) is not int or not least <= v <= MOST_LAYERS for v in numbers if v is not None
         ):

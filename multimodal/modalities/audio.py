@@ -132,6 +132,8 @@ class AudioLogMel(nn.Module):
     removes, is what rain, engines and vacuum cleaners are told apart by.
     """
 
+    prepared = True  # see ``LogMelAdapter.with_features``
+
     def __init__(self, sample_rate: int, *, n_mels: int, window_ms: float, hop_ms: float) -> None:
         super().__init__()
         self.log_mel = LogMel(

@@ -41,6 +41,8 @@ class LogMel(nn.Module):
     ``normalise``.
     """
 
+    prepared = True  # see ``LogMelAdapter.with_features``
+
     window_W: Tensor
     filters_GB: Tensor
 

@@ -6,7 +6,7 @@ Apart from ``log_mel``, so that reading a signal does not import torchaudio.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -63,8 +63,13 @@ class LogMelAdapter:
     def front_end(self) -> nn.Module:
         raise NotImplementedError
 
-    def with_features(self) -> FeatureAdapter:
-        """Of the same recordings; batches hold log-mel frames."""
+    def with_features(self) -> Any:
+        """Of the same recordings; batches hold log-mel frames. Itself, where the front end is of a
+        class that does not say itself that its work can be done once (``prepared``): one that
+        extends ours may do more.
+        """
+        if not vars(type(self.front_end())).get("prepared"):
+            return self
         c = self.config
         settings = f"frames/1 {self.channels} bands window={c.window_ms} hop={c.hop_ms}"
         return FeatureAdapter(self, self.front_end, settings)  # pyright: ignore

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from urllib.parse import quote, unquote
 
 import pytest
@@ -96,3 +98,69 @@ def test_a_secret_is_found_in_every_spelling() -> None:
     uri = "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Da%2Bb%20W0rt%21"
     for spelling in ("a+b W0rt!", "a%2Bb%20W0rt%21", "a%2Bb+W0rt%21"):
         assert "W0rt" not in hidden(f"login with {spelling} failed", uri)
+
+
+WORDS = ('pa"ss\\w\u00f6r#d', "a b/c+d%e", "p@s/w?x#y", "{curly}$x", "Ab%2FcD")
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_password_is_hidden_however_a_message_spells_it(word: str) -> None:
+    uri = f"postgresql://me:{quote(word, safe='')}@h/db"
+    spellings = [word, json.dumps(word)[1:-1], repr(word)[1:-1], quote(word, safe="")]
+    spellings += [re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), quote(word, safe=""))]
+    for spelling in spellings:
+        told = hidden(f"cannot connect with {spelling} today", uri)
+        assert told == f"cannot connect with {HIDDEN} today"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"http://u%3A{SECRET}%40h/p",
+        f"https%3A%2F%2Fu%3A{SECRET}%40h",
+        f"https://h/%3Ftoken%3D{SECRET}",
+        f"https://h/%40{SECRET}",
+        f"http://h/path={SECRET}",
+        f"http://h/api,token={SECRET}",
+    ],
+)
+def test_escapes_and_paths_hide_nothing_from_us(uri: str) -> None:
+    assert SECRET not in shown(uri)
+    assert shown(shown(uri)) == shown(uri)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"got 'postgresql://u:p w{SECRET}@h/db'",
+        f"https://x/?sig={SECRET}",
+        f"AccountKey={SECRET}",
+        f'{{"password": "{SECRET}"}}',
+        f"X-Amz-Signature={SECRET}",
+        f"AWS_SECRET_ACCESS_KEY={SECRET}",
+        f"Authorization: Bearer {SECRET}",
+        f"PWD={{ab;{SECRET}}}",
+    ],
+)
+def test_what_looks_like_a_secret_is_one(text: str) -> None:
+    assert SECRET not in hidden(text)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://medley:medley@localhost/mlflow",
+        "postgresql://data:data@db/runs",
+        "http://host:5000?workspace=train",
+        "postgresql://runs@h/db?application_name=speech",
+        "postgresql://err:err@h/db",
+    ],
+)
+def test_messages_stay_readable_whatever_a_database_is_called(uri: str) -> None:
+    words = "error: data_root=/data/speech: class 'train' has none; run `medley datasets check`"
+    assert hidden(words, uri) == words
+
+
+def test_odbc_passwords_in_braces_are_one_secret() -> None:
+    uri = "mssql+pyodbc:///?odbc_connect=" + quote("DRIVER={x};UID=me;PWD={ab;cd;ef}")
+    assert "ab;cd" not in hidden("Login failed with 'ab;cd;ef'", uri)

@@ -105,3 +105,18 @@ def test_what_stands_within_itself_is_refused() -> None:
 )
 def test_values_that_do_not_fit_their_tags_are_refused(text: str) -> None:
     assert refused(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tracking: {uri: postgresql://me:S3cret@db/runs, }}\n",
+        "tracking:\n  uri: postgresql://me:S3cret: @db/runs\n",
+        "tracking:\n  uri: 'postgresql://me:S3cret@db/runs' store\n",
+        'tracking:\n  uri: "postgresql://me:S3cret\\%40@db/runs"\n',
+    ],
+)
+def test_errors_quote_nothing_of_the_text(text: str) -> None:
+    with pytest.raises(UserError, match=r"line \d, column \d") as told:
+        load(text)
+    assert "S3cret" not in str(told.value)

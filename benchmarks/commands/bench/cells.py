@@ -204,8 +204,11 @@ def _clear_spoilt(folder: Path, problem: UserError) -> None:
 
 
 def reads_signals(config: RunConfig) -> bool:
-    """Some learner does, so that no features are held in their place."""
-    return any(learner.reads_signals for learner in config.learners)  # pyright: ignore
+    """Some learner does, or is of a plug-in and might, so that no features stand in their place."""
+    return any(
+        learner.reads_signals or not type(learner).__module__.startswith("continual.")  # pyright: ignore
+        for learner in config.learners
+    )
 
 
 def shorten(stream: Stream) -> Stream:

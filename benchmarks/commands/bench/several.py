@@ -17,16 +17,12 @@ from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.runs.finished import reused
 from benchmarks.runs.live import Live
-from benchmarks.runs.many import Cell, Ended, graphics_cards, run_many, worker_count
+from benchmarks.runs.many import Cell, CellsFailed, Ended, graphics_cards, run_many, worker_count
 from benchmarks.runs.terminal import TerminalObserver
 from benchmarks.tracking.parent import Parents
 from multimodal.errors import UserError
 
 LEAST = 2  # cells that a process is worth, which takes seconds to start
-
-
-class CellsFailed(RuntimeError):
-    """A fault of ours in another process; its traceback stands in ``failed.json`` of the run."""
 
 
 @dataclass(frozen=True)
@@ -84,26 +80,26 @@ class Several:
 
     def _beside(self, console: Console, after: Callable[[], None]) -> list[Result]:
         """UserError, or CellsFailed for a fault of ours, when all that can be run has been."""
-        waiting, folders, ended = [], list[Path](), dict[str, Ended]()
+        waiting, folders, ended = dict[str, Cell](), list[Path](), dict[str, Ended]()
         for grid, number, title in self._titles():
             cell, done = grid.cells[number], grid.done[number]
             folders.append(cell.folder)
             if done is None:
-                waiting.append(Cell(cell, title))
+                waiting[str(cell.folder)] = Cell(cell, title)  # two files may have one cell
             else:
                 grid.run_cell(number)  # what it still owes
                 ended[str(cell.folder)] = Ended("reused")
                 console.print(f"{title}: {reused(done)}", soft_wrap=True)
         gpus = graphics_cards(grid.config for grid in self.grids)
         launcher = LocalLauncher(workers=self.workers, preload=PRELOAD, gpus=gpus)
-        with Live(console, ended, total=len(folders), workers=self.workers) as live:
+        with Live(console, ended, total=len(set(folders)), workers=self.workers) as live:
 
             def heard(event: Event | None, cell: Cell | None) -> None:
                 live(event, cell)
                 if event is not None and event.kind == "done":
                     after()
 
-            run_many(work, waiting, launcher, heard, ended)
+            run_many(work, list(waiting.values()), launcher, heard, ended)
         ends = [(folder, ended[str(folder)]) for folder in folders]
         failed = [(folder, end) for folder, end in ends if end.state not in ("done", "reused")]
         if failed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,14 @@ from benchmarks.results.files import load_result
 from benchmarks.results.result import RESULT_FILE, Result
 from benchmarks.runs.live import Live, duration
 from benchmarks.runs.machine import pick_device
-from benchmarks.runs.many import Cell, Ended, graphics_cards, run_many, worker_count
+from benchmarks.runs.many import (
+    Cell,
+    CellsFailed,
+    Ended,
+    graphics_cards,
+    run_many,
+    worker_count,
+)
 from benchmarks.runs.terminal import print_places
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.parent import Parents
@@ -52,8 +58,10 @@ def run_grid(
     address: str | None = None,
     dry_run: bool = False,
     fresh: bool = False,
-) -> int:
-    """Run a grid, or say what it would run; the exit code: 0, or 1 or 2 if a cell has failed."""
+) -> None:
+    """Run a grid, or say what it would run. UserError, or CellsFailed for a fault of ours, when all
+    that can be run has been, if a cell has failed.
+    """
     grid = load_config(path, overrides, model=GridConfig)
     launching = _launching(grid, on, address)
     here = launching.registered_name == "local"
@@ -70,7 +78,7 @@ def run_grid(
     if dry_run:
         out.print(_table(first))
         out.print(_words(first, known, count), markup=False, soft_wrap=True, highlight=False)
-        return 0
+        return
     _check([cell.config for cell in (*choices, *plan.cells)], away=not here)
     launcher = launching.build(  # pyright: ignore[reportAttributeAccessIssue]
         workers=count if here else workers, preload=PRELOAD, gpus=gpus
@@ -85,7 +93,7 @@ def run_grid(
     if grid.select is not None:
         cells = _selected(plan.cells, choices, grid.select, out)
         ended |= run(cells) if cells else {}
-    return _report([*choices, *cells], ended, out, shown_of=cells)
+    _report([*choices, *cells], ended, out, shown_of=cells)
 
 
 def _selected(
@@ -183,8 +191,8 @@ def _report(
     out: Console,
     *,
     shown_of: Sequence[PlannedCell],
-) -> int:
-    """shown_of: the cells whose results are reported."""
+) -> None:
+    """shown_of: the cells whose results are reported. UserError, CellsFailed: some have none."""
     from benchmarks.reports.tables import comparable
     from benchmarks.reports.terminal import print_overview, print_table
 
@@ -198,15 +206,12 @@ def _report(
     if without:
         out.print(_reasons(without))
     failed = [(cell, end) for cell, end in without if end.state != UNFIT]
-    if not failed:
-        return 0
-    cell, _ = failed[0]
-    print(
-        f"error: {len(failed)} of {len(cells)} cells failed; each one's folder says why, such as "
-        f"{cell.config.folder / FAILURE_FILE}; the same command tries them again.",
-        file=sys.stderr,
-    )
-    return 1 if any(end.ours for _, end in failed) else 2
+    if failed:
+        words = (
+            f"{len(failed)} of {len(cells)} cells failed; each one's folder says why, such as "
+            f"{failed[0][0].config.folder / FAILURE_FILE}; the same command tries them again."
+        )
+        raise CellsFailed(words) if any(end.ours for _, end in failed) else UserError(words)
 
 
 def _reasons(without: Sequence[tuple[PlannedCell, Ended]]) -> Table:

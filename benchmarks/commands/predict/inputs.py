@@ -13,7 +13,7 @@ import numpy as np
 from multimodal.datasets.extensions import extensions_of
 from multimodal.datasets.table_files import TABLES, read_table
 from multimodal.errors import UserError
-from multimodal.recordings import Recording
+from multimodal.recordings import Recording, printable
 
 COLUMNS = ("path", "start", "duration")
 
@@ -50,7 +50,7 @@ def _parts(path: Path, modality: str) -> Iterator[Part]:
     elif path.suffix.lower() in TABLES:
         yield from _of_table(path)
     else:
-        yield Part(path, str(path))
+        yield Part(path, printable(str(path)))
 
 
 def _of_folder(folder: Path, modality: str) -> Iterator[Part]:
@@ -66,7 +66,7 @@ def _of_folder(folder: Path, modality: str) -> Iterator[Part]:
             f"{folder} has no file that the model reads ({modality}: {', '.join(wanted)}), nor has "
             "any folder in it."
         )
-    yield from (Part(file, str(file)) for file in files)
+    yield from (Part(file, printable(str(file))) for file in files)
 
 
 def _of_table(table: Path) -> Iterator[Part]:

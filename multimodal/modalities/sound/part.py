@@ -12,6 +12,7 @@ from multimodal.errors import UserError
 from multimodal.modalities.budget import PASSED, most_bytes, words
 
 # No recording of sound is made outside; a damaged header may state anything up to 2**32 Hz.
+BEYOND = 1e12  # seconds: no recording is as long
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
 FLOAT = 4  # bytes; 1 GiB is 4.6 hours at 16 kHz, 1.7 hours at 44.1 kHz
 
@@ -32,11 +33,11 @@ class Part:
 
     def frames(self, rate: int) -> tuple[int, int | None]:
         """The first sample and the one after the last; None: to the end, wherever that is."""
-        first, count = round(self.start * rate), None
+        first, count = round(min(self.start, BEYOND) * rate), None
         if self.duration is not None:
-            count = round(self.duration * rate)
+            count = round(min(self.duration, BEYOND) * rate)
         if self.limit is not None:
-            most = math.ceil(self.limit * rate)
+            most = math.ceil(min(self.limit, BEYOND) * rate)
             count = most if count is None else min(count, most)
         return first, None if count is None else first + count
 

@@ -128,6 +128,7 @@ def test_what_another_replaces_is_refused(toy, first: str, second: str) -> None:
 
 def test_where_runs_go_and_their_seeds_may_be_said_again(toy) -> None:
     refuse(toy, "output_dir=runs", "tracking.store=none", "cache=memory", "seeds=[1,2,3]")
+    refuse(toy, "learners=[finetune,er_ace,er]")
 
 
 @given(epochs=st.integers(1, 9), size=st.integers(1, 99))

@@ -16,6 +16,7 @@ from benchmarks.config.loading import load_config, validate
 from benchmarks.config.settings import typed
 from benchmarks.config.written import Loader, kinds, read
 from multimodal.errors import UserError
+from multimodal.yaml_limits import load
 
 TEXT = """\
 experiment: e
@@ -211,3 +212,12 @@ def test_what_python_cannot_hold_is_refused_in_one_line(tmp_path, override: str)
     with pytest.raises(UserError) as caught:
         load_config(tmp_path / "c.yaml", [override], model=RunConfig)
     assert "\n" not in str(caught.value)
+
+
+def test_merge_keys_are_what_yaml_says_of_them() -> None:
+    text = "a: &a {x: 1, y: [b]}\nb: {<<: *a, x: 3}\nc:\n  <<: [*a]\n"
+    found = load(text, Loader)
+    assert found["b"] == {"x": "3", "y": ["b"]}
+    assert found["c"] == found["a"]
+    with pytest.raises(UserError, match="'x' stands twice"):
+        load("a: &a {x: 1}\nb: {<<: *a, x: 1, x: 2}\n", Loader)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.reports.pictures import heat_map
 from benchmarks.results.journal import Line
-from benchmarks.tracking.points import batches, flat_params, matrix_table, metric_name
+from benchmarks.tracking.points import apart, batches, flat_params, matrix_table, metric_name
 
 
 @settings(max_examples=200, deadline=None)
@@ -31,6 +31,33 @@ def test_metric_names_stay_readable_and_apart():
     assert metric_name("/a//b/") == "a/b"
     long = "x" * 300
     assert metric_name(long + "a") != metric_name(long + "b")
+
+
+def test_classes_of_like_names_are_metrics_of_their_own():
+    names = ["a$b", "a%b", "a{b", "a_b", "plain"]
+    told = apart(names)
+    assert len(set(told.values())) == len(names)
+    assert told["plain"] == "plain"
+    assert all(metric_name(clean) == clean for clean in told.values())
+
+
+def test_flat_params_of_choices_and_of_single_entries():
+    config = {
+        "learners": [{"name": "er", "memory_size": 200}],
+        "seeds": [3],
+        "dataset": {"name": "fsdd", "root": None},
+        "training": {"epochs": 5},
+    }
+    assert flat_params(config) == {
+        "learner": "er",
+        "learner.memory_size": "200",
+        "seed": "3",
+        "dataset": "fsdd",
+        "dataset.root": "null",
+        "training.epochs": "5",
+    }
+    several = {"learners": [{"name": "er"}, {"name": "lwf"}]}
+    assert list(flat_params(several)) == ["learners"]
 
 
 def test_flat_params():

@@ -180,3 +180,31 @@ def test_random_text_folders(tmp_path: Path, number: int) -> None:
     except UserError as error:
         words = str(error)
     assert "\n" not in words
+
+
+HONEST: dict[str, Any] = {
+    "of transformers 4.46 to 4.52": {"_attn_implementation_autoset": True},
+    "nothing pruned": {"pruned_heads": {}},
+    "something pruned": {"pruned_heads": {"1": [0, 2]}},
+    "classes named after parts": {"label2id": {"talking_heads": 0, "two_layers": 1200}},
+    "layers that are shared": {"share_encoder_layers": True},
+    "layers by their kind": {"attention_layers": ["global", "local"]},
+    "a section": {"text_config": {"pruned_heads": {}, "num_hidden_layers": 12}},
+    "nothing said": {"num_key_value_heads": None},
+}
+
+
+@pytest.mark.parametrize("more", HONEST.values(), ids=HONEST)
+def test_honest_settings_are_taken(tmp_path, more: dict[str, Any]) -> None:
+    config = {"model_type": "bert", "hidden_size": 768, "num_hidden_layers": 12, **more}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(bytes(2**20))
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    assert checked_config("x", tmp_path) == config
+
+
+@pytest.mark.parametrize("more", [{"use_kernels": True}, {"num_hidden_layers": "twelve"}])
+def test_others_are_not(tmp_path, more: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **more}))
+    with pytest.raises(UserError, match=next(iter(more))):
+        checked_config("x", tmp_path)

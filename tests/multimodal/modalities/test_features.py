@@ -12,7 +12,7 @@ import torch
 from multimodal.modalities import audio, log_mel
 from multimodal.modalities.audio import AudioConfig, AudioLogMel
 from multimodal.modalities.log_mel import LogMel, valid_frames
-from multimodal.modalities.speech import SpeechConfig
+from multimodal.modalities.speech import SpeechAdapter, SpeechConfig
 from multimodal.recordings import Manifest, Recording
 from multimodal.signals import SignalCache
 
@@ -106,3 +106,24 @@ def test_batches_without_padding_are_masked_by_nothing(
     shorter = valid_frames(values, lengths - 1)
     assert shorter is not None
     assert shorter.squeeze(1).sum(1).tolist() == [100.0] * 5
+
+
+class Louder(LogMel):
+    """Somebody's own front end, on ours."""
+
+    def forward(self, batch: Any) -> Any:
+        found = super().forward(batch)
+        return found._replace(values=found.values + 1)
+
+
+class OwnAdapter(SpeechAdapter):
+    def front_end(self) -> Any:
+        front = super().front_end()
+        front.__class__ = Louder
+        return front
+
+
+def test_a_front_end_that_extends_ours_reads_signals() -> None:
+    own = OwnAdapter(SpeechConfig())
+    assert own.with_features() is own
+    assert SpeechAdapter(SpeechConfig()).with_features() is not own

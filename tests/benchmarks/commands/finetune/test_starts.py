@@ -215,7 +215,7 @@ def test_an_aligned_run_over_a_checkpoint(checkpoints, tiny, monkeypatch) -> Non
         f"text={{checkpoint: {checkpoints[1]}, max_length: 16}}",
         "{name: pretrained, checkpoint: base}",
     )
-    words = [text, "objectives=[clip]", "modality={sample_rate: 16000}"]
+    words = [text, "objectives=[clip]"]
     run_align(tiny / "align.yaml", [*words, f"encoder={base}", "experiment=frozen"])
     with pytest.raises(UserError, match="is still checkpoint 'base'"):
         started(tiny / "runs/frozen")
