@@ -100,6 +100,7 @@ def test_the_two_commands_print_such_tables(place, monkeypatch, capsys) -> None:
     shown = [part.splitlines() for part in re.split(r"^\$ .*$", block.text, flags=re.M)[1:]]
     small = ["seeds=[1,2]", "dataset.train_per_class=8", "dataset.test_per_class=2", NO_STORE]
     small += ["encoder.width=16", "encoder.depth=1", "training.epochs=1"]
+    small += ["scenario.num_experiences=2"]
     assert [words[1] for words in block.commands] == ["bench", "report"]
     for words, lines in zip(block.commands, shown, strict=True):
         monkeypatch.setenv("COLUMNS", "100")
