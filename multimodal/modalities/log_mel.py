@@ -91,10 +91,7 @@ class LogMel(nn.Module):
 
     def prepare(self, signal: Tensor) -> Tensor:
         """(T, 1) of a recording -> (1 + T // hop, n_mels), not yet normalised."""
-        frames = 1 + len(signal) // self.hop
-        # A matrix of one row is multiplied by other code, which ends in another last bit.
-        longer = pad(signal.T, (0, max(0, self.hop - len(signal))))
-        return self._log_mel(longer)[0, :frames]
+        return self._log_mel(signal.T)[0]
 
     def finished(self, values_NBF: Tensor, lengths_N: Tensor) -> Features:
         """Of frames as ``prepare`` gives them, contiguous, whatever stands beyond the lengths."""
@@ -110,7 +107,7 @@ class LogMel(nn.Module):
         padded_NT = pad(signal_NT, (window // 2, window - window // 2))
         frames_NFW = padded_NT.unfold(1, window, self.hop) * self.window_W
         squares_NFG = torch.view_as_real(torch.fft.rfft(frames_NFW)).flatten(2).square_()
-        return (squares_NFG @ self.filters_GB).add_(FLOOR).log_()
+        return product(squares_NFG, self.filters_GB).add_(FLOOR).log_()
 
     def _normalised(self, values_NBF: Tensor, valid_N1F: Tensor | None) -> Tensor:
         if self.normalise == "none":
@@ -185,3 +182,12 @@ def _filters(sample_rate: int, n_mels: int, n_fft: int, window_ms: float) -> Ten
             f"{sample_rate} Hz; use fewer bands or a longer window_ms."
         )
     return weights
+
+
+def product(rows_NFG: Tensor, filters_GB: Tensor) -> Tensor:
+    """(N, F, B), each row the same to the bit whatever the others are. A matrix of one row is
+    multiplied by other code, which may end in another last bit.
+    """
+    if rows_NFG.shape[0] * rows_NFG.shape[1] == 1:
+        return (rows_NFG.expand(1, 2, -1) @ filters_GB)[:, :1].clone()
+    return rows_NFG @ filters_GB
