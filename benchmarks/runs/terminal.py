@@ -63,8 +63,11 @@ class _Observer:
         """How far the run in hand is."""
         task = self._progress.tasks[0]
         note = f"  {task.fields['note']}" if task.fields["note"] else ""
-        steps = "preparing" if task.total is None else f"step {task.completed:.0f} of {task.total}"
-        return f"{self.title or 'runs'}: {steps}{note}"
+        if task.total is None:
+            return f"{self.title or 'runs'}: preparing"
+        if task.completed >= task.total:
+            return f"{self.title}: all {task.total} steps taken, evaluating"
+        return f"{self.title}: step {task.completed:.0f} of {task.total}{note}"
 
     def begin(self, total_steps: int, done_steps: int) -> None:
         self._progress.reset(

@@ -32,6 +32,8 @@ def test_it_tells_the_run_and_its_step() -> None:
         observer.begin(40, 7)
         assert "[1/22] er seed 1: resumed at step 7 of 40\n" in out.getvalue()
         assert "[1/22] er seed 1: step 7 of 40 (" in wait_for(out, "step 7 of 40 (")
+        observer.begin(40, 40)
+        assert "all 40 steps taken, evaluating (" in wait_for(out, "evaluating (")
         observer.experience_done(0, 2, "accuracy", [0.5])
         assert "[1/22] er seed 1: experience 1/2  test accuracy %  50.0\n" in out.getvalue()
     length = len(out.getvalue())
