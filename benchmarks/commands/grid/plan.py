@@ -52,14 +52,15 @@ class PlannedCell(NamedTuple):
     @property
     def changes(self) -> str:
         """What of the choice no other column tells, by the last names of its settings."""
-        columns = {"dataset", "scenario"}
-        told = {
-            key: value
-            for key, value in self.choice.items()
-            if key not in (self.config.marker, "seeds")
-            and not (key in columns and isinstance(value, str))
-        }
-        return ", ".join(f"{k.rpartition('.')[2]}={short(v)}" for k, v in told.items())
+        told = []
+        for key, value in self.choice.items():
+            if key in (self.config.marker, "seeds"):
+                continue
+            if key not in ("dataset", "scenario"):
+                told.append(f"{key.rpartition('.')[2]}={short(value)}")
+            elif isinstance(value, dict):  # its name has a column
+                told.append(short({k: v for k, v in value.items() if k != "name"}))
+        return ", ".join(told)
 
 
 class Plan(NamedTuple):

@@ -252,7 +252,7 @@ def test_a_config_of_another_command_is_refused(medley) -> None:
 @pytest.mark.slow
 def test_a_grid_that_is_killed_takes_its_workers_along_and_goes_on(place) -> None:
     """Of the whole command, from outside: kill -9, then the same command again."""
-    settings = {"training.epochs": 400, "training.checkpoint_every": 1}
+    settings = {"training.epochs": 60, "training.checkpoint_every": 1}
     data = {"base": "toy.yaml", "settings": settings, "product": {"learners": ["finetune", "er"]}}
     Path("grid.yaml").write_text(yaml.safe_dump(data))
     root = Path(__file__).parents[4]

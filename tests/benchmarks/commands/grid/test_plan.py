@@ -179,3 +179,12 @@ def test_fine_tuning_and_alignment_are_cells_too(plan) -> None:
     assert {cell.config.command for cell in found.cells} == {"align", "finetune"}
     assert all(cell.seed == 3 for cell in found.cells)
     assert {cell.scenario for cell in found.cells} == {"align", "finetune"}
+
+
+def test_titles_tell_what_no_column_tells(plan) -> None:
+    stream = {"name": "class_incremental", "num_experiences": 4}
+    found = plan(
+        product={"scenario": [stream, "domain_incremental"], "training.epochs": [7]},
+        settings={"dataset.shared_groups": True},
+    )
+    assert [cell.changes for cell in found.cells] == ["num_experiences=4, epochs=7", "epochs=7"]
