@@ -67,7 +67,7 @@ class Manifest:
     group_overlap: str = ""
     synthetic: bool = False
     made_rate: int | None = None
-    made_rates: Mapping[str, int] = field(default_factory=dict)
+    made_rates: Mapping[str, int] = field(default_factory=dict, hash=False)
     root: Path | None = field(default=None, compare=False)
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     digests: Path | None = field(default=None, compare=False)

@@ -78,7 +78,7 @@ class EcgConfig(Config):
     """
 
     sample_rate: int = Field(default=250, ge=50, le=2000)
-    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    seconds: float | None = Field(default=None, gt=0, le=1e9)
     band_pass: tuple[float, float] | None = None
     max_gap_seconds: float = Field(default=0.1, ge=0, le=10)
     lead_names: dict[str, Lead | None] = Field(default_factory=dict)

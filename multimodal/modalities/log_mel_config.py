@@ -18,7 +18,7 @@ from multimodal.registry import Config
 
 # Types that carry their limits, so that a subclass that sets its own default keeps them.
 SampleRate = Annotated[int, Field(ge=1000, le=192000)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
 Bands = Annotated[int, Field(ge=1, le=512)]
 Milliseconds = Annotated[float, Field(gt=0, le=1000)]
 

@@ -35,7 +35,7 @@ def test_the_journal_is_whole_when_the_result_is_there(
     command: str, medley, tuned, monkeypatch
 ) -> None:
     file, experiment = COMMANDS[command]
-    words = [command, file, "training.log_every=1", "training.checkpoint_every=3"]
+    words = [command, file, "training.checkpoint_every=3"]
     assert medley(*words, "output_dir=whole").code == 0
     keep = Result.save
 
