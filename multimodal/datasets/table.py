@@ -17,6 +17,7 @@ from multimodal.datasets.places import find_files, inside, leads_out
 from multimodal.datasets.slots import slots_of_cell
 from multimodal.datasets.splits import SEEDED, seeded_split
 from multimodal.datasets.table_cells import column_of
+from multimodal.datasets.table_columns import refuse_missing_columns
 from multimodal.datasets.table_files import Table, read_columns
 from multimodal.datasets.table_labels import Labels, Policy, marked, one_a_row, separated
 from multimodal.datasets.table_splits import column_splits, file_splits, matched_splits
@@ -42,6 +43,8 @@ class TableConfig(DatasetConfig):
 
     A .csv may be separated by commas, semicolons or tabs, as spreadsheets save it in UTF-8 or
     UTF-16; columns without a name are not read.
+    A column that a setting names stands in each of the files, and in each row of a .json or .jsonl
+    (null where there is nothing).
     path_column: relative to the root; absolute names and symbolic links must lead into it. Names
     that another system wrote (a backslash, an accent in another Unicode form) find their file.
     label_column: any text; numbers become text; "NA" and "none" are labels like any other.
@@ -106,7 +109,10 @@ class TableConfig(DatasetConfig):
         """UserError names the file and the column or row (data rows count from 1)."""
         entries(root, f"the table {self.file!r} and its recordings")
         table = self._table(root, [column for _, column in self._wanted])
-        self._refuse_missing_columns(table)
+        # Only the default may be absent: another name was written by hand, so it is a slip.
+        default = self.split_column == DEFAULT_SPLIT_COLUMN
+        optional = DEFAULT_SPLIT_COLUMN if default else None
+        refuse_missing_columns(table, self._wanted, optional=optional)
         uids, missing = self._uids(root, table)
         labels = self._labels(table)
         gone = labels.dropped.union(missing)
@@ -152,6 +158,8 @@ class TableConfig(DatasetConfig):
                 f"{table.name}: time_column {column!r} must be one of its columns: "
                 f"{', '.join(table.columns)}."
             )
+        named = ("path_column", self.path_column), ("time_column", column)
+        refuse_missing_columns(table, named, optional=None)
         cells = column_of(table, column, may_be_empty=True)
         return {
             uid: Written(cell, f"{table.where(row)}: {column}")
@@ -169,7 +177,7 @@ class TableConfig(DatasetConfig):
             ("group_column", self.group_column),
             ("text_column", self.text_column),
             ("slots_column", self.slots_column),
-            ("split_column", self.split_column),
+            ("split_column", None if self.split_pattern is not None else self.split_column),
         ]
 
     def _table(self, root: Path, wanted: Iterable[str | None]) -> Table:
@@ -177,19 +185,6 @@ class TableConfig(DatasetConfig):
         files = [inside(root, name, f"file {name!r}")[0] for name in names]
         columns = {column for column in wanted if column is not None}
         return read_columns(files, columns, keys=(self.path_column, self.label_column))
-
-    def _refuse_missing_columns(self, table: Table) -> None:
-        # Only the default may be absent: another name was written by hand, so it is a slip.
-        problems = [
-            f"{table.name}: {setting} {column!r} is not in the table; "
-            f"columns: {', '.join(table.columns)}."
-            for setting, column in self._wanted
-            if column is not None
-            and column not in table.columns
-            and (setting, column) != ("split_column", DEFAULT_SPLIT_COLUMN)
-        ]
-        if problems:
-            raise UserError("\n".join(problems))
 
     def _uids(self, root: Path, table: Table) -> tuple[list[str], list[int]]:
         """The files' POSIX names relative to the root, and the rows that name none."""
