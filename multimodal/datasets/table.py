@@ -23,6 +23,7 @@ from multimodal.datasets.table_labels import Labels, Policy, marked, one_a_row, 
 from multimodal.datasets.table_splits import column_splits, file_splits, matched_splits
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
+from multimodal.registry import Distinct
 
 DEFAULT_SPLIT_COLUMN = "split"
 LISTED = 5  # missing files that a message names
@@ -37,7 +38,8 @@ class TableConfig(DatasetConfig):
     """One row a recording. ``file`` (.csv, .tsv, .json, .jsonl, .parquet) is relative to the root.
 
     file: one, or several with one below the other; where these have no column of splits and each
-    file's name tells one (train.csv, my-val.csv, test_2.csv), that is the split of its rows. A
+    file's name tells one (train.csv, my-val.csv, testSet_2.csv), or else the nearest folder that
+    not all of them lie in (train/metadata.csv), that is the split of its rows. A
     .json file is a list of objects, or an object keyed by file, {"a.wav": {"label": "x"}} or
     {"a.wav": "x"}.
 
@@ -74,7 +76,7 @@ class TableConfig(DatasetConfig):
     licence: ClassVar[str] = "that of your data"
     how_to_get: ClassVar[str] = "Set root to the folder of the recordings and file to the table."
 
-    file: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    file: str | Annotated[Distinct, Field(min_length=1)]
     path_column: str = "path"
     label_column: str = "label"
     split_column: str | None = DEFAULT_SPLIT_COLUMN
@@ -85,7 +87,7 @@ class TableConfig(DatasetConfig):
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     seed: int = 0
     label_separator: str | None = Field(default=None, min_length=1, exclude_if=_is_none)
-    label_columns: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+    label_columns: Annotated[Distinct, Field(min_length=1)] | None = Field(
         default=None, exclude_if=_is_none
     )
     uncertain: Policy | None = Field(default=None, exclude_if=_is_none)
@@ -123,7 +125,7 @@ class TableConfig(DatasetConfig):
         groups = self._groups(root, table, rows, uids)
         names, present, unknown = labels.ids(rows)
         splits, rule = self._splits(
-            table, rows, uids, [labels.present[row] for row in rows], groups
+            root, table, rows, uids, [labels.present[row] for row in rows], groups
         )
         texts, slots = column_of(table, self.text_column, may_be_empty=True), self._slots(table)
         recordings = Columns(
@@ -236,6 +238,7 @@ class TableConfig(DatasetConfig):
 
     def _splits(
         self,
+        root: Path,
         table: Table,
         rows: Sequence[int],
         uids: list[str],
@@ -250,7 +253,7 @@ class TableConfig(DatasetConfig):
         if self.split_column is not None and self.split_column in table.columns:
             splits = column_splits(table, self.split_column, rows)
             return splits, f"named by column {self.split_column!r}"
-        named = file_splits(table) if self.split_column is not None else None
+        named = file_splits(table, root) if self.split_column is not None else None
         if named is not None:
             return [named[table.file_of(row)] for row in rows], "named by the tables' files"
         grouped = self.group_column is not None or self.group_pattern is not None
