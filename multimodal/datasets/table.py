@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 
 from multimodal.columns import Columns, Slots
 from multimodal.datasets import DATASETS, DatasetConfig
+from multimodal.datasets.extensions import extensions_of
 from multimodal.datasets.folder import entries
 from multimodal.datasets.moments import Written
 from multimodal.datasets.patterns import compiled, group_in
-from multimodal.datasets.places import find_files, inside, leads_out
+from multimodal.datasets.places import find_files, inside, leads_out, with_ending
 from multimodal.datasets.slots import slots_of_cell
 from multimodal.datasets.splits import SEEDED, seeded_split
 from multimodal.datasets.table_cells import column_of
@@ -192,6 +193,9 @@ class TableConfig(DatasetConfig):
         """The files' POSIX names relative to the root, and the rows that name none."""
         names = column_of(table, self.path_column)
         found = find_files(root, names)
+        endings = extensions_of(self.modality)
+        if found.missing and len(endings) == 1:  # WFDB records are called without theirs
+            found = with_ending(root, names, found, endings[0])
 
         def where(row: int) -> str:
             return f"{table.where(row)}: {self.path_column} {names[row]!r}"

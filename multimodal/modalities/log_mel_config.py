@@ -63,9 +63,11 @@ class LogMelAdapter:
     def front_end(self) -> nn.Module:
         raise NotImplementedError
 
-    def with_features(self) -> FeatureAdapter:
-        """Of the same recordings; batches hold log-mel frames."""
+    def with_features(self) -> FeatureAdapter | Self:
+        """Of the same recordings; batches hold log-mel frames, unless these are the larger."""
         c = self.config
+        if c.n_mels > round(c.sample_rate * c.hop_ms / 1000):  # numbers a hop of either
+            return self
         settings = f"frames/1 {self.channels} bands window={c.window_ms} hop={c.hop_ms}"
         return FeatureAdapter(self, self.front_end, settings)  # pyright: ignore
 
