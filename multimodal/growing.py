@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multimodal.errors import UserError
+
 LEAST = 2**20  # bytes
 
 
@@ -50,19 +52,29 @@ class Growing:
         stop = start + len(signal)
         needed = (stop + self.spare) * self._step
         if needed > len(self._memory):
-            self._grow(max(needed, 2 * len(self._memory)))
+            self._grow(needed, max(needed, 2 * len(self._memory)))
         self.steps[start:stop] = signal
         self.used = stop
         return start
 
-    def _grow(self, size: int) -> None:
+    def _grow(self, needed: int, wished: int) -> None:
+        """To what is wished, or where addresses are limited (ulimit -v) to what is needed."""
         self._view = None
-        try:
-            self._memory.resize(size)
-        except (BufferError, OSError, SystemError, ValueError):  # a view is alive, or no such call
-            larger = _mapping(size)
-            larger[: self.nbytes] = self._memory[: self.nbytes]
-            self._memory = larger
+        for size in dict.fromkeys((wished, needed + (wished - needed) // 8, needed)):
+            try:
+                self._memory.resize(size)
+            except (BufferError, OSError, SystemError, ValueError):  # a view lives, or no such call
+                try:
+                    larger = _mapping(size)
+                except (OSError, MemoryError):
+                    continue
+                larger[: self.nbytes] = self._memory[: self.nbytes]
+                self._memory = larger
+            return
+        raise UserError(
+            f"cache=memory: {needed:,} bytes of decoded recordings do not fit into memory, or into "
+            "the addresses that a limit leaves (ulimit -v); set cache=disk, or raise the limit."
+        )
 
 
 def _mapping(size: int) -> mmap.mmap:

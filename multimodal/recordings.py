@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -98,7 +98,11 @@ class Manifest:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(N,) int64 class ids; of multi-label data each recording's main label, or -1 if none.
+        """(N,) int64 class ids; of multi-label data each recording's main label, or -1 if none."""
+        return self.main_labels()
+
+    def main_labels(self, among: Collection[int] | None = None) -> np.ndarray:
+        """``labels``, of multi-label data among these classes (None: all); -1 if it has none.
 
         The main label is that which streams and memories sort a recording by. Of its labels it is
         the one with the fewest recordings of the same split so far (of equals the rarer class),
@@ -107,6 +111,7 @@ class Manifest:
         codes, values = self.columns.coded("labels")
         if not self.multi_label:
             return np.array([labels[0] for labels in values], dtype=np.int64)[codes]
+        chosen = frozenset(range(self.num_classes) if among is None else among)
         totals: Counter[tuple[str, int]] = Counter()
         for (split, labels), number in Counter(zip(self.splits, codes, strict=True)).items():
             totals.update({(split, c): number for c in values[labels]})
@@ -114,8 +119,8 @@ class Manifest:
         main = np.full(len(self), -1, dtype=np.int64)
         rows = zip(self.splits, self.columns.column("labels"), strict=True)
         for row, (split, labels) in enumerate(rows):
-            if labels:
-                order = {c: (taken[split, c], totals[split, c], c) for c in labels}
+            order = {c: (taken[split, c], totals[split, c], c) for c in labels if c in chosen}
+            if order:
                 main[row] = min(order, key=lambda c: order[c])
                 taken[split, int(main[row])] += 1
         return main

@@ -23,9 +23,15 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError, core_schema
 
 from multimodal.errors import UserError, did_you_mean
@@ -34,6 +40,17 @@ MOST_WHOLE = 10**9  # of a setting: more recordings or tokens than anybody has
 PLUGIN_GROUP = "medley.plugins"
 PLUGIN_VARIABLE = "MEDLEY_PLUGINS"
 OWN = ("multimodal", "continual", "benchmarks")
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    again = sorted({name for name in names if names.count(name) > 1})
+    if again:
+        raise ValueError(f"{', '.join(map(repr, again))} is listed more than once; name each once")
+    return names
+
+
+# Lists of classes or columns: one that comes twice is a slip for another.
+Distinct = Annotated[tuple[str, ...], AfterValidator(_each_once)]
 
 
 class Config(BaseModel):

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from multimodal.ahead import done_ahead
 from multimodal.bars import bar
 from multimodal.batch import Batch
 from multimodal.errors import UserError
@@ -41,7 +40,6 @@ from multimodal.shards import (
 
 SHARD_BYTES = 64 * 2**20
 SHOWN_PROBLEMS = 10
-AHEAD = 8  # recordings that each worker may decode before they are asked for
 NOT_DECODED, DAMAGED = -1, -2
 
 
@@ -177,19 +175,11 @@ class SignalCache:
 
     def _decoded(self, rows: np.ndarray) -> Iterator[Tensor | str]:
         """In the order of ``rows``: signals with the time axis first, or what is wrong."""
-        pool, waiting = ThreadPoolExecutor(self.workers), deque[Future[Tensor | str]]()
-        try:
-            with bar("decoding", len(rows), shown=self.progress) as advance:
-                for row in rows.tolist():
-                    waiting.append(pool.submit(self._decode, row))
-                    if len(waiting) > AHEAD * self.workers:
-                        yield waiting.popleft().result()
-                        advance()
-                for future in waiting:
-                    yield future.result()
-                    advance()
-        finally:  # after Ctrl-C, do not decode the rest first
-            pool.shutdown(cancel_futures=True)
+        with bar("decoding", len(rows), shown=self.progress) as advance:
+            for signal in done_ahead(rows.tolist(), self._decode, workers=self.workers):
+                yield signal
+                del signal  # not two at once
+                advance()
 
     def _decode(self, row: int) -> Tensor | str:
         recording, axis = self.manifest.recordings[row], self.adapter.length_axis
@@ -201,7 +191,10 @@ class SignalCache:
         if signal.is_floating_point() and not np.isfinite(signal.numpy()).all():
             return f"{recording.where}: the signal has NaN or infinite values; replace it."
         assert signal.dtype == self.adapter.dtype, recording.where
-        return signal[None] if axis is None else signal.movedim(axis, 0).contiguous()
+        signal = signal[None] if axis is None else signal.movedim(axis, 0).contiguous()
+        if signal.untyped_storage().nbytes() > signal.nbytes:  # a crop would hold the whole of it
+            signal = torch.from_numpy(signal.numpy().copy())
+        return signal
 
     def _prepared(self, signal: Tensor) -> tuple[Tensor, int]:
         """What is held of a signal, and its own steps."""

@@ -3,9 +3,10 @@
 Unlike Avalanche's generator no class is ever dropped (10 classes in 3 experiences are 4 + 3 + 3)
 and the global random state is never touched.
 
-Multi-label data: a training recording stands in the experience of its main label
-(``Manifest.labels``); those without any label are dealt out evenly, by the seed. It tells the
-learner all its labels of exposed classes; of classes still to come it is unlabelled, not negative.
+Multi-label data: a training recording stands in the experience of its main label, chosen among
+the classes of the stream (``Manifest.main_labels``); those without any label are dealt out evenly,
+by the seed. It tells the learner all its labels of exposed classes; of classes still to come it is
+unlabelled, not negative. Recordings all of whose labels are left out of the stream are left out.
 Every experience scores its own classes on all test recordings.
 """
 
@@ -20,7 +21,7 @@ from continual.scenarios import SCENARIOS, Experience, Stream
 from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError, did_you_mean
 from multimodal.recordings import Manifest
-from multimodal.registry import Config
+from multimodal.registry import Config, Distinct
 
 ClassList = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -49,7 +50,7 @@ class ClassIncrementalConfig(Config):
     shuffle: bool = True
     class_order_seed: Annotated[int, Field(ge=0)] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    held_out: tuple[str, ...] = ()
+    held_out: Distinct = ()
     group_classes_by: Literal["prefix"] | None = Field(
         default=None, exclude_if=lambda by: by is None
     )
@@ -78,9 +79,6 @@ class ClassIncrementalConfig(Config):
 
     def build(self, manifest: Manifest, seed: int) -> Stream:
         """UserError for more experiences than classes, unknown or repeated classes."""
-        manifest = hold_out_validation(
-            manifest, self.validation_fraction, seed=seed, setting="scenario.validation_fraction"
-        )
         order_seed = seed if self.class_order_seed is None else self.class_order_seed
         units, grouped = self._units(manifest), self.group_classes_by is not None
         lists = (
@@ -88,19 +86,27 @@ class ClassIncrementalConfig(Config):
             if self.classes is not None
             else self._drawn(manifest, units, order_seed)
         )
-        rows = {split: manifest.indices(split) for split in ("train", "validation", "test")}
+        streamed = {c for names in lists for name in names for c in units[name]}
+        manifest = hold_out_validation(
+            manifest,
+            self.validation_fraction,
+            seed=seed,
+            setting="scenario.validation_fraction",
+            classes=None if self.classes is None else streamed,
+        )
+        labels, rows = _sorted_by(manifest, streamed)
         experiences = []
         unlabelled = np.random.default_rng([seed, 1]).permutation(
-            rows["train"][manifest.labels[rows["train"]] < 0]
+            rows["train"][labels[rows["train"]] < 0]
         )
         for i, names in enumerate(lists):
             classes = [c for name in names for c in units[name]]
-            own = {s: r[np.isin(manifest.labels[r], classes)] for s, r in rows.items()}
+            own = {s: r[np.isin(labels[r], classes)] for s, r in rows.items()}
             if manifest.multi_label:
                 share = unlabelled[i :: len(lists)]
                 own = {**rows, "train": np.sort(np.concatenate([own["train"], share]))}
             if grouped and not manifest.multi_label:
-                met = set(manifest.labels[own["train"]].tolist())
+                met = set(labels[own["train"]].tolist())
                 classes = [c for c in classes if c in met] or classes
             name = f"{i + 1}: " + ", ".join(names)
             experiences.append(Experience(name, tuple(classes), **own))
@@ -175,3 +181,17 @@ class ClassIncrementalConfig(Config):
                 f"repeated: {repeated}."
             )
         return [list(group) for group in self.classes]
+
+
+def _sorted_by(manifest: Manifest, streamed: set[int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The labels (N,) that recordings are sorted by, and the stream's recordings of each split.
+
+    Of multi-label data the main label is one of the classes of the stream, and recordings that have
+    labels, but none of these, are left out.
+    """
+    rows = {split: manifest.indices(split) for split in ("train", "validation", "test")}
+    if not manifest.multi_label or len(streamed) == manifest.num_classes:
+        return manifest.labels, rows
+    labels = manifest.main_labels(streamed)
+    stays = (labels >= 0) | (manifest.labels < 0)
+    return labels, {split: own[stays[own]] for split, own in rows.items()}

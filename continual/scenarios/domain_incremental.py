@@ -13,7 +13,7 @@ from continual.scenarios import SCENARIOS, Experience, Stream
 from multimodal.datasets.splits import SEEDED, hold_out_validation, seeded_split
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
-from multimodal.registry import Config
+from multimodal.registry import Config, Distinct
 
 SIDES = ("train", "test")
 
@@ -29,7 +29,7 @@ class DomainIncrementalConfig(Config):
     its recordings of each class to the test split, by ``split_seed``, whatever the run's seed.
     """
 
-    order: tuple[str, ...] | None = None
+    order: Distinct | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     test_fraction: float = Field(default=0.2, gt=0, lt=1, exclude_if=lambda share: share == 0.2)
     split_seed: int = Field(default=0, ge=0, exclude_if=lambda seed: seed == 0)

@@ -17,7 +17,7 @@ from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError, did_you_mean
 from multimodal.modalities import SEVERAL, modality_of
 from multimodal.recordings import Manifest
-from multimodal.registry import Config
+from multimodal.registry import Config, Distinct
 
 
 @SCENARIOS.register("modality_incremental")
@@ -30,7 +30,7 @@ class ModalityIncrementalConfig(Config):
     among those of the same modality: whether the space keeps what it never was taught.
     """
 
-    order: tuple[str, ...] | None = None
+    order: Distinct | None = None
     held_out_classes: Annotated[int, Field(ge=0)] = 0
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

@@ -26,6 +26,7 @@ from multimodal.datasets.findings import (
 from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
+from multimodal.registry import Distinct
 
 LABELS = (
     "No Finding",
@@ -78,7 +79,7 @@ class ChexpertConfig(DatasetConfig):
         "unpack CheXpert-v1.0-small into the folder chexpert."
     )
 
-    classes: Literal["competition", "all"] | tuple[str, ...] = "competition"
+    classes: Literal["competition", "all"] | Distinct = "competition"
     uncertain: Policy = "u_zeros"
     view: Literal["frontal", "lateral", "all"] = "frontal"
     single_label: bool = False

@@ -11,6 +11,7 @@ from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.datasets.splits import Unverified
 from multimodal.errors import UserError, did_you_mean
 from multimodal.recordings import Manifest, Recording
+from multimodal.registry import Distinct
 
 LISTS = "testTrainMulti_7030_splits"
 LIST_NAME = re.compile(r"(.+)_test_split([123])\.txt")
@@ -41,7 +42,7 @@ class Hmdb51Config(DatasetConfig):
     )
 
     fold: Literal[1, 2, 3] = 1
-    classes: tuple[str, ...] | None = None
+    classes: Distinct | None = None
 
     def build(self, root: Path) -> Manifest:
         """UserError for an unknown class, a bad line of a list and a listed clip without file."""

@@ -26,6 +26,7 @@ from multimodal.datasets.moments import Written
 from multimodal.datasets.splits import Unverified
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
+from multimodal.registry import Distinct
 
 LABELS = tuple(sorted(chexpert.LABELS))  # the table's order is the alphabet's
 SPLITS = {"train": "train", "validate": "validation", "test": "test"}
@@ -93,7 +94,7 @@ class MimicCxrConfig(DatasetConfig):
     )
 
     labeler: Literal["chexpert", "negbio"] = "chexpert"
-    classes: Literal["competition", "all"] | tuple[str, ...] = "competition"
+    classes: Literal["competition", "all"] | Distinct = "competition"
     uncertain: Policy = "u_zeros"
     view: Literal["frontal", "lateral", "all"] = "frontal"
     single_label: bool = False

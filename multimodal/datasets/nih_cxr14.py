@@ -24,6 +24,7 @@ from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.datasets.splits import Unverified
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
+from multimodal.registry import Distinct
 
 FINDINGS = (
     "Atelectasis",
@@ -83,7 +84,7 @@ class NihCxr14Config(DatasetConfig):
         "https://nihcc.app.box.com/v/ChestXray-NIHCC into the folder nih_cxr14."
     )
 
-    classes: tuple[str, ...] | None = None
+    classes: Distinct | None = None
     view: Literal["PA", "AP", "all"] = "all"
     single_label: bool = False
     validation_fraction: float = Field(default=0.0, ge=0, lt=1)

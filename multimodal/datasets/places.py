@@ -13,6 +13,7 @@ from typing import NamedTuple
 from multimodal.errors import UserError
 
 FEW = 16  # rows of a folder that are asked for one by one
+KNOWN = 2**16  # folders of links that are remembered
 SPARE = 20  # a folder with so many times as many entries as rows is not listed
 
 
@@ -61,6 +62,18 @@ def find_files(root: Path, names: Sequence[str]) -> Files:
     return found
 
 
+def with_ending(root: Path, names: Sequence[str], found: Files, ending: str) -> Files:
+    """Of names that were not found those that stand for a file which ends so."""
+    again = find_files(root, [names[row] + ending for row in found.missing])
+    uids, lost = list(found.uids), {*again.missing, *again.outside}
+    for place, row in enumerate(found.missing):
+        if place not in lost:
+            uids[row] = again.uids[place]
+    missing = [found.missing[place] for place in again.missing]
+    outside = sorted([*found.outside, *(found.missing[place] for place in again.outside)])
+    return Files(uids, missing, outside)
+
+
 def _plain_files(folder: str, wanted: int) -> set[str]:
     """Names of the files in a folder that are no links; empty where listing it does not pay."""
     names: set[str] = set()
@@ -85,6 +98,7 @@ class _Places:
         self.root, self.real = root, root.resolve()
         self.absolute = os.path.normpath(root.absolute())
         self._known: dict[str, Folder | None] = {}
+        self._targets: dict[tuple[str, str], str | None] = {}  # of links: real folders
 
     def folder(self, head: str) -> Folder | None:
         """Of what stands before a file's own name; None if that needs a closer look."""
@@ -114,13 +128,39 @@ class _Places:
                 kind = os.lstat(folder.absolute + tail).st_mode
             except OSError:
                 continue
-            if not stat.S_ISREG(kind):
-                return self._closely(name)
-            return folder.prefix + tail, True
+            if stat.S_ISREG(kind) or self._leads_inside(folder, tail):
+                return folder.prefix + tail, True
+            return self._closely(name)
         head, tail = name[: name.rfind("/") + 1], name[name.rfind("/") + 1 :]
         folder = self.folder(head)
         assert folder is not None
         return folder.prefix + tail, False
+
+    def _leads_inside(self, folder: Folder, tail: str) -> bool:
+        """Whether it is a link to a plain file of a folder inside the root, straight.
+
+        Anything else, such as a link to a link, is to be looked at closely.
+        """
+        try:
+            target = os.readlink(folder.absolute + tail)
+        except OSError:  # no link
+            return False
+        head, name = target[: target.rfind("/") + 1], target[target.rfind("/") + 1 :]
+        if name in ("", ".", ".."):
+            return False
+        key = folder.absolute, head
+        if key not in self._targets:
+            if len(self._targets) > KNOWN:  # some stores have a folder for each file
+                self._targets.clear()
+            # Resolved by the system: what stands before ".." may be a link itself.
+            real = os.path.realpath(os.path.join(folder.absolute, head))
+            within = os.path.commonpath([real, self.real]) == str(self.real)
+            self._targets[key] = os.path.join(real, "") if within else None
+        real = self._targets[key]
+        try:
+            return real is not None and stat.S_ISREG(os.lstat(real + name).st_mode)
+        except OSError:
+            return False
 
     def _closely(self, name: str) -> tuple[str, bool]:
         try:

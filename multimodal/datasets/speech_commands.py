@@ -14,6 +14,7 @@ from multimodal.datasets.splits import Unverified
 from multimodal.downloads import Download
 from multimodal.errors import UserError, did_you_mean
 from multimodal.recordings import Manifest, Recording
+from multimodal.registry import Distinct
 
 V2_ONLY = ("backward", "follow", "forward", "learn", "visual")
 V2_LIST = (
@@ -64,7 +65,7 @@ class SpeechCommandsConfig(DatasetConfig):
     )
 
     version: Literal["v0.01", "v0.02"] = "v0.02"
-    words: tuple[str, ...] | None = None
+    words: Distinct | None = None
 
     @field_validator("words", mode="before")
     @classmethod

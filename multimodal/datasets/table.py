@@ -10,18 +10,21 @@ from pydantic import Field, model_validator
 
 from multimodal.columns import Columns, Slots
 from multimodal.datasets import DATASETS, DatasetConfig
+from multimodal.datasets.extensions import extensions_of
 from multimodal.datasets.folder import entries
 from multimodal.datasets.moments import Written
 from multimodal.datasets.patterns import compiled, group_in
-from multimodal.datasets.places import find_files, inside, leads_out
+from multimodal.datasets.places import find_files, inside, leads_out, with_ending
 from multimodal.datasets.slots import slots_of_cell
 from multimodal.datasets.splits import SEEDED, seeded_split
 from multimodal.datasets.table_cells import column_of
+from multimodal.datasets.table_columns import refuse_missing_columns
 from multimodal.datasets.table_files import Table, read_columns
 from multimodal.datasets.table_labels import Labels, Policy, marked, one_a_row, separated
 from multimodal.datasets.table_splits import column_splits, file_splits, matched_splits
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest
+from multimodal.registry import Distinct
 
 DEFAULT_SPLIT_COLUMN = "split"
 LISTED = 5  # missing files that a message names
@@ -36,12 +39,15 @@ class TableConfig(DatasetConfig):
     """One row a recording. ``file`` (.csv, .tsv, .json, .jsonl, .parquet) is relative to the root.
 
     file: one, or several with one below the other; where these have no column of splits and each
-    file's name tells one (train.csv, my-val.csv, test_2.csv), that is the split of its rows. A
+    file's name tells one (train.csv, my-val.csv, testSet_2.csv), or else the nearest folder that
+    not all of them lie in (train/metadata.csv), that is the split of its rows. A
     .json file is a list of objects, or an object keyed by file, {"a.wav": {"label": "x"}} or
     {"a.wav": "x"}.
 
     A .csv may be separated by commas, semicolons or tabs, as spreadsheets save it in UTF-8 or
     UTF-16; columns without a name are not read.
+    A column that a setting names stands in each of the files, and in each row of a .json or .jsonl
+    (null where there is nothing).
     path_column: relative to the root; absolute names and symbolic links must lead into it. Names
     that another system wrote (a backslash, an accent in another Unicode form) find their file.
     label_column: any text; numbers become text; "NA" and "none" are labels like any other.
@@ -71,7 +77,7 @@ class TableConfig(DatasetConfig):
     licence: ClassVar[str] = "that of your data"
     how_to_get: ClassVar[str] = "Set root to the folder of the recordings and file to the table."
 
-    file: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    file: str | Annotated[Distinct, Field(min_length=1)]
     path_column: str = "path"
     label_column: str = "label"
     split_column: str | None = DEFAULT_SPLIT_COLUMN
@@ -82,7 +88,7 @@ class TableConfig(DatasetConfig):
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     seed: int = 0
     label_separator: str | None = Field(default=None, min_length=1, exclude_if=_is_none)
-    label_columns: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+    label_columns: Annotated[Distinct, Field(min_length=1)] | None = Field(
         default=None, exclude_if=_is_none
     )
     uncertain: Policy | None = Field(default=None, exclude_if=_is_none)
@@ -106,7 +112,10 @@ class TableConfig(DatasetConfig):
         """UserError names the file and the column or row (data rows count from 1)."""
         entries(root, f"the table {self.file!r} and its recordings")
         table = self._table(root, [column for _, column in self._wanted])
-        self._refuse_missing_columns(table)
+        # Only the default may be absent: another name was written by hand, so it is a slip.
+        default = self.split_column == DEFAULT_SPLIT_COLUMN
+        optional = DEFAULT_SPLIT_COLUMN if default else None
+        refuse_missing_columns(table, self._wanted, optional=optional)
         uids, missing = self._uids(root, table)
         labels = self._labels(table)
         gone = labels.dropped.union(missing)
@@ -117,7 +126,7 @@ class TableConfig(DatasetConfig):
         groups = self._groups(root, table, rows, uids)
         names, present, unknown = labels.ids(rows)
         splits, rule = self._splits(
-            table, rows, uids, [labels.present[row] for row in rows], groups
+            root, table, rows, uids, [labels.present[row] for row in rows], groups
         )
         texts, slots = column_of(table, self.text_column, may_be_empty=True), self._slots(table)
         recordings = Columns(
@@ -152,6 +161,8 @@ class TableConfig(DatasetConfig):
                 f"{table.name}: time_column {column!r} must be one of its columns: "
                 f"{', '.join(table.columns)}."
             )
+        named = ("path_column", self.path_column), ("time_column", column)
+        refuse_missing_columns(table, named, optional=None)
         cells = column_of(table, column, may_be_empty=True)
         return {
             uid: Written(cell, f"{table.where(row)}: {column}")
@@ -169,7 +180,7 @@ class TableConfig(DatasetConfig):
             ("group_column", self.group_column),
             ("text_column", self.text_column),
             ("slots_column", self.slots_column),
-            ("split_column", self.split_column),
+            ("split_column", None if self.split_pattern is not None else self.split_column),
         ]
 
     def _table(self, root: Path, wanted: Iterable[str | None]) -> Table:
@@ -178,23 +189,13 @@ class TableConfig(DatasetConfig):
         columns = {column for column in wanted if column is not None}
         return read_columns(files, columns, keys=(self.path_column, self.label_column))
 
-    def _refuse_missing_columns(self, table: Table) -> None:
-        # Only the default may be absent: another name was written by hand, so it is a slip.
-        problems = [
-            f"{table.name}: {setting} {column!r} is not in the table; "
-            f"columns: {', '.join(table.columns)}."
-            for setting, column in self._wanted
-            if column is not None
-            and column not in table.columns
-            and (setting, column) != ("split_column", DEFAULT_SPLIT_COLUMN)
-        ]
-        if problems:
-            raise UserError("\n".join(problems))
-
     def _uids(self, root: Path, table: Table) -> tuple[list[str], list[int]]:
         """The files' POSIX names relative to the root, and the rows that name none."""
         names = column_of(table, self.path_column)
         found = find_files(root, names)
+        endings = extensions_of(self.modality)
+        if found.missing and len(endings) == 1:  # WFDB records are called without theirs
+            found = with_ending(root, names, found, endings[0])
 
         def where(row: int) -> str:
             return f"{table.where(row)}: {self.path_column} {names[row]!r}"
@@ -241,6 +242,7 @@ class TableConfig(DatasetConfig):
 
     def _splits(
         self,
+        root: Path,
         table: Table,
         rows: Sequence[int],
         uids: list[str],
@@ -255,7 +257,7 @@ class TableConfig(DatasetConfig):
         if self.split_column is not None and self.split_column in table.columns:
             splits = column_splits(table, self.split_column, rows)
             return splits, f"named by column {self.split_column!r}"
-        named = file_splits(table) if self.split_column is not None else None
+        named = file_splits(table, root) if self.split_column is not None else None
         if named is not None:
             return [named[table.file_of(row)] for row in rows], "named by the tables' files"
         grouped = self.group_column is not None or self.group_pattern is not None

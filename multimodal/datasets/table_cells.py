@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from multimodal.datasets.table_files import BLANK, Table
 from multimodal.errors import UserError
+
+EXACT = 2**53  # beyond, floats do not tell whole numbers apart
 
 
 def column_of(
@@ -27,6 +30,18 @@ def column_of(
     return texts
 
 
+def text_of(cell: Any) -> str:
+    """A cell that is no list; "" for nothing. Whole numbers are written alike, 1.0 as 1.
+
+    Whether a file keeps a column's numbers as floats is chance: one gap makes them that.
+    """
+    # NaN, the only value that differs from itself, is how Parquet files mark missing numbers.
+    if cell is None or cell != cell:
+        return ""
+    whole = isinstance(cell, float | Decimal) and abs(cell) < EXACT and cell == int(cell)
+    return str(int(cell) if whole else cell)
+
+
 def _text(cell: Any, table: Table, column: str, row: int, lists: bool) -> str:
     if isinstance(cell, list | dict | bytes):
         where = f"{table.where(row)}: {column}"
@@ -34,5 +49,4 @@ def _text(cell: Any, table: Table, column: str, row: int, lists: bool) -> str:
             f"{where} is a {type(cell).__name__}; it must be text or a number."
             + " Set label_separator to read several labels a row." * (lists and type(cell) is list)
         )
-    # NaN, the only value that differs from itself, is how Parquet files mark missing numbers.
-    return "" if cell is None or cell != cell else str(cell)
+    return text_of(cell)

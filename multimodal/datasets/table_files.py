@@ -2,43 +2,69 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
 import json
-import string
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from multimodal.datasets.separated_lines import BLANK as BLANK  # also from here
+from multimodal.datasets.separated_lines import separated_lines
 from multimodal.errors import UserError
 
-# What has no width at a cell's ends is as little meant as a space there.
-BLANK = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
 Row = Mapping[str, Any]
 TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 KEYS = ("path", "label")
 AT_ONCE = 8192  # rows that are turned into columns together
 SHARED = 2**16  # different cells of a column of which equal ones become one object
+ABSENT = object()
+
+
+class Gap(NamedTuple):
+    """Where a column is missing: in a whole file (row 0) or a row of it (from 1).
+
+    there: the columns that the file, or the row, has.
+    """
+
+    file: Path
+    row: int
+    there: list[str]
+
+
+class Part(NamedTuple):
+    """One file of a table. lacking: of wanted columns the first row without it, if there is one."""
+
+    file: Path
+    columns: list[str]
+    cells: dict[str, list[Any]]
+    length: int
+    lacking: Mapping[str, tuple[int, list[str]]]
 
 
 class Table:
     """Some columns of one or several files, one below the other.
 
     files: in their order. columns: the names of all columns of the files. cells: of the wanted
-    ones, N values as the files have them; None where a file or a row lacks the column.
+    ones, N values as the files have them; None where a file or a row lacks the column. gaps: the
+    first of these places, of each wanted column that has one.
     """
 
-    def __init__(self, parts: Iterable[tuple[Path, list[str], dict[str, list[Any]], int]]) -> None:
+    def __init__(self, parts: Iterable[Part], wanted: Collection[str]) -> None:
         self.files: list[Path] = []
         self.columns: list[str] = []
         self.cells: dict[str, list[Any]] = {}
+        self.gaps: dict[str, Gap] = {}
         self._ends: list[int] = []
-        for file, columns, cells, length in parts:
+        for file, columns, cells, length, lacking in parts:
             before = len(self)
             self.files.append(file)
+            for name in wanted:
+                if name not in columns:
+                    self.gaps.setdefault(name, Gap(file, 0, columns))
+                elif name in lacking:
+                    self.gaps.setdefault(name, Gap(file, *lacking[name]))
             self.columns += [name for name in columns if name not in self.columns]
             self._ends.append(before + length)
             for name in [*self.cells, *(name for name in cells if name not in self.cells)]:
@@ -75,7 +101,7 @@ def read_columns(
 
     keys: the columns of the keys of a JSON object, and of its values if they are no objects.
     """
-    return Table(_read(file, wanted, keys) for file in files)
+    return Table((_read(file, wanted, keys) for file in files), wanted)
 
 
 def read_table(table: Path) -> tuple[list[str], list[Row]]:
@@ -88,30 +114,29 @@ def read_table(table: Path) -> tuple[list[str], list[Row]]:
             columns, data = _parquet(table, None)
             rows = data.to_pylist()
         else:
-            named, lines = _separated(table, "\t" if kind == ".tsv" else ",")
+            named, lines = separated_lines(table, "\t" if kind == ".tsv" else ",")
             rows = [dict(zip(named, line, strict=True)) for line in lines]
             columns = [name for name in named if name]
     _refuse_empty(table, len(rows))
     return columns, rows
 
 
-def _read(
-    table: Path, wanted: Collection[str], keys: tuple[str, str]
-) -> tuple[Path, list[str], dict[str, list[Any]], int]:
+def _read(table: Path, wanted: Collection[str], keys: tuple[str, str]) -> Part:
+    lacking: dict[str, tuple[int, list[str]]] = {}
     with _opened(table) as kind:
         if kind == ".parquet":
             columns, data = _parquet(table, wanted)
             cells, length = {n: data[n].to_pylist() for n in data.column_names}, data.num_rows
         elif kind in (".json", ".jsonl"):
             rows = _objects(table) if kind == ".jsonl" else _listed(table, keys)
-            columns, cells, length = _of_objects(rows, wanted)
+            columns, cells, length = _of_objects(rows, wanted, lacking)
         else:
-            named, lines = _separated(table, "\t" if kind == ".tsv" else ",")
+            named, lines = separated_lines(table, "\t" if kind == ".tsv" else ",")
             places = {name: i for i, name in enumerate(named) if name in wanted}
             columns = [name for name in named if name]
             cells, length = _of_lines(lines, places)
     _refuse_empty(table, length)
-    return table, columns, cells, length
+    return Part(table, columns, cells, length, lacking)
 
 
 @contextmanager
@@ -131,46 +156,6 @@ def _opened(table: Path) -> Iterator[str]:
 def _refuse_empty(table: Path, length: int) -> None:
     if not length:
         raise UserError(f"{table} has no rows.")
-
-
-def _separated(table: Path, delimiter: str) -> tuple[list[str], Iterator[list[str]]]:
-    """The columns, and the rows as they are read."""
-    lines = _cells(table, delimiter)
-    header = next(lines, None)
-    if header is None:
-        raise UserError(f"{table} is empty; its first line must name the columns.")
-    columns = [name.strip(BLANK) for name in header]
-    if len(set(filter(None, columns))) < len(list(filter(None, columns))):
-        raise UserError(f"{table}: a column name occurs twice in {', '.join(columns)}.")
-    return columns, _of_length(lines, table, len(columns))
-
-
-def _cells(table: Path, delimiter: str) -> Iterator[list[str]]:
-    with table.open("rb") as file:
-        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    # Spreadsheets write a byte order mark, which would become part of a column's name.
-    with table.open(newline="", encoding="utf-16" if wide else "utf-8-sig") as file:
-        first = file.readline().strip()
-        if first.lower().startswith("sep=") and len(first) == 5:  # a spreadsheet's own mark
-            delimiter = first[4]
-        else:
-            file.seek(0)
-            if delimiter not in first:
-                delimiter = next((d for d in ";\t" if d in first), delimiter)
-        try:
-            yield from filter(None, csv.reader(file, delimiter=delimiter, strict=True))
-        except csv.Error as error:
-            raise UserError(f"{table} cannot be read as a table: {error}.") from error
-
-
-def _of_length(lines: Iterator[list[str]], table: Path, length: int) -> Iterator[list[str]]:
-    for number, line in enumerate(lines, start=1):
-        if len(line) != length:
-            raise UserError(
-                f"{table}, data row {number}: {len(line)} cells for {length} columns; "
-                'put cells that contain the separator in double quotes ("a, b").'
-            )
-        yield line
 
 
 def _of_lines(
@@ -228,9 +213,14 @@ def _listed(table: Path, keys: tuple[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def _of_objects(
-    rows: Iterator[dict[str, Any]], wanted: Collection[str]
+    rows: Iterator[dict[str, Any]],
+    wanted: Collection[str],
+    lacking: dict[str, tuple[int, list[str]]],
 ) -> tuple[list[str], dict[str, list[Any]], int]:
-    """All columns, the cells of the wanted ones (None where a row has none), the rows' number."""
+    """All columns, the cells of the wanted ones (None where a row has none), the rows' number.
+
+    lacking: gets the first row (from 1) without a wanted column, and what that has instead.
+    """
     columns: dict[str, None] = {}
     cells: dict[str, list[Any]] = {name: [] for name in wanted}
     known: dict[str, dict[str, str]] = {name: {} for name in wanted}
@@ -239,7 +229,11 @@ def _of_objects(
         length += 1
         columns.update(dict.fromkeys(row))
         for name, column in cells.items():
-            cell, mine = row.get(name), known[name]
+            cell, mine = row.get(name, ABSENT), known[name]
+            if cell is ABSENT:
+                cell = None
+                if name not in lacking:
+                    lacking[name] = length, list(row)
             if isinstance(cell, str) and len(mine) < SHARED:
                 cell = mine.setdefault(cell, cell)
             column.append(cell)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from multimodal.datasets.splits import class_order
+from multimodal.datasets.table_cells import text_of
 from multimodal.datasets.table_files import BLANK, Table
 from multimodal.errors import UserError
 
@@ -54,22 +55,25 @@ def one_a_row(texts: Sequence[str]) -> Labels:
 
 def separated(table: Table, column: str, separator: str) -> Labels:
     """Several labels a cell, or none; a .json, .jsonl or .parquet file may have lists of them."""
-    known: dict[str, Names] = {}
+    known: dict[tuple[bool, str], Names] = {}
     present = []
     for row, cell in enumerate(table.cells[column]):
         if isinstance(cell, list):
             text, parts = str(cell), cell
         else:
-            text = "" if cell is None or cell != cell else str(cell)
+            text = "" if isinstance(cell, dict | bytes) else text_of(cell)
             parts = text.split(separator)
-        if text not in known:
-            if isinstance(cell, dict | bytes) or not all(isinstance(p, str | int) for p in parts):
+        refused, key = isinstance(cell, dict | bytes), (isinstance(cell, list), text)
+        if refused or key not in known:
+            if refused or not all(isinstance(p, str | int | float) for p in parts):
                 raise UserError(
                     f"{table.where(row)}: {column} {cell!r} holds no labels; write texts with "
                     f"{separator!r} between them."
                 )
-            known[text] = tuple(dict.fromkeys(filter(None, (str(p).strip(BLANK) for p in parts))))
-        present.append(known[text])
+            known[key] = tuple(
+                dict.fromkeys(filter(None, (text_of(p).strip(BLANK) for p in parts)))
+            )
+        present.append(known[key])
     return Labels(present)
 
 
@@ -80,6 +84,11 @@ def marked(table: Table, columns: Names, policy: Policy | None) -> Labels:
     so that the label is masked. u_multi: a class of its own, "Edema (uncertain)". u_drop: the row
     is left out. None: UserError, if a value is uncertain.
     """
+    if policy == "u_multi" and (again := [n for n in columns if f"{n} (uncertain)" in columns]):
+        raise UserError(
+            f"label_columns: {f'{again[0]} (uncertain)'!r} is a column, and what uncertain=u_multi "
+            f"calls the uncertain values of {again[0]!r}; rename the column."
+        )
     doubts = {name: f"{name} (uncertain)" for name in columns} if policy == "u_multi" else {}
     known: dict[Any, str | None] = {}
     seen: dict[tuple[str | None, ...], tuple[Names, Names]] = {}

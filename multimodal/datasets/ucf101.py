@@ -10,6 +10,7 @@ from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.folder import entries, wrong_folder
 from multimodal.errors import UserError, did_you_mean
 from multimodal.recordings import Manifest, Recording
+from multimodal.registry import Distinct
 
 COUNTS = {1: (9_537, 3_783), 2: (9_586, 3_734), 3: (9_624, 3_696)}
 NAME = re.compile(r"v_[A-Za-z]+_(g[0-9]{2})_c[0-9]{2}\.avi")
@@ -37,7 +38,7 @@ class Ucf101Config(DatasetConfig):
     )
 
     fold: Literal[1, 2, 3] = 1
-    classes: tuple[str, ...] | None = None
+    classes: Distinct | None = None
 
     def build(self, root: Path) -> Manifest:
         """UserError for an unknown class, a bad line of a list and a listed clip without file."""

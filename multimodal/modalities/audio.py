@@ -30,12 +30,19 @@ from multimodal.modalities.log_mel_config import (
 )
 from multimodal.modalities.sound.av_read import read_with_pyav
 from multimodal.modalities.sound.part import Part
-from multimodal.modalities.sound.read import UnknownSound, read_sound, refuse_damaged_container
+from multimodal.modalities.sound.read import (
+    UnknownSound,
+    read_sound,
+    refuse_damaged_container,
+    stated_frames,
+)
 from multimodal.modalities.speech import RESAMPLER, SpeechAdapter, SpeechConfig
 from multimodal.recordings import Recording
 
 # Rounded mean and standard deviation of the log-mel values of ESC-10's training folds.
 CENTRE, SCALE = -7.0, 5.0
+# Seconds that are decoded behind what is kept: so far no filter of another rate reaches.
+MARGIN = 2.0
 
 
 @MODALITIES.register("audio")
@@ -85,6 +92,9 @@ class AudioAdapter(LogMelAdapter):
     def load(self, recording: Recording) -> Tensor:
         """Decode the recording's part, mix to mono (mean), resample, clip to [-1, 1], crop.
 
+        With ``seconds`` no more is decoded than it needs: from the start little more than that, and
+        of the centre, where the whole would be more than a recording may take, that of the length
+        which the header states, to a sample.
         A part is what the decoding of the whole file has there, to the bit; it ends where the
         signal ends. The sound of a film that begins after its pictures has silence before it, so
         that parts count from the film's beginning. An array from ``recording.make`` must be
@@ -100,6 +110,8 @@ class AudioAdapter(LogMelAdapter):
                     "T >= 1, float, mono."
                 )
             recording = replace(recording, make=lambda: array)
+        if self.config.seconds is not None and self.config.crop == "centre":
+            recording = _near_the_centre(recording, self.config.seconds, self.config.sample_rate)
         return self._cropped(self._decoder.load(recording, _read))
 
     def front_end(self) -> nn.Module:
@@ -114,7 +126,9 @@ class AudioAdapter(LogMelAdapter):
 
     @cached_property
     def _decoder(self) -> SpeechAdapter:
-        return SpeechConfig(sample_rate=self.config.sample_rate).build()
+        c = self.config
+        most = c.seconds + MARGIN if c.seconds is not None and c.crop == "start" else None
+        return SpeechConfig(sample_rate=c.sample_rate, max_seconds=most).build()
 
     def _cropped(self, signal: Tensor) -> Tensor:
         if self.config.seconds is None:
@@ -159,6 +173,23 @@ class AudioLogMel(nn.Module):
         values_NBF, lengths_N = features
         valid_N1F = valid_frames(values_NBF, lengths_N)
         return Features(masked((values_NBF - CENTRE) / SCALE, valid_N1F), lengths_N)
+
+
+def _near_the_centre(recording: Recording, seconds: float, target: int) -> Recording:
+    """The recording's central part, if all of it would not fit; otherwise the recording."""
+    if recording.path is None or recording.make is not None:
+        return recording
+    try:
+        frames, rate = stated_frames(recording.path)
+    except UnknownSound:
+        return recording
+    whole = Part("", recording.start, recording.duration, None, target)
+    first, stop = whole.frames(rate)
+    count = (frames if stop is None else min(frames, stop)) - first
+    if count <= seconds * rate or whole.fits(count, rate):
+        return recording
+    start = (first + (count - round(seconds * rate)) // 2) / rate
+    return replace(recording, start=start, duration=seconds)
 
 
 def _read(path: Path, part: Part) -> tuple[np.ndarray, int]:

@@ -90,7 +90,9 @@ def _refuse_inflated(path: Path, where: str) -> None:
     inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     with path.open("rb") as file:
         file.seek(META + int(length))
-        while chunk := inflater.unconsumed_tail or file.read(STRIP):
+        # What stands behind the stream, such as the byte that makes its length even (PS3.5, A.5),
+        # is never consumed.
+        while not inflater.eof and (chunk := inflater.unconsumed_tail or file.read(STRIP)):
             size += len(inflater.decompress(chunk, STRIP))
             if INFLATED * size > most_bytes():
                 raise UserError(

@@ -24,6 +24,7 @@ from multimodal.errors import UserError
 # padded speech has, then lies just below quiet background noise instead of far away.
 FLOOR = 1e-6
 CPU_SAMPLES = 2**17  # of a part, for each thread
+AT_ONCE = 2**12  # frames of a recording that is prepared
 Normalisation = Literal["mean", "mean_variance", "none"]
 
 
@@ -91,7 +92,12 @@ class LogMel(nn.Module):
 
     def prepare(self, signal: Tensor) -> Tensor:
         """(T, 1) of a recording -> (1 + T // hop, n_mels), not yet normalised."""
-        return self._log_mel(signal.T)[0]
+        frames_1FW = self._frames(signal.T)
+        # Long recordings in parts of like length, which have the same bits: the spectra of all of
+        # an hour would take many times its memory.
+        count = -(-frames_1FW.shape[1] // AT_ONCE)
+        parts = [self._of_frames(part)[0] for part in frames_1FW.tensor_split(count, dim=1)]
+        return parts[0] if count == 1 else torch.cat(parts)
 
     def finished(self, values_NBF: Tensor, lengths_N: Tensor) -> Features:
         """Of frames as ``prepare`` gives them, contiguous, whatever stands beyond the lengths."""
@@ -103,10 +109,16 @@ class LogMel(nn.Module):
         return Finishing(self)
 
     def _log_mel(self, signal_NT: Tensor) -> Tensor:
+        return self._of_frames(self._frames(signal_NT))
+
+    def _frames(self, signal_NT: Tensor) -> Tensor:
+        """(N, F, W): a view."""
         window = len(self.window_W)
-        padded_NT = pad(signal_NT, (window // 2, window - window // 2))
-        frames_NFW = padded_NT.unfold(1, window, self.hop) * self.window_W
-        squares_NFG = torch.view_as_real(torch.fft.rfft(frames_NFW)).flatten(2).square_()
+        return pad(signal_NT, (window // 2, window - window // 2)).unfold(1, window, self.hop)
+
+    def _of_frames(self, frames_NFW: Tensor) -> Tensor:
+        squares_NFG = torch.view_as_real(torch.fft.rfft(frames_NFW * self.window_W))
+        squares_NFG = squares_NFG.flatten(2).square_()
         return product(squares_NFG, self.filters_GB).add_(FLOOR).log_()
 
     def _normalised(self, values_NBF: Tensor, valid_N1F: Tensor | None) -> Tensor:

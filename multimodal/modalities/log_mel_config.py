@@ -66,11 +66,13 @@ class LogMelAdapter:
     def with_features(self) -> Any:
         """Of the same recordings; batches hold log-mel frames. Itself, where the front end is of a
         class that does not say itself that its work can be done once (``prepared``): one that
-        extends ours may do more.
+        extends ours may do more. Itself, too, where frames are the larger.
         """
         if not vars(type(self.front_end())).get("prepared"):
             return self
         c = self.config
+        if c.n_mels > round(c.sample_rate * c.hop_ms / 1000):  # numbers a hop of either
+            return self
         settings = f"frames/1 {self.channels} bands window={c.window_ms} hop={c.hop_ms}"
         return FeatureAdapter(self, self.front_end, settings)  # pyright: ignore
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal import growing
+from multimodal.errors import UserError
 from multimodal.growing import Growing
 
 PAGE = mmap.PAGESIZE
@@ -77,3 +78,29 @@ def test_where_a_mapping_cannot_be_moved(monkeypatch) -> None:
     for part in parts:
         block.append(part)
     assert torch.equal(block.steps[: block.used], torch.cat(parts))
+
+
+@pytest.mark.parametrize("most", [5, 7, 8, 9, 13, 100])
+def test_a_limit_of_addresses_stops_only_what_does_not_fit(monkeypatch, most: int) -> None:
+    """As of ulimit -v: what is wished beyond what is needed is not insisted on."""
+
+    class Limited(mmap.mmap):
+        def resize(self, size: int) -> None:
+            if size > most * PAGE:
+                raise OSError(12, "Cannot allocate memory")
+            super().resize(size)
+
+    def mapping(size: int) -> mmap.mmap:
+        if size > most * PAGE:
+            raise OSError(12, "Cannot allocate memory")
+        return Limited(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    monkeypatch.setattr(growing, "LEAST", PAGE)
+    monkeypatch.setattr(growing, "_mapping", mapping)
+    block, page = Growing(torch.uint8, ()), torch.ones(PAGE, dtype=torch.uint8)
+    for _ in range(most - 1):
+        block.append(page)
+    with pytest.raises(UserError, match="of decoded recordings do not fit into memory"):
+        block.append(page)
+    assert block.used == (most - 1) * PAGE  # one page is spare
+    assert bool((block.steps[: block.used] == 1).all())

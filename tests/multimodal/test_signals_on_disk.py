@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from multimodal import digests
-from multimodal.signals import AHEAD, SignalCache
+from multimodal.ahead import AHEAD
+from multimodal.signals import SignalCache
 from tests.multimodal.signals_fakes import Fake, arrays_of, cache_of, constant, manifest_of, naive
 
 LENGTHS = [9, 1, 14, 3, 5, 8, 2, 11]

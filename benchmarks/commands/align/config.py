@@ -15,7 +15,7 @@ from multimodal.evaluation.prompts import Prompts, load_prompts
 from multimodal.modalities import MODALITIES
 from multimodal.models.towers import Projection, TextTowerConfig
 from multimodal.objectives import OBJECTIVES
-from multimodal.registry import Config
+from multimodal.registry import Config, Distinct
 from multimodal.training.config import FitConfig
 
 UPRIGHT = 45  # degrees up to which left stays left
@@ -118,7 +118,7 @@ class AlignConfig(SignalConfig):
     captions: Literal["text", "labels"] = "text"
     skip_uncaptioned: bool = False
     prompts: CasePromptsConfig = CasePromptsConfig()
-    classes: tuple[str, ...] | None = None
+    classes: Distinct | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     training: FitConfig = FitConfig()
     compose: ComposeConfig | None = Field(default=None, exclude_if=lambda scenes: scenes is None)

@@ -49,9 +49,13 @@ class Part:
             "recording's start and duration."
         )
 
+    def fits(self, count: int, rate: int) -> bool:
+        """Whether ``count`` samples, and what they become at ``target`` Hz, are not too many."""
+        return FLOAT * max(count, count * self.target / rate) <= most_bytes()
+
     def refuse_long(self, count: int, rate: int) -> None:
         """UserError if ``count`` samples, or what they become at ``target`` Hz, are too many."""
-        if FLOAT * max(count, count * self.target / rate) > most_bytes():
+        if not self.fits(count, rate):
             raise UserError(
                 f"{self.where}: {count / rate:,.0f} s of sound at {rate} Hz do not fit in "
                 f"{words()}; give the recording a start and a duration, raise the limit, or "

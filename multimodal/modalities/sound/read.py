@@ -97,6 +97,17 @@ def read_sound(path: Path, part: Part) -> tuple[np.ndarray, int]:
     return kept.joined(), kept.rate
 
 
+def stated_frames(path: Path) -> tuple[int, int]:
+    """Samples of each channel and Hz, as a file's header states them; UnknownSound: it does not."""
+    try:
+        with _opened(path) as file:
+            if 0 < file.frames < UNKNOWN and file.samplerate > 0:
+                return file.frames, file.samplerate
+    except (soundfile.SoundFileError, TypeError, OSError) as error:
+        raise UnknownSound(f"{path}: no length is known ({error}).") from error
+    raise UnknownSound(f"{path}: no length is known.")
+
+
 def refuse_damaged_container(path: Path, where: str) -> None:
     """UserError if the file is empty or there is less, or more, in it than its container says."""
     for _ in _streams(path, Part(where, 0.0, None, None, 1)):

@@ -270,7 +270,7 @@ def test_bad_files(root: Path, tmp_path: Path) -> None:
         ('{"path": "e.wav", "label": ["x"]}', "data row 2: label is a list"),
         ('{"path": "e.wav", "label": null}', "data row 2: label is empty"),
         ('{"path": "e.wav", "label": NaN}', "data row 2: label is empty"),
-        ('{"path": "e.wav"}', "data row 2: label is empty"),
+        ('{"path": "e.wav"}', "data row 2: it has no 'label'"),
     ],
 )
 def test_bad_jsonl(root: Path, line: str, words: str) -> None:

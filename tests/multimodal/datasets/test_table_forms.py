@@ -93,7 +93,10 @@ def test_files_without_splits_are_one_table(root: Path) -> None:
             r"test.csv, data row 1: .*already in .*train.c",
         ),
         (("test.csv", "path,label\nbob_0.wav,\n"), r"test\.csv, data row 1: label is empty"),
-        (("test.csv", "path\nbob_0.wav\n"), r"test\.csv, data row 1: label is empty"),
+        (
+            ("test.csv", "path,Label\nbob_0.wav,a\n"),
+            r"test\.csv: label_column 'label' is in .* not in this one; did you mean 'Label'\?",
+        ),
         (("test.csv", "path,label\n"), r"test\.csv has no rows"),
         (("../test.csv", "path,label\n"), "leads out of the data root"),
     ],

@@ -112,6 +112,24 @@ def test_deflated(tmp_path: Path) -> None:
     np.testing.assert_allclose(load(path, SMALL), pixels() / 4095, atol=1e-6)
 
 
+@pytest.mark.parametrize("strip", [7, 64, 2**22])
+@pytest.mark.parametrize("behind", [b"", b"\0", bytes(2), bytes(65), b"\x03\x00"])
+def test_what_stands_behind_a_deflated_stream(
+    tmp_path: Path, monkeypatch, behind: bytes, strip: int
+) -> None:
+    """Such as the byte that makes its length even: it is read past, in whatever pieces."""
+    monkeypatch.setattr("multimodal.modalities.dicom.STRIP", strip)
+    path = dicom(tmp_path / "a.dcm", pixels())
+    data = dcmread(path)
+    data.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    data.save_as(path, enforce_file_format=True)
+    whole = path.read_bytes().removesuffix(b"\0")
+    path.write_bytes(whole + behind)
+    np.testing.assert_allclose(load(path, SMALL), pixels() / 4095, atol=1e-6)
+    path.write_bytes(whole[:-40])
+    refused(path)
+
+
 @pytest.mark.parametrize("syntax", list(FOREIGN), ids=lambda s: s.name)
 def test_other_sizes_than_the_header_are_refused(tmp_path: Path, syntax: uid.UID) -> None:
     path = compressed(dicom(tmp_path / "a.dcm", grey(16, 15, 4095)), syntax, FOREIGN[syntax][0])

@@ -128,3 +128,35 @@ def test_a_front_end_that_extends_ours_reads_signals() -> None:
     own = OwnAdapter(SpeechConfig())
     assert own.with_features() is own
     assert SpeechAdapter(SpeechConfig()).with_features() is not own
+
+
+@pytest.mark.parametrize("seconds", [0.5, 4.1, 4.096, 9.0, 30.7])
+@pytest.mark.parametrize("config", [SpeechConfig(), SpeechConfig(hop_ms=5, window_ms=32)])
+def test_long_recordings_are_prepared_in_parts(monkeypatch, config: Any, seconds: float) -> None:
+    """To the bit as at once."""
+    signal = torch.randn(round(16_000 * seconds), 1, generator=torch.Generator().manual_seed(1))
+    front_end = config.build().front_end()
+    whole = front_end._log_mel(signal.T)[0]
+    monkeypatch.setattr("multimodal.modalities.log_mel.AT_ONCE", 2**8)
+    assert torch.equal(front_end.prepare(signal), whole)
+
+
+@pytest.mark.parametrize(
+    ("config", "smaller"),
+    [
+        (SpeechConfig(), True),
+        (SpeechConfig(n_mels=80, hop_ms=5), True),
+        (SpeechConfig(n_mels=81, hop_ms=5), False),
+        (SpeechConfig(n_mels=80, hop_ms=2.5), False),
+        (AudioConfig(sample_rate=16_000, n_mels=128, hop_ms=2, window_ms=32), False),
+    ],
+)
+def test_what_is_held_is_the_smaller(config: Any, smaller: bool) -> None:
+    modality = "speech" if isinstance(config, SpeechConfig) else "audio"
+    table, adapter = manifest(modality, 13), config.build()
+    caches = [SignalCache(table, a, progress=False) for a in (adapter, adapter.with_features())]
+    for cache in caches:
+        cache.ensure(range(7, 13))  # the longer ones
+    held = [cache.nbytes for cache in caches]
+    assert held[1] <= 1.05 * held[0]  # a frame more than hops
+    assert (held[1] < held[0]) == (smaller and config.n_mels < 80)
