@@ -46,6 +46,9 @@ class Manifest:
     the arrays that ``make`` gives, which the adapter's rate must be; None: files, or no rate.
     made_rates: likewise by modality, of recordings of several.
     left_out: number of files that lie beside the recordings and were not taken, by extension.
+    undrawn: why a drawn split serves not every class, whose recordings are then in train. shared:
+    why groups stand on both sides of the user's own split. Either only of ``build_for_stream``,
+    where the stream must see to it.
     notes: what else the reader left out, in words. Names of classes and recordings are made
     ``printable``.
     Where ``make`` gives the signals, name and version must tell what it makes. digests: a file that
@@ -72,12 +75,14 @@ class Manifest:
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     digests: Path | None = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    undrawn: str = field(default="", compare=False)
+    shared: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recordings", Columns.of(self.recordings).sorted())
         object.__setattr__(self, "class_names", tuple(map(printable, self.class_names)))
         _check_rows(self)
-        if not self.group_overlap:
+        if not self.group_overlap and not self.shared:
             refuse_shared_groups(self)
 
     def __len__(self) -> int:

@@ -42,7 +42,7 @@ LAYERS = {
         "objectives signals datasets",
         "loader downloads modalities",
         "batch recordings hub weights shards registry",
-        "contents columns digests growing",
+        "ahead contents columns digests growing",
         "locks bars files yaml_limits",
         "errors credentials",
     ),

@@ -69,7 +69,9 @@ def build_manifest(config: CommandConfig, *, part: bool = False) -> Manifest:
     """
     dataset = config.dataset
     assert isinstance(dataset, DatasetConfig)
-    manifest = replace(dataset.build(config.dataset_root()), digests=digests_file(config))
+    streamed = getattr(config, "scenario", None) is not None
+    build = dataset.build_for_stream if streamed else dataset.build
+    manifest = replace(build(config.dataset_root()), digests=digests_file(config))
     manifest = quick_part(manifest) if part else manifest
     _ = manifest.files_hash
     return manifest

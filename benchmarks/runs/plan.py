@@ -24,7 +24,9 @@ def print_plan(cells: Sequence[CommandConfig], out: Console, *, fresh: bool = Fa
     data = {cell.dataset.model_dump_json(): cell for cell in cells}
     for cell in data.values():
         if isinstance(cell.dataset, DatasetConfig):
-            manifest = cell.dataset.build(cell.dataset_root())
+            streamed = getattr(cell, "scenario", None) is not None
+            build = cell.dataset.build_for_stream if streamed else cell.dataset.build
+            manifest = build(cell.dataset_root())
             words = f"{manifest.name}: {len(manifest):,} recordings, {manifest.num_classes} classes"
             out.print(words, markup=False, soft_wrap=True, highlight=False)
     table = Table(title="runs")

@@ -98,6 +98,8 @@ def check_stream(stream: Stream) -> None:
     an experience needs one that can. So does one of grouped classes.
     """
     manifest, names = stream.manifest, stream.manifest.class_names
+    if manifest.shared:
+        raise UserError(manifest.shared)
     for experience in stream.experiences:
         if not experience.classes and stream.online is None:
             raise UserError(
@@ -108,9 +110,11 @@ def check_stream(stream: Stream) -> None:
             have = _met(manifest, rows, both=kind == "test")
             missing = [names[c] for c in experience.classes if c not in have]
             lenient = kind == "test" and (manifest.multi_label or stream.grouped)
+            lenient = lenient and not manifest.undrawn
             if missing and not (lenient and len(missing) < len(experience.classes)):
                 raise UserError(
-                    f"dataset {manifest.name!r}, experience {experience.name!r}: no {kind} "
+                    manifest.undrawn
+                    or f"dataset {manifest.name!r}, experience {experience.name!r}: no {kind} "
                     f"recording of class {', '.join(missing)}; add recordings or drop the class."
                 )
     _refuse_repeats(stream)

@@ -62,6 +62,14 @@ class DatasetConfig(Config):
             "pairing.days=null and pairing.how=all_within_days, which ask for the patient only."
         )
 
+    def build_for_stream(self, root: Path) -> Manifest:
+        """As ``build``; what only the splits are refused for may be left to the stream.
+
+        ``Manifest.undrawn`` or ``Manifest.shared`` tell of it then. A stream of other classes, or
+        one that is split inside groups, has no need of what is refused.
+        """
+        return self.build(root)
+
 
 class CasesConfig(DatasetConfig):
     """Base of datasets of several modalities: their cases, or one modality of them.

@@ -56,6 +56,32 @@ def seeded_split(
     return _walk(uids, groups, members, totals, _targets(totals, test_fraction), seed)
 
 
+def split_for_streams(
+    uids: Sequence[str],
+    labels: Sequence[str] | Sequence[tuple[str, ...]],
+    *,
+    groups: Sequence[str] | None = None,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> tuple[list[str], str]:
+    """``seeded_split``, and "" or why it serves not every class.
+
+    The recordings of such classes are all in train then, or all recordings: a stream may leave
+    these classes out, or draw a split of its own.
+    """
+    try:
+        splits = seeded_split(uids, labels, groups=groups, test_fraction=test_fraction, seed=seed)
+        return splits, ""
+    except UserError as error:
+        several = [(names,) if isinstance(names, str) else names for names in labels]
+        why = str(error)
+    try:
+        splits = seeded_split(uids, several, groups=groups, test_fraction=test_fraction, seed=seed)
+    except UserError:
+        splits = ["train"] * len(uids)
+    return splits, why
+
+
 def _walk(
     uids: Sequence[str],
     groups: Sequence[str] | None,
@@ -167,7 +193,8 @@ def _choose(
     chosen: set[Hashable] = set()
 
     def leaves_train(group: Hashable) -> bool:
-        return all(taken[name] + n < totals[name] for name, n in members[group].items())
+        own = members[group].items()
+        return all(taken[name] + n < totals[name] for name, n in own if name != UNLABELLED)
 
     def improves(group: Hashable) -> bool:
         change = 0
@@ -188,4 +215,6 @@ def _choose(
         needed = any(taken[name] == 0 and targets[name] for name in members[group])
         if group not in chosen and needed and leaves_train(group):
             take(group)
-    return chosen, [n for n in class_order(list(totals)) if taken[n] == 0 and targets[n]]
+    left = [name for name in class_order(list(totals)) if taken[name] == 0 and targets[name]]
+    # Recordings without a label are no class that must stand on both sides.
+    return chosen, [name for name in left if name != UNLABELLED]

@@ -11,7 +11,7 @@ from pydantic import Field
 from multimodal.datasets import DATASETS, DatasetConfig
 from multimodal.datasets.extensions import extensions_of
 from multimodal.datasets.patterns import compiled, group_in
-from multimodal.datasets.splits import SEEDED, class_order, seeded_split
+from multimodal.datasets.splits import SEEDED, class_order, shared_as_told, split_for_streams
 from multimodal.errors import UserError
 from multimodal.recordings import Manifest, Recording
 
@@ -78,6 +78,12 @@ class FolderConfig(DatasetConfig):
 
     def build(self, root: Path) -> Manifest:
         """UserError for an empty class, a subfolder in a class, and a class of one recording."""
+        manifest = self.build_for_stream(root)
+        if manifest.undrawn or manifest.shared:
+            raise UserError(manifest.undrawn or manifest.shared)
+        return manifest
+
+    def build_for_stream(self, root: Path) -> Manifest:
         pattern = compiled("group_pattern", self.group_pattern)
         left_out = Counter[str]()
         folders = _folders(root, EXPECTED, left_out)
@@ -95,8 +101,9 @@ class FolderConfig(DatasetConfig):
         labels = [label for _, label, _ in files]
         groups = [group_in(pattern, path.stem, path) if pattern else "" for path, _, _ in files]
         splits = [split for _, _, split in files]
+        undrawn = ""
         if not all(splits):
-            splits = seeded_split(
+            splits, undrawn = split_for_streams(
                 uids,
                 labels,
                 groups=groups if pattern else None,
@@ -106,7 +113,7 @@ class FolderConfig(DatasetConfig):
         names = class_order(labels)
         ids = {name: i for i, name in enumerate(names)}
         rows = zip(uids, labels, groups, splits, files, strict=True)
-        return Manifest(
+        return shared_as_told(
             name="folder",
             modality=self.modality,
             class_names=tuple(names),
@@ -118,6 +125,7 @@ class FolderConfig(DatasetConfig):
             split_rule=rule,
             root=root,
             left_out=dict(left_out),
+            undrawn=undrawn,
         )
 
     def _named_splits(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from multimodal.datasets.class_names import look_alikes as look_alikes
 from multimodal.datasets.class_names import shown as shown
 from multimodal.datasets.drawn_splits import UNLABELLED as UNLABELLED
 from multimodal.datasets.drawn_splits import seeded_split as seeded_split
+from multimodal.datasets.drawn_splits import split_for_streams as split_for_streams
 from multimodal.errors import UserError
-from multimodal.recordings import Manifest, Recording
+from multimodal.recordings import Manifest, Recording, shared_groups
 
 SEEDED = "seeded: "  # how the rule of a split that was drawn begins
 # Runs of several seeds have one rule of the split: what is held out is drawn as their weights are.
@@ -37,6 +39,16 @@ def known_overlap(recordings: Iterable[Recording], known: Collection[str]) -> st
     if not shared or not set(shared) <= set(known):
         return ""
     return f"the official folds share the source recordings {', '.join(shared)}"
+
+
+def shared_as_told(**fields: Any) -> Manifest:
+    """A ``Manifest`` that tells of groups on both sides of its split in ``shared``."""
+    try:
+        return Manifest(**fields)
+    except UserError as error:
+        manifest = Manifest(**fields, shared=str(error))  # any other fault is one again
+        assert shared_groups(manifest)
+        return manifest
 
 
 def refuse_held_out(

@@ -16,7 +16,7 @@ from multimodal.datasets.moments import Written
 from multimodal.datasets.patterns import compiled, group_in
 from multimodal.datasets.places import find_files, inside, leads_out, with_ending
 from multimodal.datasets.slots import slots_of_cell
-from multimodal.datasets.splits import SEEDED, seeded_split
+from multimodal.datasets.splits import SEEDED, shared_as_told, split_for_streams
 from multimodal.datasets.table_cells import column_of
 from multimodal.datasets.table_columns import refuse_missing_columns
 from multimodal.datasets.table_files import Table, read_columns
@@ -110,6 +110,12 @@ class TableConfig(DatasetConfig):
 
     def build(self, root: Path) -> Manifest:
         """UserError names the file and the column or row (data rows count from 1)."""
+        manifest = self.build_for_stream(root)
+        if manifest.undrawn or manifest.shared:
+            raise UserError(manifest.undrawn or manifest.shared)
+        return manifest
+
+    def build_for_stream(self, root: Path) -> Manifest:
         entries(root, f"the table {self.file!r} and its recordings")
         table = self._table(root, [column for _, column in self._wanted])
         # Only the default may be absent: another name was written by hand, so it is a slip.
@@ -125,7 +131,7 @@ class TableConfig(DatasetConfig):
         uids = [uids[row] for row in rows]
         groups = self._groups(root, table, rows, uids)
         names, present, unknown = labels.ids(rows)
-        splits, rule = self._splits(
+        splits, rule, undrawn = self._splits(
             root, table, rows, uids, [labels.present[row] for row in rows], groups
         )
         texts, slots = column_of(table, self.text_column, may_be_empty=True), self._slots(table)
@@ -142,7 +148,7 @@ class TableConfig(DatasetConfig):
             },
             root=root,
         )
-        return Manifest(
+        return shared_as_told(
             name="table",
             modality=self.modality,
             class_names=names,
@@ -151,6 +157,7 @@ class TableConfig(DatasetConfig):
             split_rule=rule,
             root=root,
             notes=_notes(len(table), len(missing), len(labels.dropped)),
+            undrawn=undrawn,
         )
 
     def moments(self, root: Path, column: str | None = None) -> dict[str, Written]:
@@ -248,30 +255,30 @@ class TableConfig(DatasetConfig):
         uids: list[str],
         labels: list[tuple[str, ...]],
         groups: list[str],
-    ) -> tuple[list[str], str]:
-        """A split for each of the rows, and the rule in words."""
+    ) -> tuple[list[str], str, str]:
+        """A split for each of the rows, the rule in words, and why it serves not every class."""
         if self.split_pattern is not None:
-            return matched_splits(
-                self.split_pattern, uids
-            ), f"named by the path, {self.split_pattern!r}"
+            splits = matched_splits(self.split_pattern, uids)
+            return splits, f"named by the path, {self.split_pattern!r}", ""
         if self.split_column is not None and self.split_column in table.columns:
             splits = column_splits(table, self.split_column, rows)
-            return splits, f"named by column {self.split_column!r}"
+            return splits, f"named by column {self.split_column!r}", ""
         named = file_splits(table, root) if self.split_column is not None else None
         if named is not None:
-            return [named[table.file_of(row)] for row in rows], "named by the tables' files"
+            return [named[table.file_of(row)] for row in rows], "named by the tables' files", ""
         grouped = self.group_column is not None or self.group_pattern is not None
         kind = f"groups of column {self.group_column!r}, " if self.group_column else ""
         kind = "whole groups, " if self.group_pattern else kind
         single = all(len(names) == 1 for names in set(labels))
-        splits = seeded_split(
+        splits, undrawn = split_for_streams(
             uids,
             [names[0] for names in labels] if single else labels,
             groups=groups if grouped else None,
             test_fraction=self.test_fraction,
             seed=self.seed,
         )
-        return splits, f"{SEEDED}{kind}test_fraction {self.test_fraction:g}, seed {self.seed}"
+        rule = f"{SEEDED}{kind}test_fraction {self.test_fraction:g}, seed {self.seed}"
+        return splits, rule, undrawn
 
 
 def _notes(rows: int, missing: int, dropped: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_errors_and_leaving_early_end_the_threads() -> None:
 
 @pytest.mark.parametrize("features", [False, True])
 @pytest.mark.parametrize("crop", ["centre", "start"])
-def test_a_crop_does_not_hold_its_recording(features: bool, crop: str) -> None:
+def test_a_crop_does_not_hold_its_recording(features: bool, crop: Any) -> None:
     made = Recording("0", (0,), "train", make=lambda: np.zeros((1, 60 * 16000), np.float32))
     manifest = Manifest("n", "audio", ("a",), (made,), "1", made_rate=16000)
     adapter = AudioConfig(sample_rate=16000, seconds=1, crop=crop).build()

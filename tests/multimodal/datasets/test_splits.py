@@ -8,7 +8,8 @@ from collections.abc import Hashable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.datasets.splits import _choose, _rank, class_order, seeded_split
+from multimodal.datasets.drawn_splits import _choose, _rank
+from multimodal.datasets.splits import class_order, seeded_split
 
 rows = st.lists(st.sampled_from("abc"), min_size=2, max_size=40).filter(
     lambda labels: min(Counter(labels).values()) > 1

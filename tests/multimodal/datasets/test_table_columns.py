@@ -55,7 +55,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def renamed(rows: list[dict[str, Any]], old: str, new: str | None) -> list[dict[str, Any]]:
-    return [{(new if k == old else k): v for k, v in r.items() if k != old or new} for r in rows]
+    return [
+        {(new or k if k == old else k): v for k, v in r.items() if k != old or new} for r in rows
+    ]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
