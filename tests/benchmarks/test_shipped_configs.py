@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,7 @@ SEVERAL = {
     "modality": {"name": "several", "parts": ["xray", "video"]},
     "encoder": {"name": "several", "default": SMALL, "width": 16},
 }
+ALIKE = re.compile("_304|paraphrases|hard_negatives|_seven|esc10_compa_vanilla|_whisper$|_clap$")
 # Of tones, which last a tenth of a second.
 SHORT = {"snippet_seconds": [0.02, 1.0], "gap": [0.0, 0.01], "fade": 0.002, "sources": "any"}
 COMPOSE = {"composer": {"name": "speech", **SHORT}, "scenes": 8, "items": 4}
@@ -109,6 +111,11 @@ def test_what_a_run_folder_keeps_of_a_config_is_read_back(
             if row not in met:  # many configs have the same rows
                 met.add(row)
                 assert RunConfig.parse(yaml.safe_load(cell.to_yaml())).hash == cell.hash, path
+
+
+def slow_of(paths: list[Path]) -> list[Any]:
+    """Those that differ from another in wording, size or one loss are run by make slow."""
+    return [pytest.param(p, marks=[pytest.mark.slow] * bool(ALIKE.search(p.stem))) for p in paths]
 
 
 def named(path: Path) -> str:
@@ -202,7 +209,7 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     return runs
 
 
-@pytest.mark.parametrize("path", ALIGNED, ids=named)
+@pytest.mark.parametrize("path", slow_of(ALIGNED), ids=named)
 def test_alignments_train(path: Path, aligned: Callable[[Path], Path]) -> None:
     config = validate(AlignConfig, read_yaml(path), source=str(path))
     results = find_results(aligned(path) / config.experiment)
@@ -231,7 +238,7 @@ def test_fine_tuning_runs(path: Path, tmp_path) -> None:
     assert all(r.quick and r.command == "finetune" for r in results)
 
 
-@pytest.mark.parametrize("path", ZERO_SHOT, ids=named)
+@pytest.mark.parametrize("path", slow_of(ZERO_SHOT), ids=named)
 def test_zero_shot_configs_are_valid_and_those_of_our_models_run(
     path: Path, aligned: Callable[[Path], Path], tmp_path
 ) -> None:

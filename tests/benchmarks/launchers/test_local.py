@@ -84,6 +84,7 @@ def test_a_killed_process_costs_its_task_one_try_and_no_other_task(tmp_path) -> 
     assert sorted(d["tried_again"] for d in deaths) == [False, True, True]
 
 
+@pytest.mark.slow
 def test_a_task_that_asks_to_wait_lets_others_go_first(tmp_path) -> None:
     mark = str(tmp_path / "mark")
     events = run(works.wait, [{"first": True, "mark": mark}, {"first": False, "mark": mark}], 1)
@@ -93,11 +94,13 @@ def test_a_task_that_asks_to_wait_lets_others_go_first(tmp_path) -> None:
     assert kinds[-1] == "done"
 
 
+@pytest.mark.slow
 def test_a_spent_process_is_replaced() -> None:
     events = run(works.spend, [{}, {}, {}], 1)
     assert len({data["pid"] for data in done(events).values()}) == 3
 
 
+@pytest.mark.slow
 def test_what_the_work_itself_raises_is_told_and_costs_no_process() -> None:
     events = run(works.broken, [{"n": 1}, {"n": 2}], 1)
     (died,) = [e for e in events if e.kind == "died"]
@@ -160,6 +163,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path) -> None:
     until(lambda: not any(map(lives, pids)), 20.0)
 
 
+@pytest.mark.slow
 def test_it_runs_outside_the_main_thread_too() -> None:
     found: list[Event] = []
     thread = threading.Thread(target=lambda: found.extend(run(works.square, [{"n": 3}], 1)))

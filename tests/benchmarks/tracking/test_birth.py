@@ -44,6 +44,7 @@ def kill_while_made(folder: Path, size: int) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_two_makers_at_once(tmp_path) -> None:
     makers = [maker(uri_of(tmp_path)) for _ in range(2)]
     assert [process.wait() for process in makers] == [0, 0]

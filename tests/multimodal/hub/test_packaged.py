@@ -77,6 +77,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_processes_that_convert_at_once_agree(cache: Path, package: Path) -> None:
     code = (
         f"from multimodal.hub import local_folder; print(local_folder({packaged.WHISPER!r}, None))"

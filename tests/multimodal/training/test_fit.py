@@ -186,7 +186,9 @@ def _process(rank: int, count: int, folder: str, changes: dict) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("changes", [{}, {"micro_batch": 3}, {"batch": MEANINGS}])
+@pytest.mark.parametrize(
+    "changes", [{}, pytest.param({"micro_batch": 3}, marks=pytest.mark.slow), {"batch": MEANINGS}]
+)
 def test_two_processes_train_like_one(tmp_path: Path, changes: dict) -> None:
     multiprocessing.spawn(_process, args=(2, str(tmp_path), changes), nprocs=2)  # pyright: ignore
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]

@@ -26,6 +26,7 @@ REFUSED = {
     "compa": "composes audio, speech, ecg, video, xray, not several",
     **dict.fromkeys(("dual_prompt", "l2p", "mvp", "mvp_r"), "no access to the tokens"),
 }
+MIXED = ("er", "cwcl", "majority")
 SPOKEN = ("coconut", "seq2seq", "seq2seq_joint")
 
 
@@ -69,10 +70,17 @@ def cells(text: dict[str, Any], tmp_path: Path, monkeypatch) -> Any:
     return make
 
 
-@pytest.mark.parametrize(
-    ("scenario", "key"), [(ORDERED, "last_accuracy"), (BLURRY, "a_last")], ids=["ordered", "blurry"]
-)
-@pytest.mark.parametrize("name", LEARNERS.names())
+# Mixed streams ask learners nothing that single ones do not: the others are tried by make slow.
+EVERY = [
+    pytest.param(
+        name, scenario, key, marks=[pytest.mark.slow] * (key == "a_last" and name not in MIXED)
+    )
+    for scenario, key in ((ORDERED, "last_accuracy"), (BLURRY, "a_last"))
+    for name in LEARNERS.names()
+]
+
+
+@pytest.mark.parametrize(("name", "scenario", "key"), EVERY)
 def test_every_learner_runs_or_says_in_one_line_why_not(cells, name, scenario, key) -> None:
     words = REFUSED.get(name)
     if (

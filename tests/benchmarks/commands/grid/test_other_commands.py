@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 # Of the machine, not of the run.
@@ -21,6 +22,7 @@ def metrics(folder: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_alignment_and_fine_tuning_are_cells(medley, tuned) -> None:
     Path("grid.yaml").write_text(
         yaml.safe_dump({"base": ["align.yaml", "tune.yaml"], "output_dir": "beside"})

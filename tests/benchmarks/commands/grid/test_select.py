@@ -124,7 +124,9 @@ def test_choices_hold_out_a_part_of_training_and_what_is_chosen_does_not() -> No
     assert not train & validation  # whole speakers
 
 
-@pytest.mark.parametrize("scenario", ["class_incremental", "si_blurry"])
+@pytest.mark.parametrize(
+    "scenario", ["class_incremental", pytest.param("si_blurry", marks=pytest.mark.slow)]
+)
 def test_from_choices_to_the_reported_table(medley, scenario) -> None:
     stream = {"name": scenario}
     stream |= {"num_experiences": 2} if scenario == "class_incremental" else {"num_tasks": 2}

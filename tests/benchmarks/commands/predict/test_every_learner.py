@@ -41,6 +41,7 @@ STREAMS = {
         "online_iter": 2,
     },
 }
+PAIRS = ((SINGLE, "class_incremental"), (SINGLE, "si_blurry"), (SEVERAL, "class_incremental"))
 DECODER = {
     **{"layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "merges": 8, "longest": 24},
     **{"beam": 2, "projection": 8},
@@ -170,9 +171,16 @@ def asked(learner: Learner, files: list[tuple[Path, Recording]]) -> tuple[Predic
     return prediction, learner.probabilities(batch, prediction)
 
 
-@pytest.mark.parametrize("scenario", STREAMS)
-@pytest.mark.parametrize("data", [SINGLE, SEVERAL])
-@pytest.mark.parametrize("name", LEARNERS.names())
+# Of several labels and online at once: by make slow.
+EVERY = [
+    pytest.param(name, data, scenario, marks=[pytest.mark.slow] * ((data, scenario) not in PAIRS))
+    for name in LEARNERS.names()
+    for data in (SINGLE, SEVERAL)
+    for scenario in STREAMS
+]
+
+
+@pytest.mark.parametrize(("name", "data", "scenario"), EVERY)
 def test_a_reopened_learner_says_what_it_said(
     name: str, data: str, scenario: str, text, files, made, tmp_path
 ) -> None:
