@@ -78,7 +78,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("labels", ["toy", "toy_chords"])
+@pytest.mark.parametrize("labels", ["toy", pytest.param("toy_chords", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scenario", [TASKS, BLURRY], ids=["tasks", "blurry"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(grid, way, scenario, labels) -> None:
