@@ -114,7 +114,8 @@ class Live:
         seconds = 0.0 if begun is None else time.monotonic() - begun.since
         took = f", {duration(seconds)}" if end.state == "done" else ""
         why = f": {end.reason.partition(chr(10))[0]}" if end.reason else ""
-        return f"[{counted}/{self.total}] {cell.title}: {words}{took}{why}"
+        number = "" if cell.title.startswith("[") else f"[{counted}/{self.total}] "
+        return f"{number}{cell.title}: {words}{took}{why}"
 
     def summary(self) -> str:
         """How far all of it is, in a line."""
