@@ -45,7 +45,10 @@ SEVERAL = {
     "modality": {"name": "several", "parts": ["xray", "video"]},
     "encoder": {"name": "several", "default": SMALL, "width": 16},
 }
-ALIKE = re.compile("_304|paraphrases|hard_negatives|_seven|esc10_compa_vanilla|_whisper$|_clap$")
+ALIKE = re.compile(
+    "_304|paraphrases|hard_negatives|_seven|esc10_compa_vanilla|_whisper$|_clap$"
+    "|^synthetic_.*_si_blurry|^urbansound8k|^ucf101|_6_coconut|^organamnist|^nih_cxr14"
+)
 # Of tones, which last a tenth of a second.
 SHORT = {"snippet_seconds": [0.02, 1.0], "gap": [0.0, 0.01], "fade": 0.002, "sources": "any"}
 COMPOSE = {"composer": {"name": "speech", **SHORT}, "scenes": 8, "items": 4}
@@ -129,7 +132,7 @@ def small(encoder: dict[str, Any]) -> dict[str, Any]:
     return SMALL | ({"train": "none"} if encoder.get("train") == "none" else {})
 
 
-@pytest.mark.parametrize("path", STREAMS, ids=named)
+@pytest.mark.parametrize("path", slow_of(STREAMS), ids=named)
 def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
     data = read_yaml(path)
     config = validate(RunConfig, data, source=str(path))
