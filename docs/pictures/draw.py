@@ -1,7 +1,7 @@
 """The README's picture: what the report of an experiment shows first, as one PNG.
 
-    medley bench demo/ecg seeds=[1,2,3] training.threads=1 output_dir=/tmp/demo
-    python docs/pictures/draw.py /tmp/demo/demo docs/pictures/report.png
+    medley bench demo/ecg seeds=[1,2,3] training.threads=1 output_dir=pictured
+    python docs/pictures/draw.py pictured/demo docs/pictures/report.png
 
 The curves and the matrices are those of the report's own functions.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -45,10 +44,6 @@ SEVERAL = {
     "modality": {"name": "several", "parts": ["xray", "video"]},
     "encoder": {"name": "several", "default": SMALL, "width": 16},
 }
-ALIKE = re.compile(
-    "_304|paraphrases|hard_negatives|_seven|esc10_compa_vanilla|_whisper$|_clap$"
-    "|^synthetic_.*_si_blurry|^urbansound8k|^ucf101|_6_coconut|^organamnist|^nih_cxr14"
-)
 # Of tones, which last a tenth of a second.
 SHORT = {"snippet_seconds": [0.02, 1.0], "gap": [0.0, 0.01], "fade": 0.002, "sources": "any"}
 COMPOSE = {"composer": {"name": "speech", **SHORT}, "scenes": 8, "items": 4}
@@ -116,11 +111,6 @@ def test_what_a_run_folder_keeps_of_a_config_is_read_back(
                 assert RunConfig.parse(yaml.safe_load(cell.to_yaml())).hash == cell.hash, path
 
 
-def slow_of(paths: list[Path]) -> list[Any]:
-    """Those that differ from another in wording, size or one loss are run by make slow."""
-    return [pytest.param(p, marks=[pytest.mark.slow] * bool(ALIKE.search(p.stem))) for p in paths]
-
-
 def named(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
@@ -132,7 +122,7 @@ def small(encoder: dict[str, Any]) -> dict[str, Any]:
     return SMALL | ({"train": "none"} if encoder.get("train") == "none" else {})
 
 
-@pytest.mark.parametrize("path", slow_of(STREAMS), ids=named)
+@pytest.mark.parametrize("path", STREAMS, ids=named)
 def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
     data = read_yaml(path)
     config = validate(RunConfig, data, source=str(path))
@@ -212,7 +202,7 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     return runs
 
 
-@pytest.mark.parametrize("path", slow_of(ALIGNED), ids=named)
+@pytest.mark.parametrize("path", ALIGNED, ids=named)
 def test_alignments_train(path: Path, aligned: Callable[[Path], Path]) -> None:
     config = validate(AlignConfig, read_yaml(path), source=str(path))
     results = find_results(aligned(path) / config.experiment)
@@ -241,7 +231,7 @@ def test_fine_tuning_runs(path: Path, tmp_path) -> None:
     assert all(r.quick and r.command == "finetune" for r in results)
 
 
-@pytest.mark.parametrize("path", slow_of(ZERO_SHOT), ids=named)
+@pytest.mark.parametrize("path", ZERO_SHOT, ids=named)
 def test_zero_shot_configs_are_valid_and_those_of_our_models_run(
     path: Path, aligned: Callable[[Path], Path], tmp_path
 ) -> None:
