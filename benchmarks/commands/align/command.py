@@ -23,6 +23,7 @@ from benchmarks.runs.plan import print_plan
 from benchmarks.runs.remote import RemoteObserver
 from benchmarks.runs.terminal import FitObserver, checking, print_places
 from benchmarks.runs.workspace import check_writable, clear
+from benchmarks.tracking.parent import Parents
 from benchmarks.tracking.store import check_store
 from multimodal.training.processes import is_first, start_processes
 
@@ -49,7 +50,7 @@ def run_align(
             clear(cell.folder)
     if data.cases is not None:
         console.print(f"{data.cases.name}: {data.cases.summary}", markup=False, soft_wrap=True)
-    results, told = [], set[str]()
+    results, told, parents = [], set[str](), Parents(cells, config.to_yaml())
     with FitObserver(console) as observer:
         for number, (cell, result) in enumerate(zip(cells, done, strict=True)):
             observer.title = f"[{number + 1}/{len(cells)}] {cell.title}"
@@ -60,6 +61,8 @@ def run_align(
                     complete(cell, result)
                 console.print(f"{observer.title}: {reused(result)}", soft_wrap=True)
             results.append(result)
+            if is_first():
+                parents.update(ended=len(results) == len(cells))
     if is_first():
         print_table(results, out, against=results[0])
         print_wordings(results, out)

@@ -31,6 +31,7 @@ from benchmarks.runs.plan import print_plan
 from benchmarks.runs.remote import RemoteObserver
 from benchmarks.runs.terminal import FitObserver, checking, print_places
 from benchmarks.runs.workspace import check_writable, clear
+from benchmarks.tracking.parent import Parents
 from benchmarks.tracking.registered import register
 from benchmarks.tracking.store import check_store
 from multimodal.datasets.splits import hold_out_validation
@@ -69,7 +70,7 @@ def run_finetune(
         cells = config.cells()
         for cell in cells if fresh and is_first() else ():
             clear(cell.folder)
-    results, told = [], set[str]()
+    results, told, parents = [], set[str](), Parents(cells, config.to_yaml())
     with FitObserver(console) as observer:
         for number, (cell, result) in enumerate(zip(cells, done, strict=True)):
             observer.title = f"[{number + 1}/{len(cells)}] {cell.title}"
@@ -91,6 +92,8 @@ def run_finetune(
                     complete(cell, result)
                 console.print(f"{observer.title}: {reused(result)}", soft_wrap=True)
             results.append(result)
+            if is_first():
+                parents.update(ended=len(results) == len(cells))
     if is_first():
         print_table(results, out)
         _print_models(cells, out)
