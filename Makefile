@@ -21,6 +21,7 @@ test: install
 
 slow: install
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m 'hypothesis and not slow' --hypothesis-profile search
 
 lint: install
 	$(BIN)/ruff check .

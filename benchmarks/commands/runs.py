@@ -19,16 +19,14 @@ from benchmarks.reports.tables import short_title, summarise
 from benchmarks.results.files import load_result
 from benchmarks.results.metric_names import METRICS
 from benchmarks.results.result import RESULT_FILE, Result
-from benchmarks.runs.workspace import LOCK, run_lock
+from benchmarks.runs.states import CONFIG_FILE, DONE, state_of
 from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
 from multimodal.yaml_limits import load
 
-CONFIG_FILE = "config.yaml"
-
 
 class Listed(NamedTuple):
-    """A run as a line tells it. state: done, running, stopped or damaged."""
+    """A run as a line tells it. state: of ``STATES``, or damaged."""
 
     folder: Path
     learner: str
@@ -102,7 +100,7 @@ def _not_done(folder: Path) -> Listed:
     seeds = config.get("seeds") or [config.get("seed", "–")]
     data = _name(config.get("dataset")) + ", quick" * bool(config.get("quick"))
     name = row_name(learner, {"learner": entry, **config} if entry else config)
-    state = "damaged" if (folder / RESULT_FILE).exists() else _unfinished(folder)
+    state = "damaged" if (folder / RESULT_FILE).exists() else state_of(folder)
     return Listed(folder, name, data, ", ".join(map(str, seeds)), state, "–", "~")
 
 
@@ -112,7 +110,7 @@ def _done(folder: Path, result: Result, name: str) -> Listed:
     value = interval([result.metrics.get(key)])
     score = f"{METRICS[key]} {interval_text(value, 1, key=key)}" if value else "–"
     seed, data = str(result.seed), short_title(result)
-    return Listed(folder, name, data, seed, "done", score, result.started)
+    return Listed(folder, name, data, seed, DONE, score, result.started)
 
 
 def _learner(config: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
@@ -127,14 +125,3 @@ def _learner(config: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
 
 def _name(entry: Any) -> str:
     return str(entry.get("name", "?") if isinstance(entry, dict) else entry or "?")
-
-
-def _unfinished(folder: Path) -> str:
-    """ "running" while a process holds the folder's lock, else "stopped"."""
-    if not (folder / LOCK).is_file():
-        return "stopped"
-    try:
-        with run_lock(folder):
-            return "stopped"
-    except UserError:
-        return "running"

@@ -10,10 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.config.base import CommandConfig
-from benchmarks.results.result import RESULT_FILE
+from benchmarks.runs.states import STATES, state_of
 from multimodal.datasets import DatasetConfig
-
-STATES = ("done", "begun", "new")
 
 
 def print_plan(cells: Sequence[CommandConfig], out: Console, *, fresh: bool = False) -> None:
@@ -32,7 +30,7 @@ def print_plan(cells: Sequence[CommandConfig], out: Console, *, fresh: bool = Fa
     table = Table(title="runs")
     for name in ("hash", "run", "state", "folder"):
         table.add_column(name, no_wrap=name == "hash", overflow="fold")
-    states = ["new" if fresh else state_of(cell) for cell in cells]
+    states = ["new" if fresh else state_of(cell.folder) for cell in cells]
     for cell, state in zip(cells, states, strict=True):
         table.add_row(*map(Text, (cell.hash, _title(cell), state, str(cell.folder))))
     out.print(table)
@@ -40,13 +38,6 @@ def print_plan(cells: Sequence[CommandConfig], out: Console, *, fresh: bool = Fa
     told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     quick = "; quick: a short run of each" if any(cell.quick for cell in cells) else ""
     out.print(f"{len(cells)} runs: {told}{quick}. Nothing was run (--dry-run).", highlight=False)
-
-
-def state_of(cell: CommandConfig) -> str:
-    """ "done": it has a result; "begun": it has a folder of its own; else "new"."""
-    if (cell.folder / RESULT_FILE).exists():
-        return "done"
-    return "begun" if (cell.folder / "config.yaml").exists() else "new"
 
 
 def _title(cell: CommandConfig) -> str:

@@ -27,9 +27,13 @@ MEANWHILE = (errno.ENOENT, errno.EEXIST, errno.ESTALE)
 TRIES, PAUSE = 50, 0.002  # seconds between two
 
 
-def run_lock(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold a run's folder; Held if another process does."""
-    return held(folder / LOCK, f"{folder}: another process is at this run; wait for it.")
+def run_lock(folder: Path, *, patience: float = 0.2) -> contextlib.AbstractContextManager[None]:
+    """Hold a run's folder; Held if another process does.
+
+    patience: seconds in which one that only looks whether it is held lets go of it.
+    """
+    words = f"{folder}: another process is at this run; wait for it."
+    return held(folder / LOCK, words, patience=patience)
 
 
 @contextlib.contextmanager

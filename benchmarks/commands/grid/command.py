@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.commands.grid.config import GridConfig, SelectConfig
-from benchmarks.commands.grid.forecast import FINISHED, Forecast, forecast, state_of
+from benchmarks.commands.grid.forecast import Forecast, forecast
 from benchmarks.commands.grid.plan import PlannedCell, expand
 from benchmarks.commands.grid.select import (
     choose,
@@ -38,6 +38,7 @@ from benchmarks.runs.many import (
     run_many,
     worker_count,
 )
+from benchmarks.runs.states import state_of
 from benchmarks.runs.terminal import print_places
 from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.parent import Parents
@@ -256,5 +257,4 @@ def _words(cells: Sequence[PlannedCell], known: Forecast, workers: int) -> str:
     memory = "memory unknown"
     if known.memory is not None:
         memory = f"up to {known.memory / MIB:.0f} MiB a worker"
-    assert left == len(states) - states.count(FINISHED)
     return f"{counts}; left: {time}; {memory}."

@@ -1,4 +1,4 @@
-"""What a grid's cells are at, and what is left of it, by runs that have ended before."""
+"""What is left of a grid, by runs that have ended before."""
 
 from __future__ import annotations
 
@@ -9,27 +9,12 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from benchmarks.commands.grid.plan import PlannedCell, entry_of
-from benchmarks.results.failures import Failure
 from benchmarks.results.result import RESULT_FILE
-from benchmarks.runs.checkpoint import FILE, PREVIOUS
-from benchmarks.runs.session import CHECKPOINTS
-
-FINISHED, PARTIAL, NEW = "finished", "partial", "new"
-
-
-def state_of(folder: Path) -> str:
-    """finished, failed, not applicable (when it was last tried), partial, or new."""
-    if (folder / RESULT_FILE).is_file():
-        return FINISHED
-    failure = Failure.load(folder)
-    if failure is not None:
-        return failure.state
-    begun = any((folder / CHECKPOINTS / name).is_file() for name in (FILE, PREVIOUS))
-    return PARTIAL if begun else NEW
+from benchmarks.runs.states import DONE, state_of
 
 
 class Forecast(NamedTuple):
-    """Of the cells that are not finished. seconds: of each, by folder, None where nothing like it
+    """Of the cells that are not done. seconds: of each, by folder, None where nothing like it
     has ended. memory: bytes of the largest process so far, None if there is none.
     """
 
@@ -56,7 +41,7 @@ def forecast(cells: Sequence[PlannedCell]) -> Forecast:
     seconds: dict[Path, float | None] = {}
     for cell in cells:
         folder = cell.config.folder
-        if state_of(folder) == FINISHED:
+        if state_of(folder) == DONE:
             continue
         kin = [r for r in past[folder.parent] if r.get("quick") == cell.config.quick]
         alike = [r for r in kin if _like(cell) == (r.get("learner"), r.get("scenario"))]

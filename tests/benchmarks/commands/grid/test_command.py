@@ -22,7 +22,6 @@ from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.one import run_one
 from benchmarks.commands.grid.command import run_cells
 from benchmarks.commands.grid.config import GridConfig
-from benchmarks.commands.grid.forecast import state_of
 from benchmarks.commands.grid.plan import Plan, expand
 from benchmarks.commands.grid.work import PRELOAD, work
 from benchmarks.launchers import Event
@@ -30,6 +29,7 @@ from benchmarks.launchers.local import LocalLauncher
 from benchmarks.results.failures import FAILURE_FILE, Failure
 from benchmarks.results.result import Result
 from benchmarks.runs.attempts import as_plain, attempt
+from benchmarks.runs.states import state_of
 from benchmarks.runs.workspace import run_lock
 from multimodal.errors import UserError
 from tests.benchmarks.commands.grid import toys
@@ -84,7 +84,7 @@ def test_from_a_dry_run_to_a_table_and_back(medley) -> None:
     assert "Report: runs/toy/report.html" in first.out
 
     dry = medley("grid", "grid.yaml", "--dry-run")
-    assert "3 finished, 1 not applicable; left: about" in dry.out
+    assert "3 done, 1 not applicable; left: about" in dry.out
     assert "MiB a worker" in dry.out
     again = medley("grid", "grid.yaml")
     assert again.code == 0
@@ -122,7 +122,7 @@ def test_cells_that_fail_stop_no_other_and_say_why() -> None:
     assert deadly.reason.startswith("killed by signal 9")
     assert deadly.attempts == 2
     states = [state_of(cell.config.folder) for cell in plan.cells]
-    assert states == ["failed", "failed", "finished"]
+    assert states == ["failed", "failed", "done"]
 
 
 def test_a_cell_whose_process_was_killed_once_is_done_at_the_second_try() -> None:
@@ -132,7 +132,7 @@ def test_a_cell_whose_process_was_killed_once_is_done_at_the_second_try() -> Non
     assert run(plan) == ["done"]
     (cell,) = plan.cells
     assert not (cell.config.folder / FAILURE_FILE).exists()
-    assert state_of(cell.config.folder) == "finished"
+    assert state_of(cell.config.folder) == "done"
 
 
 def test_a_worker_killed_in_the_middle_leaves_a_run_that_goes_on() -> None:
@@ -172,7 +172,7 @@ def test_a_cell_that_another_process_is_at_is_waited_for() -> None:
     plan = planned(product={"learners": ["finetune", "majority"]})
     folder = plan.cells[0].config.folder
     folder.mkdir(parents=True)
-    held, found = threading.Event(), list[str]()
+    held, found = threading.Event(), list[list[str]]()
 
     def hold() -> None:
         with run_lock(folder):
@@ -180,14 +180,14 @@ def test_a_cell_that_another_process_is_at_is_waited_for() -> None:
             while not (plan.cells[1].config.folder / "result.json").exists():
                 time.sleep(0.05)
             time.sleep(0.5)
-            found.append(state_of(folder))
+            found.append([state_of(folder), *(file.name for file in folder.iterdir())])
 
     other = threading.Thread(target=hold)
     other.start()
     held.wait()
     assert run(plan) == ["done", "done"]
     other.join()
-    assert found == ["new"]  # while it was held nobody touched it
+    assert found == [["running", ".lock"]]  # while it was held nobody touched it
 
 
 def test_a_full_disk_is_a_cells_reason_and_the_next_attempt_goes_on(place, monkeypatch) -> None:
