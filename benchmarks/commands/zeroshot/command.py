@@ -15,6 +15,7 @@ from benchmarks.config.loading import load_config
 from benchmarks.reports.terminal import print_table, print_wordings
 from benchmarks.runs.plan import print_plan
 from benchmarks.runs.terminal import checking, print_places
+from benchmarks.tracking.parent import Parents
 
 
 def run_zeroshot(
@@ -31,11 +32,14 @@ def run_zeroshot(
         return print_plan(single_models(config), out, fresh=fresh)
     with checking(console):
         grid = ZeroShotCells(config, fresh=fresh)
+    results, parents = [], Parents(grid.cells, config.to_yaml())
     with (
         checking(console, "evaluating"),
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
-        results = [grid.run_cell(number, progress) for number in range(len(grid.cells))]
+        for number in range(len(grid.cells)):
+            results.append(grid.run_cell(number, progress))
+            parents.update(ended=len(results) == len(grid.cells))
     for warning in dict.fromkeys(w for r in results for w in r.evaluation.get("warnings", [])):
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     print_table(results, out, against=results[0])

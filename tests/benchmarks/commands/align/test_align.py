@@ -7,11 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from benchmarks.commands.align import command as align_command
 from benchmarks.results.result import Result
 from benchmarks.tracking import store as tracking
 from tests.benchmarks.commands.align_text import ALIGN, interrupt_once
@@ -168,18 +166,3 @@ def test_a_folder_of_another_config_is_not_touched(medley, tones) -> None:
     outcome = medley("align", "align.yaml")
     assert outcome.code == 2
     assert "another config" in outcome.err
-
-
-def test_its_cells_are_told_to_the_run_of_the_whole(medley, tones, monkeypatch) -> None:
-    told: list[Any] = []
-
-    class Spy:
-        def __init__(self, cells: Any, text: str) -> None:
-            told.append(len(cells))
-
-        def update(self, *, ended: bool = False) -> None:
-            told.append(ended)
-
-    monkeypatch.setattr(align_command, "Parents", Spy)
-    assert medley("align", "align.yaml", "objectives=[clip, siglip]", "training.epochs=1").code == 0
-    assert told == [2, False, True]
