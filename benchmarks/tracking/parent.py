@@ -25,6 +25,7 @@ from multimodal.credentials import shown
 
 GRID_TAG, PARENT_TAG = "medley.grid", "mlflow.parentRunId"
 INTERVAL = 20.0  # seconds between two updates of a run that many cells change
+MOST_LETTERS = 8000  # of a description; MLflow cuts what is longer, in the middle of a row
 
 
 class Parent:
@@ -127,7 +128,7 @@ class Parent:
         lines = [f"{len(results)} of {len(self.cells)} cells are done."]
         for group in comparable(results):
             lines += ["", f"**{data_title(group[0])}**, {group[0].scenario}", *_table(group)]
-        return "\n".join(lines)
+        return _fitting(lines)
 
 
 class Parents:
@@ -180,6 +181,15 @@ def _table(group: Sequence[Result]) -> list[str]:
         told = [f"{statistics.fmean(row[k]):.3f}" if k in row else "" for k in keys]
         lines.append(f"| {label} | " + " | ".join(told) + " |")
     return lines
+
+
+def _fitting(lines: Sequence[str]) -> str:
+    """As many whole lines as a description holds, and where the rest is."""
+    more = "\n\nThe other rows stand in report.html."
+    text = "\n".join(lines)
+    if len(text) <= MOST_LETTERS:
+        return text
+    return text[: text.rindex("\n", 0, MOST_LETTERS - len(more))] + more
 
 
 def _latest(folders: Iterable[Path]) -> int:

@@ -161,3 +161,14 @@ def test_a_single_cell_has_no_parent(config) -> None:
     _, runs = store(config)
     assert len(runs) == 1
     assert PARENT_TAG not in runs[0].data.tags
+
+
+def test_a_description_ends_with_a_whole_row() -> None:
+    rows = [f"| learner {number} | 0.123 |" for number in range(2000)]
+    text = parents._fitting(rows)
+    assert len(text) <= parents.MOST_LETTERS
+    *kept, empty, more = text.split("\n")
+    assert kept == rows[: len(kept)]
+    assert len(kept) > 250
+    assert (empty, more) == ("", "The other rows stand in report.html.")
+    assert parents._fitting(rows[:10]) == "\n".join(rows[:10])
