@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/medley bench demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -94,7 +94,9 @@ class OnlineStrategy(StreamStrategy):
         """Stream batches and, at most, steps of reviews in the whole run."""
         batches = sum(-(-len(rows) // self.train_mb_size) for rows in self.rows)
         memory, reviews = self.learner.memory, self.learner.memory_epochs * len(self.rows)
-        return batches + (reviews * -(-memory.capacity // self.train_mb_size) if memory else 0)
+        return batches + (
+            0 if memory is None else reviews * -(-memory.capacity // self.train_mb_size)
+        )
 
     # ---- what Avalanche calls -----------------------------------------------------------
 

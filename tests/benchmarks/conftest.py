@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import soundfile
 
+from benchmarks.reports import pictures
 from benchmarks.tracking import store as tracking
 from benchmarks.tracking import tracker as background
 from tests.benchmarks.tracking_place import Place
@@ -27,6 +28,9 @@ encoder: {name: compact, width: 16, depth: 1, heads: 2}
 training: {epochs: 1, device: cpu}
 tracking: {store: none}
 """
+
+
+DRAWN: dict[str, bytes] = {}  # pictures by their names
 
 
 class Outcome(NamedTuple):
@@ -56,6 +60,21 @@ def medley(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
         return Outcome(stopped.value.code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture(autouse=True)
+def a_picture_of_each_kind_is_drawn_once(monkeypatch) -> None:
+    """The others are made and not drawn, which takes a third of a second."""
+    save = pictures.save_figure
+
+    def once(figure: Any, path: Path, *, dpi: int) -> None:
+        if path.name in DRAWN:
+            path.write_bytes(DRAWN[path.name])
+            return
+        save(figure, path, dpi=dpi)
+        DRAWN[path.name] = path.read_bytes()
+
+    monkeypatch.setattr(pictures, "save_figure", once)
 
 
 @pytest.fixture

@@ -202,6 +202,7 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     return runs
 
 
+@pytest.mark.xdist_group("aligned")  # in one process, which trains each config once
 @pytest.mark.parametrize("path", ALIGNED, ids=named)
 def test_alignments_train(path: Path, aligned: Callable[[Path], Path]) -> None:
     config = validate(AlignConfig, read_yaml(path), source=str(path))
@@ -231,6 +232,7 @@ def test_fine_tuning_runs(path: Path, tmp_path) -> None:
     assert all(r.quick and r.command == "finetune" for r in results)
 
 
+@pytest.mark.xdist_group("aligned")
 @pytest.mark.parametrize("path", ZERO_SHOT, ids=named)
 def test_zero_shot_configs_are_valid_and_those_of_our_models_run(
     path: Path, aligned: Callable[[Path], Path], tmp_path

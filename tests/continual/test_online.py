@@ -216,6 +216,14 @@ def test_optimiser_state_lives_through_borders(make_learner, make_online) -> Non
     assert steps == {2.0 * strategy.position.total_steps}
 
 
+def test_what_is_to_come_is_known_before_the_first_step(make_learner, make_online) -> None:
+    """Of a learner that reviews a memory, which is empty by then."""
+    strategy, benchmark = make_online(make_learner("rm", memory_size=6, memory_epochs=4))
+    expected = strategy.total_steps
+    run(strategy, benchmark)
+    assert strategy.position.total_steps == expected == strategy.total_steps
+
+
 def test_reviews_of_the_memory_follow_each_task(make_learner, make_online) -> None:
     learner = make_learner("rm", memory_size=6, memory_epochs=4)
     rates: list[float] = []

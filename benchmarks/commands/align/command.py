@@ -93,8 +93,9 @@ def _checked(config: AlignConfig, *, fresh: bool) -> tuple[AlignData, list[Resul
     for name in config.towers:
         config.prompts.load(name).texts(data.manifest.class_names)
     adapters = {name: view.data.adapter for name, view in data.views.items()}
-    for cell in config.cells():
-        build_model(cell, adapters, start=start_folder(cell))
+    starts = {(c.objectives[0].model_dump_json(), start_folder(c)): c for c in config.cells()}
+    for (_, start), cell in starts.items():  # seeds alone build alike
+        build_model(cell, adapters, start=start)
     check_store(config.tracking, Path(config.output_dir))
     done = [
         None if fresh else finished(cell, data.manifest, data.inputs | start_inputs(cell))

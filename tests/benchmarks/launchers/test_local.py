@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.launchers import LAUNCHERS, Event, Task
+from benchmarks.launchers import LAUNCHERS, Event, Task, local
 from benchmarks.launchers import resources as resources_module
 from benchmarks.launchers.local import LocalLauncher
 from benchmarks.launchers.resources import available_memory, cores, fitting
@@ -31,6 +31,12 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         raise SystemExit(130)
 """
+
+
+@pytest.fixture(autouse=True)
+def no_plugins(monkeypatch) -> None:
+    """What other tests have registered, with all that it imports, is nothing to these tasks."""
+    monkeypatch.setattr(local, "plugged_modules", tuple)
 
 
 def run(work: Any, arguments: list[dict[str, Any]], workers: int = 2) -> list[Event]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ experiment: clap
 dataset: {name: esc50, root: esc50}
 model: {name: clap, checkpoint: checkpoint}
 split: all
+tracking: {store: none}
+"""
+ZERO = """\
+experiment: zero
+dataset: {name: folder, root: clips, modality: speech}
+model: {name: aligned, experiment: tones}
 tracking: {store: none}
 """
 
@@ -140,12 +147,14 @@ class TestCheckpoint:
 
 class TestAlignedRuns:
     @pytest.fixture
-    def aligned(self, medley, tones) -> Path:
-        assert medley("align", "align.yaml", "objectives=[cwcl,clip]", "seeds=[1,2]").code == 0
-        (tones / "zero.yaml").write_text(
-            "experiment: zero\ndataset: {name: folder, root: clips, modality: speech}\n"
-            "model: {name: aligned, experiment: tones}\ntracking: {store: none}\n"
-        )
+    def aligned(self, medley, tones, tmp_path_factory) -> Path:
+        """Two objectives and seeds, trained once."""
+        kept = tmp_path_factory.getbasetemp() / "aligned runs"
+        if not kept.exists():
+            assert medley("align", "align.yaml", "objectives=[cwcl,clip]", "seeds=[1,2]").code == 0
+            shutil.copytree(tones / "runs", kept)
+        shutil.copytree(kept, tones / "runs", dirs_exist_ok=True)
+        (tones / "zero.yaml").write_text(ZERO)
         return tones
 
     def test_all_runs_stand_in_one_table(self, medley, aligned) -> None:
@@ -170,10 +179,7 @@ class TestAlignedRuns:
     def test_cells_share_what_frozen_encoders_make(self, medley, tones, monkeypatch) -> None:
         words = ("objectives=[cwcl,clip]", "encoder.train=none")
         assert medley("align", "align.yaml", *words).code == 0
-        (tones / "zero.yaml").write_text(
-            "experiment: zero\ndataset: {name: folder, root: clips, modality: speech}\n"
-            "model: {name: aligned, experiment: tones}\ntracking: {store: none}\n"
-        )
+        (tones / "zero.yaml").write_text(ZERO)
         encoded, tokens = [], Aligned._tokens
         embedded, embed = [], EmbeddingCache._embed
         monkeypatch.setattr(
