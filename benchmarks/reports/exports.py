@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from benchmarks.reports.numbers import interval_text
+from benchmarks.reports.overview import Overview, overviews
 from benchmarks.reports.ranking import Ranked, ranked
 from benchmarks.reports.tables import columns, comparable, data_title
 from benchmarks.results.metric_names import LOWER, MAIN_METRICS, METRICS
 from benchmarks.results.result import Result
 
 Format = Literal["csv", "markdown", "latex", "json"]
+TextRow = tuple[str, list[tuple[str, bool]]]  # name; text of each column, and whether it is best
 FEW_SEEDS = 3  # below it an interval says nothing: the seeds themselves are shown
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
@@ -27,11 +29,41 @@ MARKDOWN = str.maketrans({"|": r"\|", "*": r"\*", "_": r"\_", "<": "&lt;"})
 def export(results: Sequence[Result], form: Format, *, by: str | None = None) -> str:
     """One table of each comparable group, its rows best first. by: see ``ranked``.
 
-    csv, json: fractions as they are; markdown, latex: percent as in reports, the best ones bold.
+    csv, json: fractions as they are; markdown, latex: percent as in reports, the best ones bold,
+    below a table of all streams where these share learners.
     """
     groups = comparable(results)
     tables = [ranked(group, by) for group in groups]
-    return WRITERS[form](groups, tables)
+    whole = _overviews(results, form) if form in ("markdown", "latex") else ""
+    return whole + WRITERS[form](groups, tables)
+
+
+def _overviews(results: Sequence[Result], form: Format) -> str:
+    return "".join(
+        f"{TABLES[form](_overview_caption(made), *_overview_cells(made))}\n"
+        for made in overviews(results)
+    )
+
+
+def _overview_caption(made: Overview) -> str:
+    quick = ", quick runs" * made.quick
+    return (
+        f"All streams{quick}: of each the metric that its table is sorted by, %, mean over seeds; "
+        "mean rank: of the streams that a learner has a value of, 1 is best"
+    )
+
+
+def _overview_cells(made: Overview) -> tuple[list[str], list[TextRow]]:
+    heads = ["mean rank", *(f"{s.name}: {s.metric}" for s in made.streams)]
+    rows = []
+    for learner in made.learners:
+        rank = made.mean_rank(learner)
+        cells = [("–" if rank is None else f"{rank:.1f}", False)]
+        for stream in made.streams:
+            cell = stream.cells.get(learner)
+            cells.append(("–", False) if cell is None else (cell.text, cell.best))
+        rows.append((learner, cells))
+    return heads, rows
 
 
 def _records(group: Sequence[Result], table: Ranked) -> list[dict[str, Any]]:
@@ -89,7 +121,7 @@ def _csv(groups: Sequence[list[Result]], tables: Sequence[Ranked]) -> str:
     return text.getvalue()
 
 
-def _cells(table: Ranked) -> tuple[list[str], list[tuple[str, list[tuple[str, bool]]]]]:
+def _cells(table: Ranked) -> tuple[list[str], list[TextRow]]:
     """Heads, and of each row its name and (text, is best) of each metric."""
     shown = [key for key in columns(table.rows) if key in MAIN_METRICS or key == table.key]
     shown = [key for key in shown if any(row.values.get(key) for row in table.rows)]
@@ -134,48 +166,58 @@ def _markdown(groups: Sequence[list[Result]], tables: Sequence[Ranked]) -> str:
     found = []
     for group, table in zip(groups, tables, strict=True):
         heads, rows = _cells(table)
-        lines = [["learner", *heads, "seeds"], ["---", *["---:"] * (len(heads) + 1)]]
-        counts = [str(row.seeds) for row in table.rows]
-        for (name, cells), count in zip(rows, counts, strict=True):
-            texts = [f"**{text}**" if best else text for text, best in cells]
-            lines.append([name.translate(MARKDOWN), *texts, count])
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        found.append(f"{caption(group, table).translate(MARKDOWN)}\n\n{body}\n")
+        counted = [
+            (name, [*cells, (str(row.seeds), False)])
+            for (name, cells), row in zip(rows, table.rows, strict=True)
+        ]
+        found.append(_markdown_table(caption(group, table), [*heads, "seeds"], counted))
     return "\n".join(found)
+
+
+def _markdown_table(title: str, heads: Sequence[str], rows: Sequence[TextRow]) -> str:
+    named = [head.translate(MARKDOWN) for head in heads]
+    lines = [["learner", *named], ["---", *["---:"] * len(heads)]]
+    for name, cells in rows:
+        texts = [f"**{text}**" if best else text for text, best in cells]
+        lines.append([name.translate(MARKDOWN), *texts])
+    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{title.translate(MARKDOWN)}\n\n{body}\n"
 
 
 def _latex(groups: Sequence[list[Result]], tables: Sequence[Ranked]) -> str:
+    pairs = zip(groups, tables, strict=True)
+    return "\n".join(_latex_table(caption(group, table), *_cells(table)) for group, table in pairs)
+
+
+def _latex_table(title: str, heads: Sequence[str], rows: Sequence[TextRow]) -> str:
     """For the package booktabs."""
-    found = []
-    for group, table in zip(groups, tables, strict=True):
-        heads, rows = _cells(table)
-        body = [" & ".join(["learner", *(h[:-2].translate(LATEX) + _arrow(h) for h in heads)])]
-        for name, cells in rows:
-            texts = [text.translate(LATEX) for text, _ in cells]
-            bold = [best for _, best in cells]
-            texts = [rf"\textbf{{{t}}}" if b else t for t, b in zip(texts, bold, strict=True)]
-            body.append(" & ".join([name.translate(LATEX), *texts]))
-        columns_ = "l" + "r" * len(heads)
-        lines = [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{caption(group, table).translate(LATEX)}.}}",
-            rf"\begin{{tabular}}{{{columns_}}}",
-            r"\toprule",
-            rf"{body[0]} \\",
-            r"\midrule",
-            *(rf"{line} \\" for line in body[1:]),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        found.append("\n".join(lines) + "\n")
-    return "\n".join(found)
+    body = [" & ".join(["learner", *map(_latex_head, heads)])]
+    for name, cells in rows:
+        texts = [text.translate(LATEX) for text, _ in cells]
+        bold = [best for _, best in cells]
+        texts = [rf"\textbf{{{t}}}" if b else t for t, b in zip(texts, bold, strict=True)]
+        body.append(" & ".join([name.translate(LATEX), *texts]))
+    columns_ = "l" + "r" * len(heads)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{title.translate(LATEX)}.}}",
+        rf"\begin{{tabular}}{{{columns_}}}",
+        r"\toprule",
+        rf"{body[0]} \\",
+        r"\midrule",
+        *(rf"{line} \\" for line in body[1:]),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _arrow(head: str) -> str:
-    return r" $\downarrow$" if head.endswith("↓") else r" $\uparrow$"
+def _latex_head(head: str) -> str:
+    arrow = {"↓": r" $\downarrow$", "↑": r" $\uparrow$"}.get(head[-1], "")
+    return (head[:-2] if arrow else head).translate(LATEX) + arrow
 
 
 Writer = Callable[[Sequence[list[Result]], Sequence[Ranked]], str]
@@ -185,3 +227,4 @@ WRITERS: dict[Format, Writer] = {
     "latex": _latex,
     "json": _json,
 }
+TABLES = {"markdown": _markdown_table, "latex": _latex_table}

@@ -18,6 +18,7 @@ from benchmarks.reports.figures.online import anytime, draws
 from benchmarks.reports.figures.references import beside_published
 from benchmarks.reports.figures.streams import confusions, curves, forgetting, matrices, per_class
 from benchmarks.reports.items import item_parts
+from benchmarks.reports.overview import anchor, overview_html, overviews
 from benchmarks.reports.parts import part_html
 from benchmarks.reports.provenance import provenance
 from benchmarks.reports.ranking import ranked
@@ -38,14 +39,18 @@ def page(
     by: str | None = None,
     folder: Path | None = None,
 ) -> str:
-    """The whole page of one experiment's results: a section for each comparable group.
+    """The whole page of one experiment's results: a section for each comparable group, below one of
+    all streams where these share learners.
 
     by: the metric that rows are sorted by; None, or one that a group lacks: what its table is
     about. folder: of the page, beside which the runs' journals lie.
     """
     groups = comparable(results)
     title = escape(results[0].experiment)
-    sections = "".join(_section(group, against, by, folder) for group in groups)
+    sections = overview_html(overviews(results))
+    for number, group in enumerate(groups):
+        inner = _section(group, against, by, folder)
+        sections += f'<section id="{anchor(number)}">{inner}</section>\n'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -59,7 +64,7 @@ def page(
 def _section(
     group: list[Result], against: str | Result | None, by: str | None, folder: Path | None
 ) -> str:
-    """The answer first, what it stands on last."""
+    """What stands in a section: the answer first, what it stands on last."""
     learners = by_learner(group)
     known = {key for row in summarise(group) for key, value in row.values.items() if value}
     table = ranked(group, by if by in known else None)
@@ -87,7 +92,7 @@ def _section(
         _stream(group),
         provenance(group, learners),
     ]
-    return f"<section>{''.join(parts)}</section>\n"
+    return "".join(parts)
 
 
 def _notes(first: Result) -> str:

@@ -12,6 +12,7 @@ from benchmarks.reports.cases import case_parts
 from benchmarks.reports.differences import Differences, differences
 from benchmarks.reports.items import item_parts
 from benchmarks.reports.numbers import interval, interval_text, percent
+from benchmarks.reports.overview import overview_tables, overviews
 from benchmarks.reports.parts import part_tables
 from benchmarks.reports.ranking import ranked
 from benchmarks.reports.stacked import Column, stacked
@@ -43,7 +44,9 @@ HEAD_LETTERS = 16
 
 
 def print_overview(results: Sequence[Result], console: Console) -> None:
-    """One table of results on several datasets: a section for each comparable group."""
+    """One table of results on several datasets: a section for each comparable group. Where streams
+    share learners, one more, with a row a learner and a column a stream.
+    """
     caption = "%, mean ± half width of the 95 % interval over seeds"
     if any(result.score != "accuracy" for result in results):
         caption += "; forgetting is of the score beside it"
@@ -51,15 +54,19 @@ def print_overview(results: Sequence[Result], console: Console) -> None:
     rows = [row for _, rows in groups for row in rows]
     words, ends = [], []
     for first, own in groups:
-        words += [(first.modality, short_title(first)), *[("", "")] * (len(own) - 1)]
+        own_words = (first.modality, short_title(first), first.scenario)
+        words += [own_words, *[("", "", "")] * (len(own) - 1)]
         ends.append(len(words) - 1)
     labels = [
-        Column("modality", [modality for modality, _ in words]),
-        Column("data", [data for _, data in words]),
+        Column("modality", [modality for modality, _, _ in words]),
+        Column("data", [data for _, data, _ in words]),
+        Column("stream", [stream for _, _, stream in words]),
         Column("learner", [row.learner for row in rows]),
     ]
     numbers = _metrics(rows, full=False)
     for table in stacked(labels, numbers, width=console.width, caption=caption, ends=ends):
+        console.print(table)
+    for table in overview_tables(overviews(results), console.width):
         console.print(table)
 
 
