@@ -17,6 +17,7 @@ from benchmarks.reports import pictures
 from benchmarks.tracking import store as tracking
 from benchmarks.tracking import tracker as background
 from tests.benchmarks.tracking_place import Place
+from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import RATE, tone
 
 TINY = """\
@@ -118,6 +119,14 @@ def refuse(medley, tiny):
         assert all(fnmatch(Path(name).name, made) for name in after.keys() - before.keys())
 
     return check
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory) -> dict[str, Any]:
+    """A tiny text encoder, as the ``text`` of a config."""
+    folder = tmp_path_factory.mktemp("text") / "bert"
+    save_text_checkpoint(folder, "bert")
+    return {"checkpoint": str(folder), "max_length": 16}
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from benchmarks.commands.align.command import run_align
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.results.files import find_results
 from tests.benchmarks.commands.bench.test_cwcl_modalities import DATASETS, RATES
-from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 
 # What small synthetic sets need: short events, patients of one rhythm each.
 COMPOSERS: dict[str, dict[str, Any]] = {
@@ -22,13 +21,6 @@ COMPOSERS: dict[str, dict[str, Any]] = {
     "xray": {"expressions": {"A+B": 1.0}},
     "video": {"snippet_seconds": [0.1, 4.0], "expressions": {"A+B": 1.0, "A*B": 1.0}},
 }
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("text") / "bert"
-    save_text_checkpoint(folder, "bert")
-    return {"checkpoint": str(folder), "max_length": 16}
 
 
 @pytest.mark.parametrize("modality", COMPOSERS)

@@ -18,19 +18,11 @@ from multimodal.errors import UserError
 from tests.benchmarks.commands.bench.test_cwcl_modalities import DATASETS, RATES, SCENARIOS
 from tests.benchmarks.commands.bench.test_cwcl_run import Stop
 from tests.benchmarks.commands.bench.test_every_learner import DECODER
-from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.multimodal.models.test_whisper_decoder import save
 from tests.toy import toy_data
 
 TASKS = {"name": "class_incremental", "num_experiences": 4}
 BLURRY = {"name": "si_blurry", "num_tasks": 3, "min_task_samples": 1, "eval_period": 10}
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("text") / "bert"
-    save_text_checkpoint(folder, "bert")
-    return {"checkpoint": str(folder), "max_length": 16}
 
 
 @pytest.fixture

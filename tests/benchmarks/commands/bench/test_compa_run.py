@@ -16,17 +16,9 @@ from multimodal.digests import read_tensors
 from multimodal.errors import UserError
 from tests.benchmarks.commands.bench.test_cwcl_modalities import DATASETS, RATES, SCENARIOS
 from tests.benchmarks.commands.bench.test_cwcl_run import Stop
-from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import toy_data
 
 TASKS = {"name": "class_incremental", "num_experiences": 4}
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("text") / "bert"
-    save_text_checkpoint(folder, "bert")
-    return {"checkpoint": str(folder), "max_length": 16}
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from benchmarks.runs import machine, session
 from continual.learner import LEARNERS
 from multimodal.errors import UserError
 from multimodal.signals import SignalCache
-from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import toy_data
 
 SINGLE, SEVERAL = "toy", "toy_chords"
@@ -64,14 +63,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "coconut_aligned", "memory_size": 8, "feature_kd": 1.0, "answer_kd": 1.0},
     {"name": "coconut_aligned", "memory_size": 8, "teacher": "ema", "policy": "reservoir"},
 ]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A tiny text encoder, for learners that have one."""
-    folder = tmp_path_factory.mktemp("text") / "bert"
-    save_text_checkpoint(folder, "bert")
-    return {"checkpoint": str(folder), "max_length": 16}
 
 
 def made(config: Any) -> tuple[Cells | None, str]:

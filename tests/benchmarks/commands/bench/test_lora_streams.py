@@ -19,7 +19,6 @@ from multimodal.digests import read_tensors
 from multimodal.errors import UserError
 from multimodal.weights import frozen_digest
 from tests.benchmarks.commands.bench.test_cwcl_run import Stop
-from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import toy_data
 
 BASE = {"name": "compact", "width": 16, "depth": 1, "heads": 2}
@@ -27,13 +26,6 @@ LORA = {"name": "lora", "base": BASE, "rank": 2}
 TASKS = {"name": "class_incremental", "num_experiences": 2}
 BLURRY = {"name": "si_blurry", "num_tasks": 2, "min_task_samples": 1, "eval_period": 10}
 SMALL: dict[str, dict[str, Any]] = {"rm": {"memory_epochs": 1}, "rls": {"hidden": 20}}
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("text") / "bert"
-    save_text_checkpoint(folder, "bert")
-    return {"checkpoint": str(folder), "max_length": 16}
 
 
 def grid(folder: Path, learner: dict[str, Any], scenario: dict[str, Any], **changes: Any) -> Cells:

@@ -17,7 +17,6 @@ from continual.learner import LEARNERS
 from multimodal.errors import UserError
 from tests.benchmarks.commands.bench.test_cwcl_run import Stop
 from tests.benchmarks.commands.bench.test_every_learner import SMALL
-from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 
 SIZES = {"num_classes": 4, "train_per_class": 3, "test_per_class": 2}
 ORDERED = {"name": "modality_incremental", "order": ["xray", "ecg"]}
@@ -28,13 +27,6 @@ REFUSED = {
 }
 MIXED = ("er", "cwcl", "majority")
 SPOKEN = ("coconut", "seq2seq", "seq2seq_joint")
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("text") / "bert"
-    save_text_checkpoint(folder, "bert")
-    return {"checkpoint": str(folder), "max_length": 16}
 
 
 @pytest.fixture

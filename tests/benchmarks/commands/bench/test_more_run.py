@@ -16,7 +16,6 @@ from multimodal.digests import read_tensors
 from multimodal.errors import UserError
 from tests.benchmarks.commands.bench.test_cwcl_modalities import DATASETS, RATES, SCENARIOS
 from tests.benchmarks.commands.bench.test_cwcl_run import Stop
-from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import toy_data
 
 LORA = {
@@ -27,13 +26,6 @@ LORA = {
 TASKS = {"name": "class_incremental", "num_experiences": 2}
 BLURRY = {"name": "si_blurry", "num_tasks": 2, "min_task_samples": 1, "eval_period": 10}
 TEXT_LORA = {"lora": {"rank": 2}}
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("text") / "bert"
-    save_text_checkpoint(folder, "bert")
-    return {"checkpoint": str(folder), "max_length": 16}
 
 
 @pytest.fixture

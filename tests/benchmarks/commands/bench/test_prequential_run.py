@@ -16,7 +16,6 @@ from benchmarks.config.loading import validate
 from benchmarks.reports.page import write_html
 from continual.learner import LEARNERS
 from tests.benchmarks.commands.bench.test_every_learner import SMALL
-from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import toy_data
 
 STREAM = {"name": "si_blurry", "num_tasks": 2, "online_iter": 2, "eval_period": 7}
@@ -39,13 +38,6 @@ def without(values: dict[str, Any]) -> dict[str, Any]:
     if "anytime" in kept and isinstance(kept["anytime"], dict):
         kept["anytime"] = {k: v for k, v in kept["anytime"].items() if k != "prequential"}
     return kept
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("text") / "bert"
-    save_text_checkpoint(folder, "bert")
-    return {"checkpoint": str(folder), "max_length": 16}
 
 
 @pytest.mark.parametrize("name", ONLINE)

@@ -28,7 +28,6 @@ from multimodal.errors import UserError
 from multimodal.modalities.log_mel import Finishing
 from multimodal.modalities.speech import SpeechAdapter, SpeechConfig
 from multimodal.recordings import Manifest, Recording
-from tests.multimodal.encoders.checkpoints import save_text_checkpoint
 from tests.toy import RATE, toy_chords, toy_data, toy_manifest
 
 SINGLE, SEVERAL = "toy", "toy_chords"
@@ -56,13 +55,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "cwcl", "head": {"whiten": True}, "encoder": "none"},
     {"name": "linear_probe", "head": {"whiten": True}},
 ]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("text") / "bert"
-    save_text_checkpoint(folder, "bert")
-    return {"checkpoint": str(folder), "max_length": 16}
 
 
 @pytest.fixture(scope="module")
