@@ -31,6 +31,12 @@ def environment_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_waiting_for_disks(monkeypatch) -> None:
+    """No test pulls the plug: what is written need not have reached the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
 def no_addresses_of_other_tests(monkeypatch) -> None:
     """Addresses that a test has named are hidden in whatever the process prints afterwards."""
     from multimodal import credentials

@@ -214,12 +214,13 @@ class Aligned(nn.Module):
         """
         known = self._encoded if self.text_frozen else {}
         new = sorted({t for t in texts if t not in known}, key=lambda t: (len(t), t))
-        training = self.training
-        self.eval()
-        for start in range(0, len(new), TEXTS_AT_ONCE):
-            part = new[start : start + TEXTS_AT_ONCE]
-            known.update(zip(part, self.text.encode(self._tokens(part)), strict=True))
-        self.train(training)
+        if new:
+            training = self.training
+            self.eval()
+            for start in range(0, len(new), TEXTS_AT_ONCE):
+                part = new[start : start + TEXTS_AT_ONCE]
+                known.update(zip(part, self.text.encode(self._tokens(part)), strict=True))
+            self.train(training)
         return torch.stack([known[t] for t in texts])
 
     def read_texts(self, texts: Sequence[str]) -> Tensor:

@@ -114,7 +114,11 @@ def test_a_store_lost_since_it_was_checked_loses_no_result(command: Command, mon
 @pytest.mark.parametrize(
     "place", [pytest.param("draw_pictures", marks=pytest.mark.slow), "write_html"]
 )
-@pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    "killed",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["killed", "stopped"],
+)
 def test_a_run_that_ends_after_its_result_is_completed_next_time(
     command: Command, killed: bool, place: str, monkeypatch
 ) -> None:

@@ -246,6 +246,7 @@ def test_patients_keep_their_anatomy_and_change_their_pose() -> None:
     assert np.abs(chest(0, 0) - chest(0, 1)).mean() > 0.02
 
 
+@pytest.mark.slow
 def test_a_linear_probe_on_raw_pixels_stays_below_60_percent() -> None:
     manifest = SyntheticXrayConfig(train_per_class=200).build(NOWHERE)  # as the shipped config has
     train, test = (images(manifest, s).reshape(-1, 4096) - 0.5 for s in ("train", "test"))

@@ -93,6 +93,7 @@ def test_processes_that_convert_at_once_agree(cache: Path, package: Path) -> Non
 
 
 @pytest.mark.realdata
+@pytest.mark.slow
 def test_it_hears_an_order(cache: Path, package: Path, real_data: Path) -> None:
     import soundfile
     from transformers import WhisperForConditionalGeneration, WhisperProcessor

@@ -142,7 +142,7 @@ def _process(rank: int, count: int, folder: str, multi_label: bool) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("multi_label", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_two_processes_train_like_one(tmp_path: Path, multi_label: bool) -> None:
     """Also where the two know different numbers of labels of a batch."""
     arguments = (2, str(tmp_path), multi_label)

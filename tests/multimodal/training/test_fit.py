@@ -187,7 +187,12 @@ def _process(rank: int, count: int, folder: str, changes: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, pytest.param({"micro_batch": 3}, marks=pytest.mark.slow), {"batch": MEANINGS}]
+    "changes",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"micro_batch": 3}, marks=pytest.mark.slow),
+        {"batch": MEANINGS},
+    ],
 )
 def test_two_processes_train_like_one(tmp_path: Path, changes: dict) -> None:
     multiprocessing.spawn(_process, args=(2, str(tmp_path), changes), nprocs=2)  # pyright: ignore

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.commands.bench.config import RunConfig
@@ -150,6 +150,7 @@ def test_all_problems_are_told_at_once_with_what_made_them(plan) -> None:
         plan(select={"among": ["training.momentum"]})
 
 
+@settings(max_examples=25)
 @given(
     lengths=st.lists(st.integers(1, 3), max_size=3),
     rows=st.integers(0, 3),

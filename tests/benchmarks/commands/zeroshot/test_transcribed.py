@@ -109,6 +109,7 @@ def test_the_second_time_nothing_is_transcribed(medley, place, monkeypatch) -> N
     assert medley("zeroshot", "heard.yaml", "model.form=plain").code == 0
 
 
+@pytest.mark.slow
 def test_figures_do_not_depend_on_the_batch_size(medley, place) -> None:
     found = []
     for size in (1, 32):
