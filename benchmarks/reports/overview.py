@@ -116,12 +116,10 @@ def overview_html(found: Sequence[Overview]) -> str:
             link = f'<a href="#{stream.anchor}">{escape(words).replace("_", "_<wbr>")}</a>'
             heads += f'<th scope="col"><span>{link}</span></th>'
         rows = "".join(_row_html(made, learner) for learner in made.learners)
-        html = (
-            f"<table><caption>{escape(CAPTION)}</caption><thead><tr>{heads}</tr></thead>"
-            f"<tbody>{rows}</tbody></table>"
-        )
+        html = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
         title = "All streams" + ", quick" * made.quick
-        card = f'<div class="card">{scroll(html, title)}</div>'
+        words = f'<p class="soft">{escape(CAPTION)}.</p>'
+        card = f'<div class="card">{words}{scroll(html, title)}</div>'
         sections.append(f"<section><h2>{title}</h2>{card}</section>\n")
     return "".join(sections)
 
@@ -134,9 +132,9 @@ def _row_html(made: Overview, learner: str) -> str:
             cells += "<td>–</td>"
             continue
         mark = ' class="best"' if cell.best else ""
+        rank = "–" if cell.rank is None else f"{cell.rank:g}"
         cells += (
-            f"<td{mark}>{escape(cell.text)}<br>"
-            f'<span class="soft">{_rank_text(cell.rank)}</span></td>'
+            f'<td><span{mark}>{escape(cell.text)}</span><br><span class="soft">{rank}</span></td>'
         )
     return f"<tr>{head(learner, scope='row')}{cells}</tr>"
 

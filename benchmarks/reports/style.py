@@ -39,7 +39,9 @@ linear-gradient(to right,var(--shade),transparent) left/14px 100% no-repeat scro
 linear-gradient(to left,var(--shade),transparent) right/14px 100% no-repeat scroll,var(--card)}
 table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums;
 overflow-wrap:normal}
-caption{text-align:left;padding:0 0 6px;position:sticky;left:0;max-width:calc(100vw - 56px)}
+caption{text-align:left;padding:0 0 6px;position:sticky;left:0;
+max-width:min(calc(100vw - 56px),1020px)}
+a{color:inherit}
 th,td{padding:4px 7px;border-bottom:1px solid var(--rule);text-align:right;white-space:nowrap}
 th{font-weight:600}thead th{vertical-align:bottom;border-bottom:2px solid var(--rule)}
 tr>:first-child{text-align:left;position:sticky;left:0;background:var(--card);

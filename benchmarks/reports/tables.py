@@ -29,7 +29,8 @@ class Row:
 
 
 def comparable(results: Sequence[Result]) -> list[list[Result]]:
-    """Groups that may share a table: same experiment, data, split, scenario, quick or not.
+    """Groups that may share a table: same experiment, data, split, scenario, quick or not; in the
+    order in which they were first started.
 
     Results of earlier versions do not say what their files held; they stand with those that do.
     """
@@ -44,7 +45,7 @@ def comparable(results: Sequence[Result]) -> list[list[Result]]:
             [result.experiment, data, result.dataset.get("split_rule"), stream], sort_keys=True
         )
         groups.setdefault(key, []).append(result)
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda group: min(run.started for run in group))
 
 
 def by_learner(results: Sequence[Result]) -> dict[str, list[Result]]:
