@@ -98,6 +98,8 @@ class Palm(nn.Module):
         places = torch.arange(len(self.prototypes), device=z.device)
         if known is not None:
             places = known.nonzero()[:, 0]
+            if present is not None:  # what an absent row's label says is nothing
+                labels = torch.where(present, labels, known.int().argmax())
             refuse_labels(labels, known)
             labels = (known.cumsum(0) - 1)[labels]
         found = palm(

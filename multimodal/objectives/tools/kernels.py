@@ -29,7 +29,6 @@ def log_mean_kernel(
     integers; pairs of equal id are left out. rows.gather: every process has the value of the whole
     batch, and the mean of the processes' gradients is its gradient.
     """
-    mine = rows.own(torch.arange(len(x), device=x.device))
     everyone = rows.everyone(y)
     excluded, equal = None, rows.count
     if ids is not None:
@@ -42,8 +41,37 @@ def log_mean_kernel(
     left = 2 * RATE * rows.own(x)
     targets = Targets(rows.first, excluded=excluded, decoupled=True)
     (choice,) = choose(left, everyone, (targets,), tile=tile)
-    own = choice.losses + (left * rows.own(y)).sum(1)
+    sums = choice.losses + (left * rows.own(y)).sum(1)
+    return pooled(sums, rows, len(x)) - 2 * RATE - math.log(pairs)
+
+
+def log_sums(
+    x: Float[Tensor, "batch dim"],
+    rows: Rows,
+    *,
+    temperature: float,
+    itself: bool,
+    tile: int | None = None,
+) -> Float[Tensor, " own"]:
+    """Of each own row i that takes part ``log sum_j exp(-||x_i - x_j||^2 / (2 temperature))``, j
+    over the rows of all processes; i itself among them or not, then the lowest number if it is
+    alone. x: (N, D) of any length.
+    """
+    half = x.square().sum(1, keepdim=True) / 2
+    one = torch.ones_like(half)
+    # -||x - y||^2 / 2 is an inner product of rows that are two numbers longer.
+    left = rows.own(torch.cat([x, one, -half], 1)) / temperature
+    right = torch.cat([x, -half, one], 1)
+    targets = Targets(rows.first, decoupled=not itself)
+    (choice,) = choose(left, rows.everyone(right), (targets,), tile=tile)
+    return choice.losses + (left * rows.own(right)).sum(1)
+
+
+def pooled(sums: Float[Tensor, " own"], rows: Rows, count: int) -> Float[Tensor, ""]:
+    """The logarithm of the sum of e^sums over the rows of all processes; count: rows of this one,
+    N. It is the same in every process, and the mean of their gradients is its own.
+    """
+    mine = rows.own(torch.arange(count, device=sums.device))
     # Absent rows are as those without candidates: exp of it is 0.
-    lowest = x.new_full((len(x),), torch.finfo(x.dtype).min)
-    sums = rows.everyone(lowest.index_copy(0, mine, own))
-    return sums.logsumexp(0) - 2 * RATE - math.log(pairs)
+    lowest = sums.new_full((count,), torch.finfo(sums.dtype).min)
+    return rows.everyone(lowest.index_copy(0, mine, sums)).logsumexp(0)

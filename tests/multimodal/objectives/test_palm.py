@@ -194,6 +194,8 @@ def test_classes_that_are_not_known_yet_take_no_part() -> None:
     torch.testing.assert_close(loss.value, expected.loss.value)
     torch.testing.assert_close(module.prototypes[[0, 2]], expected.prototypes)
     assert torch.equal(module.prototypes[1], before[1])
+    here = torch.arange(7) > 0
+    module.eval()(z, torch.where(here, labels, -1), known=known, present=here)
     with pytest.raises(ValueError, match="labels: 1; no known class"):
         module(z[:2], torch.tensor([0, 1]), known=known)
 
