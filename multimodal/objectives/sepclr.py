@@ -127,7 +127,7 @@ def _of_view(
     # A product of kernels is the kernel of both parts side by side.
     joint = torch.cat([c.to(own.dtype), own], 1)
     sums = log_sums(joint, rows, temperature=temperature, itself=True, tile=tile)
-    return *unif, rows.mean(sums - math.log(max(rows.count, 1)))
+    return unif[0], unif[1], rows.mean(sums - math.log(max(rows.count, 1)))
 
 
 def _unif(x: Tensor, rows: Rows, temperature: float, tile: int | None) -> Tensor:

@@ -43,10 +43,17 @@ def delta_guided_merge(
         raise ValueError("models: none; give the state dicts of at least one checkpoint.")
     if by not in get_args(Deviation):
         raise ValueError(f"by: {by!r}; choose one of {', '.join(get_args(Deviation))}.")
-    for number, other in enumerate((*models[1:], *([] if start is None else [start]))):
+    others = [*models[1:], start] if start is not None else list(models[1:])
+    for number, other in enumerate(others):
         _refuse_misfit(models[0], other, f"state dict {number + 2}")
     return {
-        name: _merged(name, [m[name] for m in models], start and start[name], power, by)
+        name: _merged(
+            name,
+            [m[name] for m in models],
+            None if start is None else start[name],
+            power,
+            by,
+        )
         for name in models[0]
     }
 

@@ -58,7 +58,7 @@ def oracle(u, v, n, teacher: list[np.ndarray], allowed: np.ndarray) -> float:
 @pytest.mark.parametrize("some", [False, True])
 def test_value_and_gradients_are_the_oracles(some: bool, tile: int | None) -> None:
     teacher, allowed = arrays(1), ALLOWED if some else np.ones((N, K), dtype=bool)
-    seen = Seen(*map(torch.tensor, teacher))
+    seen = Seen._make(map(torch.tensor, teacher))
     given = torch.tensor(ALLOWED) if some else None
     assert_is_oracle(
         lambda u, v, n: degla(Seen(u, v, n), seen, SCALE, allowed=given, tile=tile).value,
@@ -68,7 +68,7 @@ def test_value_and_gradients_are_the_oracles(some: bool, tile: int | None) -> No
 
 
 def tensors(seed: int = 0, grad: bool = False) -> Seen:
-    return Seen(*(torch.tensor(x, requires_grad=grad) for x in arrays(seed)))
+    return Seen._make(torch.tensor(x, requires_grad=grad) for x in arrays(seed))
 
 
 def test_published_strength_of_distillation() -> None:
@@ -138,8 +138,8 @@ def test_absent_rows_and_captions_are_not_read(tile: int | None) -> None:
     student, teacher = tensors(), tensors(1)
     options: dict[str, Any] = {"tile": tile}
     found = degla(spoilt(student), spoilt(teacher), SCALE, allowed=allowed, present=here, **options)
-    some = [Seen(*(x[here] for x in seen)) for seen in (student, teacher)]
-    expected = degla(*some, SCALE, allowed=allowed[here], **options)
+    some = [Seen._make(x[here] for x in seen) for seen in (student, teacher)]
+    expected = degla(some[0], some[1], SCALE, allowed=allowed[here], **options)
     torch.testing.assert_close(found.value, expected.value)
     for key, term in expected.terms.items():
         torch.testing.assert_close(found.terms[key], term)
@@ -150,17 +150,17 @@ def test_order_rotation_lengths_and_half_precision() -> None:
     student, teacher = tensors(), tensors(1)
     value = degla(student, teacher, SCALE).value
     order, turn = torch.tensor([3, 1, 4, 0, 2]), torch.linalg.qr(torch.randn(D, D).double())[0]
-    moved = [Seen(*(5 * x[order] @ turn for x in seen)) for seen in (student, teacher)]
-    torch.testing.assert_close(degla(*moved, SCALE).value, value)
+    moved = [Seen._make(5 * x[order] @ turn for x in seen) for seen in (student, teacher)]
+    torch.testing.assert_close(degla(moved[0], moved[1], SCALE).value, value)
     for dtype in (torch.float16, torch.bfloat16):
-        low = [Seen(*(x.to(dtype) for x in seen)) for seen in (student, teacher)]
+        low = [Seen._make(x.to(dtype) for x in seen) for seen in (student, teacher)]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = degla(*low, torch.tensor(100.0)).value
-        wide = [Seen(*(x.double() for x in seen)) for seen in low]
-        expected = degla(*wide, torch.tensor(100.0)).value.float()
+            found = degla(low[0], low[1], torch.tensor(100.0)).value
+        wide = [Seen._make(x.double() for x in seen) for seen in low]
+        expected = degla(wide[0], wide[1], torch.tensor(100.0)).value.float()
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    one = [Seen(*(x[:1] for x in seen)) for seen in (student, teacher)]
-    assert degla(*one, SCALE).value.isfinite()
+    one = [Seen._make(x[:1] for x in seen) for seen in (student, teacher)]
+    assert degla(one[0], one[1], SCALE).value.isfinite()
 
 
 def test_bad_input_is_named() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
-from scipy.stats import pearsonr, rankdata
+from scipy.stats import rankdata
 
 from multimodal.objectives import Loss
 from multimodal.objectives.graded import pearson, pro, rank_kl
@@ -43,7 +43,7 @@ def pro_oracle(x: np.ndarray) -> float:
 
 def test_value_and_gradients_are_the_oracles() -> None:
     for function, oracle in (
-        (pearson, lambda x: 1 - float(pearsonr(x, GOLD).statistic)),
+        (pearson, lambda x: 1 - float(np.corrcoef(x, GOLD)[0, 1])),
         (rank_kl, rank_kl_oracle),
         (pro, pro_oracle),
     ):
