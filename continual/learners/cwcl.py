@@ -15,6 +15,7 @@ from pydantic import Field
 from continual.learner import LEARNERS, LearnerContext
 from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
 from multimodal.batch import Batch
+from multimodal.models.align_task import Beside, refuse_lacking, refuse_objective
 from multimodal.objectives import OBJECTIVES, Loss
 from multimodal.objectives.views import ViewsConfig
 from multimodal.registry import Config
@@ -22,7 +23,7 @@ from multimodal.registry import Config
 
 @LEARNERS.register("cwcl")
 class CwclLearnerConfig(TextAlignedConfig):
-    """objective: cwcl, or clip, siglip to compare with."""
+    """objective: cwcl, or another of signals and texts to compare with, such as clip or siglip."""
 
     objective: Annotated[Config, OBJECTIVES.choice] = Field(
         default_factory=lambda: OBJECTIVES.parse("cwcl")
@@ -41,8 +42,13 @@ class CwclLearnerConfig(TextAlignedConfig):
         return (*super().named, *(f"objective.{key}" for key in ("name", *self.objective.named)))
 
     def build(self, context: LearnerContext) -> CwclLearner:
+        """UserError: an objective that needs more views than two, or more of each recording than
+        its text.
+        """
         assert isinstance(self.objective, ViewsConfig)
         parts = self.parts(context, **self.objective.start)
+        refuse_objective(self.objective, parts["model"].aligned)
+        refuse_lacking(self.objective, Beside())
         return CwclLearner(self.objective, **parts)
 
 

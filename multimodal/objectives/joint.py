@@ -80,8 +80,8 @@ class JointConfig(ViewsConfig):
 
 class Cases:
     """N cases of this process with V views. units: name -> (N, D) of length 1, zeros where a case
-    lacks the view. there: (N, V) bool. rows: of each view, which cases have it. numbers: (N,) of
-    the cases among those of all processes.
+    lacks the view. there: (N, V) bool; masked: some case may lack some. rows: of each view, which
+    cases have it. numbers: (N,) of the cases among those of all processes.
 
     ValueError: fewer than two views, shapes that differ, masks that do not fit.
     """
@@ -104,15 +104,16 @@ class Cases:
                 f"views: {wrong[0]} has shape {tuple(views[wrong[0]].shape)}, {next(iter(views))} "
                 f"{tuple(first.shape)}; give embeddings of the same N cases, all (N, D)."
             )
-        self.gather, self._masks = gather, dict(present or {})
-        self.rows = {n: Rows(x, self._masks.get(n), gather=gather) for n, x in views.items()}
+        masks = dict(present or {})
+        self.gather, self.masked = gather, bool(masks)
+        self.rows = {n: Rows(x, masks.get(n), gather=gather) for n, x in views.items()}
         units = {name: unit(self.rows[name].clean(x), name) for name, x in views.items()}
         wide = any(x.dtype == torch.float64 for x in units.values())
         dtype = torch.float64 if wide else torch.float32
         self.units = {name: x.to(dtype) for name, x in units.items()}
         ones = torch.ones(len(first), dtype=torch.bool, device=first.device)
         self.there: Bool[Tensor, "batch views"] = torch.stack(
-            [self._masks.get(name, ones) for name in views], 1
+            [masks.get(name, ones) for name in views], 1
         )
         start = first_row(first, gather)
         self.numbers: Int[Tensor, " batch"] = torch.arange(
@@ -122,7 +123,7 @@ class Cases:
     def with_views(self, least: int) -> Rows:
         """Cases that have at least so many views."""
         first = next(iter(self.units.values()))
-        enough = self.there.sum(1) >= least if self._masks else None
+        enough = self.there.sum(1) >= least if self.masked else None
         return Rows(first, enough, gather=self.gather)
 
     def ids(self, ids: Shaped[Tensor, "..."]) -> Int[Tensor, " batch"]:
