@@ -1,4 +1,4 @@
-"""GRAM: volumes against determinants, the loss against a NumPy oracle, what it cannot tell apart."""
+"""GRAM: volumes against determinants, the loss against an oracle, what it cannot tell apart."""
 
 from __future__ import annotations
 
