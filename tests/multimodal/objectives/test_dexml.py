@@ -33,7 +33,7 @@ KNOWN = OWN | np.array(
 
 
 def threshold(s: list[float], k: int, alpha: float) -> float:
-    low, high = -1e3, 1e3
+    low, high, t = -1e3, 1e3, 0.0
     for _ in range(200):
         t = (low + high) / 2
         total = sum(1 / (1 + math.exp(min(-alpha * (x + t), 500))) for x in s)
@@ -158,7 +158,8 @@ def test_the_bracket_holds_for_one_of_a_hundred_thousand() -> None:
 def test_implicit_gradient_is_that_of_differences_and_adds_up_to_nothing() -> None:
     raw = np.random.default_rng(4).normal(size=(1, 6))
     s = leaf(raw)
-    found = torch.autograd.functional.jacobian(lambda x: probabilities(x, 2)[0], s)[:, 0]
+    jacobian: Any = torch.autograd.functional.jacobian(lambda x: probabilities(x, 2)[0], s)
+    found = jacobian[:, 0]
     for place in range(6):
 
         def one(x: np.ndarray, place: int = place) -> float:
