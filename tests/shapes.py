@@ -17,7 +17,7 @@ OBJECTIVES = Path(__file__).parents[1] / "multimodal" / "objectives"
 # Not tools.blocks: its functions are compiled on a GPU, and checks would be compiled with them.
 CHECKED = (
     *(f"multimodal.objectives.{p.stem}" for p in OBJECTIVES.glob("[!_]*.py")),
-    *(f"multimodal.objectives.tools.{m}" for m in ("beside", "gather", "tiled")),
+    *(f"multimodal.objectives.tools.{m}" for m in ("beside", "gather", "tiled", "top_k")),
     "continual",
 )
 

@@ -23,6 +23,7 @@ from multimodal.batch import Batch
 from multimodal.composition.pairs import BY_MODALITY, Composer, Pairs
 from multimodal.errors import UserError
 from multimodal.evaluation.prompts import load_prompts
+from multimodal.models.align_task import refuse_objective
 from multimodal.objectives import OBJECTIVES, Loss
 from multimodal.objectives.views import TEXT, Extra, Views, ViewsConfig
 from multimodal.registry import Config
@@ -48,7 +49,9 @@ class CompaLearnerConfig(TextAlignedConfig):
     with_memory: bool = True
 
     def build(self, context: LearnerContext) -> CompaLearner:
-        """UserError: several labels a recording, a modality that nothing composes."""
+        """UserError: several labels a recording, a modality that nothing composes, an objective
+        that does not fit.
+        """
         assert isinstance(self.objective, ViewsConfig)
         if context.model.multi_label:
             raise UserError(
@@ -61,13 +64,20 @@ class CompaLearnerConfig(TextAlignedConfig):
             )
         if self.objective.extra_signals:
             raise UserError("learner 'compa' makes no negative signals; set negative_audio=0.")
+        if self.objective.needs_labels or self.objective.tables() is not None:
+            raise UserError(
+                f"learner 'compa' has scenes beside its recordings, of which objective "
+                f"{self.objective.registered_name!r} can know no labels and keep nothing; use cwcl."
+            )
         prompts = load_prompts(self.templates or context.modality, self.phrases)
+        parts = self.parts(context, **self.objective.start)
+        refuse_objective(self.objective, parts["model"].aligned)
         return CompaLearner(
             self.objective,
             BY_MODALITY[context.modality],
             prompts.words(context.class_names),
             with_memory=self.with_memory,
-            **self.parts(context, **self.objective.start),
+            **parts,
         )
 
 

@@ -8,21 +8,24 @@ prompts, so classes that no experience has shown yet can be named too: zero-shot
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
+from torch.nn.functional import one_hot
 
 from continual.learner import LEARNERS, LearnerContext
 from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
 from multimodal.batch import Batch
+from multimodal.models.align_task import Beside, refuse_lacking, refuse_objective
 from multimodal.objectives import OBJECTIVES, Loss
-from multimodal.objectives.views import ViewsConfig
+from multimodal.objectives.views import Labels, ViewsConfig
 from multimodal.registry import Config
 
 
 @LEARNERS.register("cwcl")
 class CwclLearnerConfig(TextAlignedConfig):
-    """objective: cwcl, or clip, siglip to compare with."""
+    """objective: cwcl, or another of signals and texts to compare with, such as clip or siglip."""
 
     objective: Annotated[Config, OBJECTIVES.choice] = Field(
         default_factory=lambda: OBJECTIVES.parse("cwcl")
@@ -41,20 +44,47 @@ class CwclLearnerConfig(TextAlignedConfig):
         return (*super().named, *(f"objective.{key}" for key in ("name", *self.objective.named)))
 
     def build(self, context: LearnerContext) -> CwclLearner:
+        """UserError: an objective that needs more views than two, or more of each recording than
+        its text.
+        """
         assert isinstance(self.objective, ViewsConfig)
         parts = self.parts(context, **self.objective.start)
+        refuse_objective(self.objective, parts["model"].aligned)
+        refuse_lacking(self.objective, Beside())
         return CwclLearner(self.objective, **parts)
 
 
 class CwclLearner(TextAlignedLearner):
-    """Pairs of the stream batch and the memory batch go into one contrastive batch."""
+    """Pairs of the stream batch and the memory batch go into one contrastive batch.
+
+    tables: what the objective keeps of each recording, also of those that come back from the
+    memory, by manifest row; None: nothing.
+    """
 
     def __init__(self, objective: ViewsConfig, **parts: Any) -> None:
         super().__init__(**parts)
-        self.objective = objective
+        self.objective, self.tables = objective, objective.tables()
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
-        views = self.views(both)
+        views = replace(self.views(both), numbers=both.indices, tables=self.tables)
+        if self.objective.needs_labels:
+            views = replace(views, labels=self.labels_of(both))
         loss = self.objective.of_views(views, gather=False)
         return Loss(loss.value, loss.terms, outputs=self.outputs(views, len(batch)))
+
+    def labels_of(self, batch: Batch) -> Labels:
+        """Class vectors of the prompts, what is known of each recording, and who was met so far."""
+        targets, exposed = batch.labels, self.model.exposed
+        if targets.dim() == 1:
+            targets = one_hot(targets, len(exposed)).float()
+        return Labels(self.model.class_vectors(learn=True), targets, exposed)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state if self.tables is None else {**state, "tables": self.tables.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.tables is not None:
+            self.tables.load_state_dict(state["tables"])

@@ -170,8 +170,14 @@ class AlignTask:
         refuse_objective(objective, module)
         self.beside = beside or Beside()
         refuse_lacking(objective, self.beside)
+        if objective.needs_labels:
+            raise UserError(
+                f"objective {objective.registered_name!r} asks for class prompts and labels, and "
+                "cases have texts; leave candidates=labels out, or take learner cwcl."
+            )
         self.module, self.sources = module, dict(sources)
         self.captions, self.objective, self.groups = captions, objective, groups
+        self.tables = objective.tables()
         of_cases = {name: s.rows for name, s in sources.items() if s.rows is not None}
         if of_cases:
             of_cases[TEXT] = captions.of_row
@@ -272,6 +278,8 @@ class AlignTask:
                 for (name, of_case), found in zip(beside.items(), extras, strict=True)
             },
             keys=None if self.beside.keys is None else here(self.beside.keys),
+            numbers=torch.from_numpy(rows).to(texts.device),
+            tables=self.tables,
         )
 
     def loss(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Loss:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from multimodal.objectives import Loss
+from multimodal.objectives.tools.samples import SampleTables
 from multimodal.registry import Config
 
 TEXT = "text"
@@ -30,11 +31,21 @@ class Extra(NamedTuple):
     allowed: Tensor
 
 
+class Labels(NamedTuple):
+    """The classes of a data set as texts. texts: (C, D) of any length; targets: (N, C) of the
+    cases, 1 present, 0 absent, NaN unknown; shown: (C,) bool, classes that were met so far.
+    """
+
+    texts: Tensor
+    targets: Tensor
+    shown: Tensor
+
+
 class Pairs(NamedTuple):
     """Two views of N cases. signals, texts: (N, D). source: (N, W) frozen text encoder's output
     before any projection. ids: (N,) int64, equal where the texts are. scale, bias: the model's,
-    scalars. present: (N,) bool, cases that have both views; None: all have. extras, keys: as in
-    ``Views``.
+    scalars. present: (N,) bool, cases that have both views; None: all have. extras, keys, numbers,
+    tables: as in ``Views``. name: of the signal view.
     """
 
     signals: Tensor
@@ -46,6 +57,9 @@ class Pairs(NamedTuple):
     present: Tensor | None = None
     extras: Mapping[str, Extra] = MappingProxyType({})
     keys: Tensor | None = None
+    name: str = ""
+    numbers: Tensor | None = None
+    tables: SampleTables | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,9 @@ class Views:
     int64, equal where patients (speakers, sources) are, or None. scale, bias: the model's, scalars.
     extras: more texts of each case, true ones ("positives") and false ones ("negatives") of its
     signals, and signals that its text is false of ("negative_signals"); K may differ. keys: (N,)
-    int64, equal where the texts mean the same in other words too, or None.
+    int64, equal where the texts mean the same in other words too, or None. labels: of the cases,
+    where an objective asks for them. numbers: (N,) int64 >= 0, the same of a case whenever it comes
+    back. tables: what the objective keeps of each (``ViewsConfig.tables``), which it renews.
 
     Of several processes all must have an entry for a view or an extra, or none.
     """
@@ -71,6 +87,9 @@ class Views:
     groups: Tensor | None = None
     extras: Mapping[str, Extra] = field(default_factory=dict)
     keys: Tensor | None = None
+    labels: Labels | None = None
+    numbers: Tensor | None = None
+    tables: SampleTables | None = None
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -96,6 +115,9 @@ class Views:
             present=present,
             extras=self.extras,
             keys=self.keys,
+            name=name,
+            numbers=self.numbers,
+            tables=self.tables,
         )
 
 
@@ -106,7 +128,8 @@ class ViewsConfig(Config):
     absent; without, it is given complete cases only. spares_equal_texts (a property): cases of
     equal text are no negatives of each other. sparing: the settings that make it so, in words.
     extra_texts, extra_signals, needs_keys (properties): the ``extras`` that its views must have,
-    name -> how many a case is to have at most, and whether they must have ``keys``.
+    name -> how many a case is to have at most, and whether they must have ``keys``. needs_labels (a
+    property): they must have ``labels``, which only a learner gives.
     """
 
     masks: ClassVar[bool] = False
@@ -130,9 +153,19 @@ class ViewsConfig(Config):
         return False
 
     @property
+    def needs_labels(self) -> bool:
+        return False
+
+    @property
     def start(self) -> dict[str, Any]:
         """What the aligned model takes of these settings."""
         raise NotImplementedError
+
+    def tables(self) -> SampleTables | None:
+        """Empty ones for what it keeps of each sample; a run keeps them in its checkpoints. None:
+        it keeps nothing.
+        """
+        return None
 
     def check_views(self, names: Sequence[str]) -> None:
         """ValueError unless it fits views of these names, the text's among them."""

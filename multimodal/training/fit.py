@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from multimodal.errors import UserError
 from multimodal.loader import Loader
 from multimodal.objectives.tools.gather import rank, world_size
+from multimodal.objectives.tools.samples import SampleTables
 from multimodal.training.batching import make_batches
 from multimodal.training.config import FitConfig
 from multimodal.training.grad_cache import backward_in_parts
@@ -239,6 +240,11 @@ class Fit:
 
     # ---- state --------------------------------------------------------------------------
 
+    @property
+    def tables(self) -> SampleTables | None:
+        """What the loss keeps of each sample, if anything."""
+        return getattr(self.task, "tables", None)
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values: all but the global random states."""
         scaler = self.scaler
@@ -251,6 +257,7 @@ class Fit:
             "best": [self.best_score, self.best],
             "last": [self.loss, self.terms],
             "recordings": self.recordings,
+            **({} if self.tables is None else {"tables": self.tables.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -265,6 +272,8 @@ class Fit:
         self.epoch, self.step, self.total_steps, self.without_improvement = state["position"]
         self.best_score, self.best = state["best"]
         self.loss, self.terms = state["last"]
+        if self.tables is not None:
+            self.tables.load_state_dict(state["tables"])
         # Earlier versions did not count them.
         self.recordings = state.get("recordings", self.total_steps * self.config.batch_size)
 

@@ -15,7 +15,8 @@ class Task(Protocol):
 
     module: everything with parameters. smallest_batch: recordings that a process needs at least for
     a step that means something (a contrastive one has no negatives below two); smaller remainders
-    of an epoch are left out.
+    of an epoch are left out. A task whose loss keeps numbers of each sample has them as ``tables``
+    (``objectives/tools/samples.py``), which then are a part of the state of its training.
     """
 
     module: Any
