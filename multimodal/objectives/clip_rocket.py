@@ -1,4 +1,4 @@
-"""A tuned CLIP with augmented views, and the non-contrastive terms that were added to it.
+"""BarLIP, InfoNCE with redundancy reduction, and the other losses of a tuned CLIP with views.
 
 Fini et al., "Improved baselines for vision-language pre-training", 2023, arXiv:2305.08675; the
 equations are those of its authors' code. A signal and its text have one pair of views as they are
