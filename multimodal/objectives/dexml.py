@@ -53,12 +53,9 @@ class DexmlConfig(AlignmentConfig):
 
     @property
     def row_name(self) -> str:
-        usual = self.scale == type(self).model_fields["scale"].default
         labels = " of labels" if self.candidates == "labels" else ""
         ways = ", both ways" if self.both_ways else ""
-        learned = ", learned scale" if self.learn_scale else ""
-        named = f"{self.registered_name}{labels}{ways}{learned}"
-        return named if usual else f"{named}, scale {self.scale:g}"
+        return f"{self.registered_name}{labels}{ways}{self.scale_words}"
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -57,13 +57,8 @@ class MannWhitneyConfig(AlignmentConfig):
 
     @property
     def row_name(self) -> str:
-        usual = self.scale == type(self).model_fields["scale"].default and not self.learn_scale
-        learned = ", learned scale" if self.learn_scale else ""
-        words = "" if usual else f"{learned}, scale {self.scale:g}"
-        return (
-            f"{self.registered_name}{f', negatives={self.negatives}' if self.negatives else ''}"
-            f"{words}"
-        )
+        negatives = f", negatives={self.negatives}" if self.negatives else ""
+        return f"{self.registered_name}{negatives}{self.scale_words}"
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -53,12 +53,14 @@ class AlignmentConfig(ViewsConfig):
 
     @property
     def scale_words(self) -> str:
-        """For the name of a row: nothing where the scale starts and is learned as usual."""
-        if not self.learn_scale:
-            return f", scale fixed at {self.scale:g}"
+        """For the name of a row: nothing where the scale starts, and is learned, as usual."""
         usual = type(self).model_fields["scale"].default == self.scale
+        learned = type(self).model_fields["learn_scale"].default
+        if not self.learn_scale:
+            return "" if usual and not learned else f", scale fixed at {self.scale:g}"
         capped = f", scale at most {self.max_scale:g}" if self.max_scale != MAX_SCALE else ""
-        return f"{'' if usual else f', scale from {self.scale:g}'}{capped}"
+        words = "" if learned else ", learned scale"
+        return f"{words}{'' if usual else f', scale from {self.scale:g}'}{capped}"
 
     @property
     def row_name(self) -> str:

@@ -190,13 +190,30 @@ def test_results_of_choices_that_are_gone_or_changed_keep_their_learner_s_name()
 
 VARIED = {
     "scale": {"scale": 3.0},
-    "learn_scale": {"learn_scale": False},
     "max_scale": {"max_scale": 50.0},
     "smoothing": {"smoothing": 0.25},
     "kernel": {"kernel": "power", "sharpness": 2.0},
     "sharpness": {"kernel": "threshold", "sharpness": 0.5},
-    "temperature": {"temperature": 0.1},
-    "learn_temperature": {"learn_temperature": True},
+    "temperature": {"temperature": 0.3},
+    "candidates": {"candidates": "labels"},
+    "both_ways": {"both_ways": True},
+    "k": {"k": 3},
+    **{
+        key: {key: 0.5}
+        for key in (
+            "weight",
+            "off_diagonal",
+            "alignment",
+            "uniformity",
+            "cross_uniformity",
+            "alpha",
+        )
+    },
+    **{key: {key: 0.5} for key in ("pairwise_weight", "repulsion", "gamma", "beta", "tau_max")},
+    "rho": {"rho": 2.0},
+    "eta": {"eta": 0.1},
+    "tau": {"tau": 0.05},
+    "tau_min": {"tau_min": 0.008},
     "head": {"head": {"whiten": True}},
     "objective": {"objective": "siglip"},
     "negatives": {"negatives": 7},
@@ -212,6 +229,8 @@ VARIED = {
         for term in ("audio_kd", "token_kd", "sequence_kd", "feature_kd", "answer_kd", "label_kd")
     },
 }
+TURNED = ("learn_scale", "learn_temperature")  # to what they are not by default
+BESIDE = {"max_scale": {"scale": 10.0, "learn_scale": True}}  # without which a setting is idle
 
 
 @pytest.mark.parametrize("registry", [LEARNERS, OBJECTIVES], ids=["learners", "objectives"])
@@ -221,10 +240,12 @@ def test_a_name_tells_the_settings_that_it_says_it_tells(registry: Any) -> None:
         plain: Config = registry.parse(name)
         assert plain.row_name.startswith(name)
         roots = {part.partition(".")[0] for part in plain.named}
-        assert roots <= set(VARIED), name
+        assert roots <= {*VARIED, *TURNED}, name
         for root in roots:
-            varied = registry.parse({"name": name, **VARIED[root]})
-            assert varied.row_name != plain.row_name, (name, root)
+            changed = {root: not getattr(plain, root)} if root in TURNED else VARIED[root]
+            beside = {"name": name, **BESIDE.get(root, {})}
+            before, varied = registry.parse(beside), registry.parse({**beside, **changed})
+            assert varied.row_name != before.row_name, (name, root)
         for key in set(type(plain).model_fields) - roots:
             assert plain.model_copy(update={key: "another"}).row_name == plain.row_name, (name, key)
 

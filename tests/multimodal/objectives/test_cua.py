@@ -144,7 +144,7 @@ def test_memory_of_tiles_is_linear() -> None:
 
 def test_settings() -> None:
     config: Any = OBJECTIVES.parse("cuaxu")
-    assert config.row_name == "cuaxu (reconstruction), scale fixed at 100"
+    assert config.row_name == "cuaxu (reconstruction)"
     assert config.start == {"scale": 100.0, "bias": 0.0, "learn_scale": False, "max_scale": 100.0}
     config = OBJECTIVES.parse({"name": "cua", "alignment": 0.5, "learn_scale": True})
     assert config.row_name == "cua (reconstruction), alignment=0.5"

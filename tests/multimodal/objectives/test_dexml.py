@@ -244,7 +244,7 @@ def test_rows_say_what_is_not_as_usual() -> None:
         return OBJECTIVES.parse(fields).row_name
 
     assert named(name="decoupled_softmax") == "decoupled_softmax"
-    assert named(name="decoupled_softmax", scale=50.0) == "decoupled_softmax, scale 50"
+    assert named(name="decoupled_softmax", scale=50.0) == "decoupled_softmax, scale fixed at 50"
     found = named(name="soft_top_k", candidates="labels", k=5, alpha=3.0)
     assert found == "soft_top_k of labels, k 5, alpha 3"
     with pytest.raises(ValidationError, match="both_ways: labels choose nothing"):

@@ -187,7 +187,7 @@ def test_its_config_takes_false_texts_where_it_is_told_to() -> None:
     assert plain.row_name == "mann_whitney"
     assert config.row_name == "mann_whitney, negatives=2"
     other: Any = OBJECTIVES.parse({"name": "mann_whitney", "scale": 20.0})
-    assert other.row_name == "mann_whitney, scale 20"
+    assert other.row_name == "mann_whitney, scale fixed at 20"
 
 
 def test_what_does_not_fit_is_named() -> None:
