@@ -45,7 +45,12 @@ def check_refused(outcome: Any, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "cache"), [("bench", "disk"), ("align", "memory"), ("zeroshot", "disk")]
+    ("command", "cache"),
+    [
+        ("bench", "disk"),
+        pytest.param("align", "memory", marks=pytest.mark.slow),
+        ("zeroshot", "disk"),
+    ],
 )
 def test_replaced_recordings_are_refused(medley, tones, command: str, cache: str) -> None:
     (tones / "zero.yaml").write_text(ZERO)

@@ -22,7 +22,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [pytest.param("align", marks=pytest.mark.slow), "bench"])
 def test_two_seeds_end_in_one_table_and_those_of_earlier_versions_join(
     medley, tones, command: str
 ) -> None:

@@ -88,7 +88,10 @@ def mass_inside(encoder: nn.Module, head: nn.Module, planted: Planted) -> float:
     return float(((shown * place.flatten(1)).sum(1) / shown.sum(1)).mean())
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name",
+    ["vit", *(pytest.param(n, marks=pytest.mark.slow) for n in ("compact", "ecg_transformer"))],
+)
 def test_the_map_of_a_trained_model_lies_where_the_sign_is(name: str) -> None:
     make, data = KINDS[name]
     torch.manual_seed(0)

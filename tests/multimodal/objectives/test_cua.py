@@ -147,7 +147,7 @@ def test_settings() -> None:
     assert config.row_name == "cuaxu (reconstruction)"
     assert config.start == {"scale": 100.0, "bias": 0.0, "learn_scale": False, "max_scale": 100.0}
     config = OBJECTIVES.parse({"name": "cua", "alignment": 0.5, "learn_scale": True})
-    assert config.row_name == "cua (reconstruction), alignment=0.5"
+    assert config.row_name == "cua (reconstruction), alignment=0.5, learned scale"
     assert OBJECTIVES.parse(config.dump()) == config
 
 

@@ -98,6 +98,7 @@ def test_every_objective_trains_and_is_scored(medley, tones) -> None:
     assert "Paired difference to clip" in page
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_whatever_stands_beside_it_in_a_config(medley, tones) -> None:
     """One that asks for twins leaves the scenes of others as they are."""
     assert medley(*RUN, "objectives=[clip]").code == 0

@@ -30,7 +30,11 @@ def make(tmp_path: Path, **changes: Any) -> Cells:
     return Cells(validate(RunConfig, {**data, **changes}, source="toy"))
 
 
-@pytest.mark.parametrize("scenario", STREAMS, ids=["epochs", "online"])
+@pytest.mark.parametrize(
+    "scenario",
+    [STREAMS[0], pytest.param(STREAMS[1], marks=pytest.mark.slow)],
+    ids=["epochs", "online"],
+)
 def test_nothing_is_as_large_as_the_square(tmp_path: Path, scenario: dict[str, Any]) -> None:
     dataset = {"name": "toy", "num_classes": CLASSES, "train": 1, "test": 1}
     cells = make(tmp_path, dataset=dataset, scenario=scenario)
