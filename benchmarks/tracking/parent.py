@@ -44,7 +44,7 @@ class Parent:
         self.hash = hashlib.sha256(hashes.encode()).hexdigest()[:12]
         self._results: dict[Path, Result] = {}
         self._adopted: set[Path] = set()
-        self._sent = 0  # results whose summary the store has
+        self._sent = ("", 0)  # the run, and of how many results it has the summary
 
     def update(self, *, ended: bool = False) -> None:
         """Send what became of the cells so far, at most every ``INTERVAL`` seconds. ended: there is
@@ -82,11 +82,11 @@ class Parent:
         for cell in self.cells:
             if cell.folder not in self._adopted:
                 self._adopt(client, cell.folder, uri, run_id)
-        if len(results) > self._sent:
+        if (run_id, len(results)) != self._sent:
             at = _latest(self._results)
             send_points(client, run_id, summary_points(results, step=len(results), time=at))
             client.set_tag(run_id, "mlflow.note.content", self._note(results))
-            self._sent = len(results)
+            self._sent = (run_id, len(results))
         report = self.first.folder.parent / "report.html"
         if ended and report.is_file():
             client.log_artifact(run_id, str(report))

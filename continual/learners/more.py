@@ -25,7 +25,8 @@ from multimodal.encoders.adapters import adapter_of, fold, lora_layers, start_an
 from multimodal.errors import UserError
 from multimodal.models.align_task import numbered
 from multimodal.objectives import Loss
-from multimodal.objectives.more import FalseNegatives, MoreConfig, check_temperature
+from multimodal.objectives.more import FalseNegatives, MoreConfig
+from multimodal.objectives.temperature import check_temperature
 
 MERGED = "merged"
 

@@ -6,23 +6,22 @@ They take the views of a case together, where those of pairs (``pairs.py``) are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
-from multimodal.objectives.more import TEMPERATURES, check_temperature
+from multimodal.objectives.temperature import TemperatureConfig
 from multimodal.objectives.tools.gather import Rows, first_row, unit
-from multimodal.objectives.views import Views, ViewsConfig
+from multimodal.objectives.views import Views
 
 
-class JointConfig(ViewsConfig):
+class JointConfig(TemperatureConfig):
     """Base of the configs of objectives of all views at once.
 
-    temperature: by which similarities are divided. learn_temperature: it is trained from there,
-    between 0.01 and 0.5. mask_duplicates: cases of equal text are no negatives of each other. tile:
+    mask_duplicates: cases of equal text are no negatives of each other. tile:
     rows that are compared with all others at a time; None: all of them.
     """
 
@@ -30,7 +29,6 @@ class JointConfig(ViewsConfig):
     sparing: ClassVar[str] = "mask_duplicates: true"
 
     temperature: float = Field(default=0.1, gt=0, le=100)
-    learn_temperature: bool = False
     mask_duplicates: bool = False
     tile: int | None = Field(default=None, ge=1)
 
@@ -39,35 +37,8 @@ class JointConfig(ViewsConfig):
         return self.mask_duplicates
 
     @property
-    def start(self) -> dict[str, Any]:
-        low, high = TEMPERATURES
-        return {
-            "scale": 1 / self.temperature,
-            "bias": 0.0,
-            "learn_scale": self.learn_temperature,
-            "min_scale": 1 / high,
-            "max_scale": 1 / low,
-        }
-
-    @property
     def row_name(self) -> str:
-        usual = type(self).model_fields["temperature"].default == self.temperature
-        usual_learned = type(self).model_fields["learn_temperature"].default
-        learned = {True: ", learned temperature", False: ", fixed temperature"}
-        return (
-            f"{self.registered_name}"
-            f"{'' if self.learn_temperature == usual_learned else learned[self.learn_temperature]}"
-            f"{'' if usual else f', tau {self.temperature:g}'}"
-        )
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        return ("temperature", "learn_temperature")
-
-    @model_validator(mode="after")
-    def _temperature_fits(self) -> Self:
-        check_temperature(self.temperature, learned=self.learn_temperature)
-        return self
+        return f"{self.registered_name}{self.temperature_words}"
 
     def options(self, views: Views) -> dict[str, Any]:
         """What all such objectives take, by the names of their arguments."""

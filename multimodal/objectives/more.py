@@ -17,7 +17,7 @@ reaches the optimiser, so tau stays 0.02).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -25,17 +25,17 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from multimodal.objectives import OBJECTIVES, Loss
+from multimodal.objectives.temperature import TemperatureConfig
 from multimodal.objectives.tools.gather import Rows, same_ids, two_way, unit_pair
 from multimodal.objectives.tools.tiled import Targets
-from multimodal.objectives.views import TEXT, Term, Views, ViewsConfig, total
+from multimodal.objectives.views import TEXT, Term, Views, total
 
 Pair = tuple[str, str, float]
 FalseNegatives = Literal["keep", "mask_group", "mask_text", "multi_positive"]
-TEMPERATURES = (0.01, 0.5)  # between which a learned one stays
 
 
 @OBJECTIVES.register("more")
-class MoreConfig(ViewsConfig):
+class MoreConfig(TemperatureConfig):
     """Anchor-contrastive objective of MoRE, a reconstruction; see ``more.py``.
 
     anchor: the view that every other one is compared with, weight 1 each. pairs: instead, which
@@ -55,7 +55,6 @@ class MoreConfig(ViewsConfig):
         default=None, min_length=1
     )
     temperature: float = Field(default=0.02, gt=0, le=100)
-    learn_temperature: bool = False
     symmetric: bool = True
     false_negatives: FalseNegatives | None = None
     tile: int | None = Field(default=None, ge=1)
@@ -65,32 +64,11 @@ class MoreConfig(ViewsConfig):
         return self.false_negatives in ("mask_text", "multi_positive")
 
     @property
-    def start(self) -> dict[str, Any]:
-        low, high = TEMPERATURES
-        return {
-            "scale": 1 / self.temperature,
-            "bias": 0.0,
-            "learn_scale": self.learn_temperature,
-            "min_scale": 1 / high,
-            "max_scale": 1 / low,
-        }
-
-    @property
     def row_name(self) -> str:
-        usual = type(self).model_fields["temperature"].default == self.temperature
-        learned = ", learned temperature" if self.learn_temperature else ""
-        return (
-            f"{self.registered_name} (reconstruction){learned}"
-            f"{'' if usual else f', tau {self.temperature:g}'}"
-        )
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        return ("temperature", "learn_temperature")
+        return f"{self.registered_name} (reconstruction){self.temperature_words}"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        check_temperature(self.temperature, learned=self.learn_temperature)
         if self.pairs is not None and self.anchor != TEXT:
             raise ValueError("anchor is of all pairs with it; give either anchor or pairs")
         for a, b, _ in self.pairs or ():
@@ -121,13 +99,6 @@ class MoreConfig(ViewsConfig):
             gather=gather,
             tile=self.tile,
         )
-
-
-def check_temperature(temperature: float, *, learned: bool) -> None:
-    """ValueError for one that is learned and begins where it may not go."""
-    low, high = TEMPERATURES
-    if learned and not low <= temperature <= high:
-        raise ValueError(f"temperature={temperature} is learned; begin in [{low}, {high}]")
 
 
 def anchor_contrastive(

@@ -26,7 +26,6 @@ from itertools import combinations
 
 import torch
 from jaxtyping import Float, Shaped
-from pydantic import Field
 from torch import Tensor
 
 from multimodal.objectives import OBJECTIVES, Loss
@@ -46,8 +45,6 @@ class MvInfoNceConfig(JointConfig):
     temperature: published are 0.1 (ImageNet) and 0.5 (CIFAR).
     """
 
-    temperature: float = Field(default=0.1, gt=0, le=100)
-
     def of_views(self, views: Views, *, gather: bool) -> Loss:
         return mv_info_nce(views.embeddings, views.scale, gather=gather, **self.options(views))
 
@@ -58,8 +55,6 @@ class MvDhelConfig(JointConfig):
 
     temperature: published are 0.1 (ImageNet) and 0.5 (CIFAR).
     """
-
-    temperature: float = Field(default=0.1, gt=0, le=100)
 
     def of_views(self, views: Views, *, gather: bool) -> Loss:
         return mv_dhel(views.embeddings, views.scale, gather=gather, **self.options(views))

@@ -172,3 +172,17 @@ def test_a_description_ends_with_a_whole_row() -> None:
     assert len(kept) > 250
     assert (empty, more) == ("", "The other rows stand in report.html.")
     assert parents._fitting(rows[:10]) == "\n".join(rows[:10])
+
+
+def test_a_run_that_was_deleted_meanwhile_is_made_again_with_all_that_it_had(config) -> None:
+    ran(config)
+    before, _ = whole(config)
+    parent = Parent(list(config.cells()), config.to_yaml())
+    parent.update()
+    client, _ = store(config)
+    client.delete_run(before.info.run_id)
+    parent.update(ended=True)
+    _, runs = store(config)
+    (after,) = [run for run in runs if PARENT_TAG not in run.data.tags]
+    assert after.info.run_id != before.info.run_id
+    assert after.data.metrics == before.data.metrics
