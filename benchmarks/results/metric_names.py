@@ -74,6 +74,7 @@ METRICS = {
     "trained_parameters": "trained parameters",
     "peak_memory_mib": "peak MiB",
 }
+VALIDATION = "validation_"  # before a metric of recordings that were held out of training
 # Columns that a table of accuracy matrices always has; all others only where some row has a value.
 STREAM_METRICS = ("forgetting", "backward_transfer", "forward_transfer")
 RANKS = ("median_rank",)  # no fractions

@@ -26,6 +26,7 @@ from benchmarks.commands.align.parts import (
 )
 from benchmarks.commands.align.scoring import Scorer
 from benchmarks.commands.align.start import MODEL_FILE, start_folder, start_inputs
+from benchmarks.results.metric_names import VALIDATION
 from benchmarks.results.result import Result
 from benchmarks.runs import machine
 from benchmarks.runs.composed import Composed, item_scores
@@ -44,6 +45,13 @@ from multimodal.training.processes import is_first, start_processes
 from multimodal.weights import save_weights
 
 ALIGNMENT = "alignment"
+VALIDATED = (
+    "zero_shot_top1",
+    "macro_auroc",
+    "mean_average_precision",
+    "map_at_10",
+    "recall_at_10",
+)
 
 
 class AlignRun(FittedRun):
@@ -116,7 +124,6 @@ class AlignRun(FittedRun):
         training = config.training
         if config.quick:
             training = training.model_copy(update={"epochs": 1})
-        validated = len(self.rows["validation"]) and config.compose is None
         task = AlignTask(
             self.model,
             lesson.sources,
@@ -133,10 +140,14 @@ class AlignRun(FittedRun):
             seed=self.seed,
             meaning_of=meanings_of(config, self.manifest, lesson.rows),
             near=self._near(),
-            validate=self.validate if validated else None,
+            validate=self.validate if self._validated else None,
             after_step=self.after_step,
             name_of=lambda row: lesson.of[row].uid,
         )
+
+    @property
+    def _validated(self) -> bool:
+        return len(self.rows["validation"]) > 0 and self.config.compose is None
 
     def _near(self) -> np.ndarray | None:
         """Neighbours by the model as training starts: before a checkpoint is read."""
@@ -207,6 +218,7 @@ class AlignRun(FittedRun):
         training = {
             "recordings_per_second": self.fit.throughput,
             "data_wait_share": self.fit.data_wait,
+            **self._validation(),
         }
         return self.session.result(
             self.fit.device,
@@ -215,6 +227,14 @@ class AlignRun(FittedRun):
             metrics={**scores.metrics, **training},
             evaluation={**evaluation, **scores.details, "intervals": scores.intervals},
         )
+
+    def _validation(self) -> dict[str, float]:
+        """Of the held-out recordings, with what the training left: by this settings are chosen."""
+        if not self._validated:
+            return {}
+        found = self.scorer.scores("validation", whole=False).metrics
+        known = {key: found.get(key) for key in VALIDATED}
+        return {f"{VALIDATION}{key}": v for key, v in known.items() if v is not None}
 
     def _embedded(self, items: Composed) -> tuple[Tensor, Tensor]:
         """Scenes of items, and their captions."""

@@ -15,6 +15,7 @@ from benchmarks.commands.grid.config import GridConfig, SelectConfig
 from benchmarks.commands.grid.forecast import Forecast, forecast
 from benchmarks.commands.grid.plan import PlannedCell, expand
 from benchmarks.commands.grid.select import (
+    asked,
     choose,
     chosen_cells,
     save,
@@ -69,7 +70,9 @@ def run_grid(
     plan, err, out = expand(grid), Console(stderr=True), Console()
     for note in plan.notes:
         err.print(note, markup=False, soft_wrap=True, highlight=False)
-    choices = [] if grid.select is None else [tried(cell, grid.select) for cell in plan.cells]
+    select, choices = grid.select, list[PlannedCell]()
+    if select is not None:
+        choices = [tried(cell, select) for cell in asked(plan.cells, select)]
     first = choices or plan.cells
     known = forecast(first)
     gpus = graphics_cards(cell.config for cell in first) if here else 0
@@ -91,8 +94,8 @@ def run_grid(
         return run_cells(cells, launcher, err, workers=count, expected=known.mean)
 
     ended, cells = run(first), plan.cells
-    if grid.select is not None:
-        cells = _selected(plan.cells, choices, grid.select, out)
+    if select is not None:
+        cells = _selected(plan.cells, choices, select, out)
         ended |= run(cells) if cells else {}
     _report([*choices, *cells], ended, out, shown_of=cells)
 
@@ -106,7 +109,7 @@ def _selected(
     """The cells that were chosen; all choices are kept in a file and shown."""
     known = {
         cell.config.folder: load_result(choice.config.folder / RESULT_FILE)
-        for cell, choice in zip(cells, choices, strict=True)
+        for cell, choice in zip(asked(cells, select), choices, strict=True)
         if (choice.config.folder / RESULT_FILE).is_file()
     }
     selections = choose(cells, known, select)

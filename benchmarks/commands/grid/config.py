@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,6 +12,15 @@ from multimodal.registry import Config
 
 Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 Keys = dict[str, Any]
+Metric = Literal[
+    "accuracy",
+    "macro_auroc",
+    "zero_shot_top1",
+    "mean_average_precision",
+    "map_at_10",
+    "recall_at_10",
+]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 class SelectConfig(Config):
@@ -19,15 +28,27 @@ class SelectConfig(Config):
 
     among: keys of ``product``, ``zip`` or ``cells`` whose values are tried; cells that differ in
     nothing else (but their seed) are the choices of one selection. metric: of the validation
-    recordings after the last experience; None: accuracy, of data of several labels macro AUROC.
+    recordings, in a stream after the last experience; of several the first that a run has; None: of
+    accuracy, macro_auroc, zero_shot_top1, mean_average_precision, map_at_10 and recall_at_10.
     fraction: of the training recordings, held out of them while choices are tried, unless a cell
-    says by itself how many (whole groups, where groups are known).
+    says by itself how many, or the dataset has validation recordings (whole groups, where groups
+    are known). seeds: choices are tried with these of the grid's alone; None: with all.
     """
 
     among: Annotated[tuple[str, ...], Field(min_length=1)]
-    metric: Literal["accuracy", "macro_auroc"] | None = None
+    metric: Metric | Annotated[tuple[Metric, ...], Field(min_length=1)] | None = None
     on: Literal["validation"] = "validation"
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = Field(
+        default=None, exclude_if=lambda seeds: seeds is None
+    )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Of which the first that a run has decides."""
+        if self.metric is None:
+            return METRICS
+        return (self.metric,) if isinstance(self.metric, str) else self.metric
 
 
 class GridConfig(FileConfig):

@@ -1,13 +1,15 @@
 """Choosing values of settings by validation recordings; the test is reported of what was chosen.
 
 The protocol. (1) Every choice is tried in a run of its own, in the experiment
-``<experiment>_select``, with a part of the training recordings held out: whole groups where groups
-are known, drawn by the run's seed, so that all choices of a seed see the same ones. (2) Of each
-choice counts the score on those recordings and all classes met, after the last experience; its mean
-over the seeds decides, the earlier choice where two are alike. Nothing else of these runs is read:
-not what they scored on the test. (3) What was chosen is run in the experiment itself, on all
-training recordings (unless the config holds some out anyway), and that is what is reported. All
-choices that were tried stand in ``selection.json`` of the experiment, and in a table.
+``<experiment>_select``, with a part of the training recordings held out (unless the dataset has
+validation recordings of its own): whole groups where groups are known, drawn by the run's seed, so
+that all choices of a seed see the same ones. (2) Of each choice counts the score on those
+recordings: of a stream with all classes met, after the last experience; of an alignment, of its
+best epoch. The mean over the seeds that are tried decides, the earlier choice where two are alike.
+Nothing else of these runs is read: not what they scored on the test. (3) What was chosen is run in
+the experiment itself, with all seeds, on all training recordings (unless the config holds some out
+anyway), and that is what is reported. All choices that were tried stand in ``selection.json`` of
+the experiment, and in a table.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.grid.config import SelectConfig
 from benchmarks.commands.grid.plan import PlannedCell, entry_of, short
 from benchmarks.config.base import PLACES
+from benchmarks.results.metric_names import VALIDATION
 from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from multimodal.files import write_atomically
@@ -34,18 +38,19 @@ SUFFIX = "_select"
 
 
 class Choice(NamedTuple):
-    """values: of the settings that are chosen. cells: of the grid, one a seed. scores: of
-    validation recordings, one a cell that has ended.
+    """values: of the settings that are chosen. cells: of the grid, one a seed; tried: those of them
+    whose seed is tried. scores: of validation recordings, one a try that has ended.
     """
 
     values: Mapping[str, Any]
     cells: list[PlannedCell]
+    tried: list[PlannedCell]
     scores: list[float]
 
     @property
     def mean(self) -> float | None:
-        """None unless every seed has a score."""
-        return fmean(self.scores) if len(self.scores) == len(self.cells) else None
+        """None unless every try has a score."""
+        return fmean(self.scores) if len(self.scores) == len(self.tried) else None
 
 
 class Selection(NamedTuple):
@@ -56,18 +61,35 @@ class Selection(NamedTuple):
     chosen: int | None
 
 
+def asked(cells: Sequence[PlannedCell], select: SelectConfig) -> list[PlannedCell]:
+    """Those whose choice is tried, by their seeds; UserError: a seed that no cell has."""
+    if select.seeds is None:
+        return list(cells)
+    unknown = sorted(set(select.seeds) - {cell.seed for cell in cells})
+    if unknown:
+        raise UserError(
+            f"select.seeds={list(select.seeds)}: no cell has seed {unknown[0]}; name some of "
+            "`seeds`."
+        )
+    return [cell for cell in cells if cell.seed in select.seeds]
+
+
 def tried(cell: PlannedCell, select: SelectConfig) -> PlannedCell:
     """The run that tries a cell's choice; UserError where no validation part can be held out."""
-    config = cell.config
+    config, changes = cell.config, dict[str, Any]()
     scenario: Any = getattr(config, "scenario", None)
-    if not isinstance(config, RunConfig) or not hasattr(scenario, "validation_fraction"):
+    if isinstance(config, AlignConfig) and config.compose is None:
+        changes["validation_fraction"] = config.validation_fraction or select.fraction
+    elif isinstance(config, RunConfig) and hasattr(scenario, "validation_fraction"):
+        fraction = scenario.validation_fraction or select.fraction
+        changes["scenario"] = scenario.model_copy(update={"validation_fraction": fraction})
+    else:
         raise UserError(
             f"select: {cell.base} is of `medley {config.command}`; only streams of `medley bench` "
-            "are selected by validation recordings: leave select or this base out."
+            "and alignments without scenes are selected by validation recordings: leave select or "
+            "this base out."
         )
-    if not scenario.validation_fraction:
-        scenario = scenario.model_copy(update={"validation_fraction": select.fraction})
-    changes = {"experiment": f"{config.experiment}{SUFFIX}", "scenario": scenario}
+    changes["experiment"] = f"{config.experiment}{SUFFIX}"
     return cell._replace(config=config.model_copy(update=changes))
 
 
@@ -76,14 +98,17 @@ def choose(
 ) -> list[Selection]:
     """The selections of a grid. results: of runs that tried cells, by the folder of the cell."""
     groups: dict[str, dict[str, Choice]] = {}
+    trying = {cell.config.folder for cell in asked(cells, select)}
     for cell in cells:
         values = {key: value_at(cell.config.dump(), key) for key in select.among}
         choices = groups.setdefault(_kin(cell, select), {})
         name = json.dumps(values, sort_keys=True)
-        choice = choices.setdefault(name, Choice(values, [], []))
+        choice = choices.setdefault(name, Choice(values, [], [], []))
         choice.cells.append(cell)
+        if cell.config.folder in trying:
+            choice.tried.append(cell)
         result = results.get(cell.config.folder)
-        score = None if result is None else validation_score(result, select.metric)
+        score = None if result is None else validation_score(result, select.metrics)
         if score is not None:
             choice.scores.append(score)
     return [_selection(list(choices.values())) for choices in groups.values()]
@@ -128,13 +153,15 @@ def _below(data: Any, key: str) -> Any:
     return data.get(key) if isinstance(data, dict) else None
 
 
-def validation_score(result: Result, metric: str | None) -> float | None:
-    """On validation recordings after the last experience. None: there is none."""
-    names = ("accuracy", "macro_auroc") if metric is None else (metric,)
-    for name in names:
-        scores = result.metrics.get(f"validation_{name}")
-        if scores and scores[-1] is not None:
-            return float(scores[-1])
+def validation_score(result: Result, metrics: Sequence[str]) -> float | None:
+    """On validation recordings, of a stream after the last experience: the first of ``metrics``
+    that there is. None: there is none.
+    """
+    for name in metrics:
+        scores = result.metrics.get(f"{VALIDATION}{name}")
+        score = scores[-1] if isinstance(scores, list) and scores else scores
+        if isinstance(score, float):
+            return score
     return None
 
 
@@ -167,8 +194,8 @@ def _plain(selection: Selection, select: SelectConfig) -> dict[str, Any]:
             "values": dict(choice.values),
             "validation": choice.mean,
             "scores": choice.scores,
-            "seeds": [cell.seed for cell in choice.cells],
-            "tried_in": [tried(cell, select).config.hash for cell in choice.cells],
+            "seeds": [cell.seed for cell in choice.tried],
+            "tried_in": [tried(cell, select).config.hash for cell in choice.tried],
             "chosen": number == selection.chosen,
         }
         for number, choice in enumerate(selection.choices)
@@ -178,14 +205,14 @@ def _plain(selection: Selection, select: SelectConfig) -> dict[str, Any]:
 
 def selection_table(selections: Sequence[Selection]) -> Table:
     """Every choice with its score, the chosen ones marked."""
-    title = "selected by validation recordings (held out of training); mean over seeds"
+    title = "selected by validation recordings; mean over the seeds that were tried"
     table = Table(title=title, title_justify="left")
     for name in ("of", "choice", "validation %", "seeds", "chosen"):
         table.add_column(name, overflow="fold")
     for selection in selections:
         for number, choice in enumerate(selection.choices):
             mean = "–" if choice.mean is None else f"{100 * choice.mean:.1f}"
-            row = (selection.title, short(dict(choice.values)), mean, str(len(choice.cells)))
+            row = (selection.title, short(dict(choice.values)), mean, str(len(choice.tried)))
             chosen = number == selection.chosen
             last = number == len(selection.choices) - 1
             table.add_row(*map(Text, row), "yes" if chosen else "", end_section=last)

@@ -11,14 +11,15 @@ import pytest
 import yaml
 
 from benchmarks.commands.bench.cells import Cells
-from benchmarks.commands.grid.config import GridConfig
-from benchmarks.commands.grid.plan import expand
-from benchmarks.commands.grid.select import choose, chosen_cells, tried
+from benchmarks.commands.grid.config import METRICS, GridConfig, SelectConfig
+from benchmarks.commands.grid.plan import PlannedCell, expand
+from benchmarks.commands.grid.select import asked, choose, chosen_cells, tried, validation_score
 from benchmarks.results.files import load_result
 from benchmarks.results.result import Result
 from multimodal.errors import UserError
 from tests.toy import toy_data
 
+METRIC = "zero_shot_top1"
 RATES = [1e-7, 5e-2]
 SELECT = {"among": ["training.learning_rate"], "fraction": 0.25}
 TRAINING = {"epochs": 6, "batch_size": 8, "device": "cpu"}
@@ -34,6 +35,10 @@ def place(tmp_path, monkeypatch) -> None:
 def grid(**more: Any) -> dict[str, Any]:
     product = {"training.learning_rate": RATES, "learners": ["joint", "majority"]}
     return {"base": "toy.yaml", "product": product, "select": SELECT, "seeds": [1, 2], **more}
+
+
+def _rate(cell: PlannedCell) -> float:
+    return cell.config.training.learning_rate  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def fake(validation: float | None, test: float) -> Result:
@@ -59,10 +64,10 @@ def test_the_best_mean_of_validation_is_chosen_and_no_test_is_looked_at() -> Non
         (5e-2, "majority", 1): 0.3,  # alike: the first one counts
         (5e-2, "majority", 2): 0.3,
     }
-    of = {(c.config.training.learning_rate, c.row, c.seed): c for c in cells}
+    of = {(_rate(c), c.row, c.seed): c for c in cells}
     results = {of[key].config.folder: fake(score, 1 - score) for key, score in scores.items()}
     found = choose(cells, results, config.select)
-    picked = {(c.config.training.learning_rate, c.row, c.seed) for c in chosen_cells(found)}
+    picked = {(_rate(c), c.row, c.seed) for c in chosen_cells(found)}
     assert picked == {
         (5e-2, "joint", 1),
         (5e-2, "joint", 2),
@@ -79,10 +84,7 @@ def test_the_best_mean_of_validation_is_chosen_and_no_test_is_looked_at() -> Non
     # A choice of which a seed has failed is no choice; nor is one without a score.
     results[of[5e-2, "joint", 2].config.folder] = fake(None, 1.0)
     del results[of[5e-2, "joint", 1].config.folder]
-    picked = {
-        (c.config.training.learning_rate, c.row)
-        for c in chosen_cells(choose(cells, results, config.select))
-    }
+    picked = {(_rate(c), c.row) for c in chosen_cells(choose(cells, results, config.select))}
     assert picked == {(1e-7, "joint"), (1e-7, "majority")}
 
 
@@ -158,12 +160,80 @@ def test_from_choices_to_the_reported_table(medley, scenario) -> None:
     assert again.err.count("done before, result reused") == 6
 
 
-def test_what_cannot_be_selected_is_refused() -> None:
-    config = GridConfig.parse(
-        grid(
-            base="align/spoken_commands_cwcl", product={"training.learning_rate": RATES}, seeds=None
-        )
-    )
+def test_only_some_seeds_are_tried_and_all_are_reported() -> None:
+    config = GridConfig.parse(grid(select={**SELECT, "seeds": [2]}))
     assert config.select is not None
-    with pytest.raises(UserError, match=r"select: align/spoken_commands_cwcl is of `medley align`"):
+    cells = expand(config).cells
+    trying = asked(cells, config.select)
+    assert [c.seed for c in trying] == [2] * 4
+    scores = {(1e-7, "joint"): 0.3, (5e-2, "joint"): 0.2, (1e-7, "majority"): 0.3}
+    results = {c.config.folder: fake(scores.get((_rate(c), c.row)), 0.5) for c in trying}
+    picked = [
+        (_rate(c), c.row, c.seed) for c in chosen_cells(choose(cells, results, config.select))
+    ]
+    assert picked == [(1e-7, row, seed) for row in ("joint", "majority") for seed in (1, 2)]
+    unknown = GridConfig.parse(grid(select={**SELECT, "seeds": [2, 7]})).select
+    assert unknown is not None
+    with pytest.raises(UserError, match=r"select.seeds=\[2, 7\]: no cell has seed 7"):
+        asked(cells, unknown)
+
+
+def test_the_first_metric_that_a_run_has_decides() -> None:
+    result = replace(
+        fake(None, 0.0), metrics={"validation_map_at_10": 0.4, "validation_zero_shot_top1": 0.2}
+    )
+    assert validation_score(result, SelectConfig(among=("learners",)).metrics) == 0.2
+    assert validation_score(result, ("recall_at_10", "map_at_10")) == 0.4
+    assert validation_score(result, ("accuracy",)) is None
+    assert validation_score(fake(0.7, 0.0), METRICS) == 0.7
+
+
+ALIGNED = {
+    "experiment": "toy_aligned",
+    "dataset": {"name": "toy", "train": 12},
+    "modality": "speech",
+    "encoder": {"name": "compact", "width": 16, "depth": 1, "heads": 2},
+    "objectives": ["clip"],
+    "captions": "labels",
+    "seeds": [1],
+    "training": {"epochs": 1, "batch_size": 8, "device": "cpu"},
+}
+
+
+def test_alignments_are_chosen_by_held_out_recordings(medley, text) -> None:
+    Path("align.yaml").write_text(yaml.safe_dump({**ALIGNED, "text": text}))
+    entries = [{"name": "clip", "scale": s, "learn_scale": False} for s in (2, 20)]
+    data = grid(
+        base="align.yaml",
+        product={"objectives": [*entries, "siglip"]},
+        select={"among": ["objectives"], "fraction": 0.25, "metric": ["map_at_10", METRIC]},
+        seeds=[1],
+    )
+    Path("grid.yaml").write_text(yaml.safe_dump(data))
+    outcome = medley("grid", "grid.yaml", "--workers", "2")
+    assert outcome.code == 0, outcome
+    told = json.loads(Path("runs/toy_aligned/selection.json").read_text())
+    assert [len(s["choices"]) for s in told["selections"]] == [2, 1]
+    tries = {
+        p.parent.name: load_result(p) for p in Path("runs/toy_aligned_select").glob("*/result.json")
+    }
+    chosen = [load_result(p) for p in Path("runs/toy_aligned").glob("*/result.json")]
+    assert (len(tries), len(chosen)) == (3, 2)
+    for choice in (c for s in told["selections"] for c in s["choices"]):
+        score = tries[choice["tried_in"][0]].metrics[f"validation_{METRIC}"]
+        assert choice["validation"] == pytest.approx(score)
+    assert all(r.evaluation["num_train"] == 36 for r in tries.values())
+    assert all(r.evaluation["num_train"] == 48 for r in chosen)
+    assert not any(key.startswith("validation_") for r in chosen for key in r.metrics)
+
+
+def test_what_cannot_be_selected_is_refused() -> None:
+    scenes = grid(
+        base="align/esc10_compa_vanilla",
+        product={"training.learning_rate": RATES},
+        seeds=None,
+    )
+    config = GridConfig.parse(scenes)
+    assert config.select is not None
+    with pytest.raises(UserError, match=r"select: align/esc10_compa_vanilla is of `medley align`"):
         tried(expand(config).cells[0], config.select)
