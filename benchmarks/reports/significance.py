@@ -57,7 +57,7 @@ def paired(table: Ranked, first: str, second: str) -> Paired | None:
     shared = sorted(own.keys() & other.keys())
     apart = [own[seed] - other[seed] for seed in shared]
     found = interval(apart) if len(apart) > 1 else None
-    return None if found is None else Paired(first, second, found, _t_test(apart))
+    return None if found is None else Paired(first, second, found, t_test(apart))
 
 
 def _by_seed(table: Ranked, name: str) -> dict[int, float]:
@@ -65,7 +65,8 @@ def _by_seed(table: Ranked, name: str) -> dict[int, float]:
     return {s: float(v) for s, v in values.items() if v is not None and math.isfinite(v)}
 
 
-def _t_test(apart: Sequence[float]) -> float | None:
+def t_test(apart: Sequence[float]) -> float | None:
+    """p of the paired t test, two-sided; None where all differences are equal."""
     from scipy.stats import ttest_1samp
 
     if np.ptp(apart) < EQUAL:

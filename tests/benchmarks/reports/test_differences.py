@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import ttest_rel
 
 from benchmarks.cli import main
 from benchmarks.reports.differences import COMPARED, differences
@@ -61,6 +62,25 @@ def test_the_interval_is_that_of_the_paired_differences() -> None:
     spread = np.std(CLIP, ddof=1)  # what no pairing would leave in the interval
     assert value.half_width is not None
     assert value.half_width < T[3] * spread / np.sqrt(3) / 5
+
+
+def test_what_is_told_apart_is_marked_after_a_correction_for_all_rows() -> None:
+    noise = np.array([0.0, 0.01, -0.01, 0.02, -0.02])
+    clip = [0.5] * 5
+    shifts = {"far_": 0.1, "near__": 0.021, "none___": 0.002}
+    rows = {name: list(0.5 + shift + noise) for name, shift in shifts.items()}
+    results = [*runs("clip", clip), *(r for n, values in rows.items() for r in runs(n, values))]
+    chances = [ttest_rel(rows[name], clip).pvalue for name in rows]  # pyright: ignore
+    # By hand: the smallest times 3, the next times 2.
+    assert chances[0] * 3 < 0.05
+    assert chances[1] < 0.05 < chances[1] * 2  # told apart only by who does not correct
+    found = differences(results)
+    assert found is not None
+    assert [row.p["zero_shot_top1"] for row in found.rows] == pytest.approx(chances)
+    marks = [row.text("zero_shot_top1").endswith("*") for row in found.rows]
+    assert marks == [True, False, False]
+    assert "Holm" in render(results)
+    assert "*" not in render([r for r in results if r.learner != "far_"])
 
 
 def test_signs_and_a_difference_that_is_none() -> None:
