@@ -16,7 +16,14 @@ from benchmarks.reports.figures.losses import losses
 from benchmarks.reports.figures.misheard import misheard
 from benchmarks.reports.figures.online import anytime, draws
 from benchmarks.reports.figures.references import beside_published
-from benchmarks.reports.figures.streams import confusions, curves, forgetting, matrices, per_class
+from benchmarks.reports.figures.streams import (
+    confusions,
+    curves,
+    forgetting,
+    held_out,
+    matrices,
+    per_class,
+)
 from benchmarks.reports.items import item_parts
 from benchmarks.reports.overview import anchor, overview_html, overviews
 from benchmarks.reports.parts import part_html
@@ -81,6 +88,7 @@ def _section(
         apart(table),
         beside_published(group, table),
         matrices(learners),
+        held_out(learners),
         forgetting(learners),
         per_class(learners),
         confusions(learners),

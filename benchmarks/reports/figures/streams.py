@@ -81,30 +81,62 @@ def curves(learners: dict[str, list[Result]]) -> str:
 
 
 def matrices(learners: dict[str, list[Result]]) -> str:
-    cards = []
-    for label, runs in learners.items():
-        found = [m for m in map(matrix, runs) if m is not None]
-        if not found:
-            continue
-        mean = np.mean(found, axis=0)
-        rows, steps = mean.shape
-        after = [f"after {i + 1}" for i in range(rows)] if rows == steps else ["after all"]
-        table = heat_table(
-            mean.tolist(),
-            rows=after,
-            columns=[str(j + 1) for j in range(steps)],
-            corner="test set",
-            caption=label,
-        )
-        cards.append(f'<div class="card">{table}</div>')
+    found = {
+        label: [m for m in map(matrix, runs) if m is not None] for label, runs in learners.items()
+    }
+    cards = _matrix_cards(found, untrained=False)
     if not cards:
         return ""
     what = _score(learners)
     return (
         f'<h3>{what[0].upper()}{what[1:]} matrices</h3><p class="soft">Percent, on the test set of '
         "each experience (column) after training on each experience (row); mean over seeds.</p>"
-        f'<div class="grid">{"".join(cards)}</div>'
+        f'<div class="grid">{cards}</div>'
     )
+
+
+def held_out(learners: dict[str, list[Result]]) -> str:
+    """Of modality-incremental streams with classes that are never shown."""
+    found = {
+        label: [
+            np.array(rows, dtype=float)
+            for run in runs
+            if (rows := run.metrics.get("held_out_zero_shot_matrix"))
+        ]
+        for label, runs in learners.items()
+    }
+    cards = _matrix_cards(found, untrained=True)
+    if not cards:
+        return ""
+    return (
+        '<h3>Classes that are never shown</h3><p class="soft">Percent of their test recordings '
+        "that are named rightly by texts alone, among the held-out classes of each experience's "
+        "modality (column), before training and after each experience (row); mean over seeds.</p>"
+        f'<div class="grid">{cards}</div>'
+    )
+
+
+def _matrix_cards(found: dict[str, list[np.ndarray]], *, untrained: bool) -> str:
+    """A table for each row that has matrices, of their mean. untrained: the first row is that of
+    the model before the stream; a single row is else that after all of it.
+    """
+    cards = []
+    for label, each in found.items():
+        if not each:
+            continue
+        mean = np.mean(each, axis=0)
+        rows, steps = mean.shape
+        trained = rows - untrained
+        after = [f"after {i + 1}" for i in range(steps)] if trained == steps else ["after all"]
+        table = heat_table(
+            mean.tolist(),
+            rows=[*["untrained"] * untrained, *after],
+            columns=[str(j + 1) for j in range(steps)],
+            corner="test set",
+            caption=label,
+        )
+        cards.append(f'<div class="card">{table}</div>')
+    return "".join(cards)
 
 
 def forgetting(learners: dict[str, list[Result]]) -> str:

@@ -154,6 +154,25 @@ def test_results_and_matrix_tables_hold_the_numbers(several: list[Result], tmp_p
     assert shown == pytest.approx(100 * mean, abs=0.0501)
 
 
+def test_held_out_classes_have_a_row_before_training(tmp_path: Path) -> None:
+    scores = [[0.5, 0.5], [1.0, 0.25], [0.75, 0.875]], [[0.5, 0.75], [0.5, 0.25], [0.25, 0.375]]
+    runs = [make_result("cwcl", seed, num_test=(30, 20)) for seed in (1, 2)]
+    runs = [
+        replace(run, metrics={**run.metrics, "held_out_zero_shot_matrix": own})
+        for run, own in zip(runs, scores, strict=True)
+    ]
+    page = Page(
+        write_html(
+            [*runs, make_result("finetune", 1, num_test=(30, 20))], tmp_path / "p"
+        ).read_text()
+    )
+    (table,) = (t for t in page.tables if any(row[0][1] == "untrained" for row in t))
+    mean = (100 * np.mean(scores, axis=0)).tolist()
+    expected = [[f"{value:.1f}" for value in row] for row in mean]
+    assert [[text for _, text in row[1:]] for row in table[1:]] == expected
+    assert [row[0][1] for row in table[1:]] == ["untrained", "after 1", "after 2"]
+
+
 def test_forgetting_bars_are_means_of_each_seeds_forgetting(tmp_path: Path) -> None:
     first = [[0.9, 0.1, 0.1], [0.5, 0.8, 0.1], [0.6, 0.9, 0.7]]
     second = [[0.5, 0.1, 0.1], [0.9, 0.6, 0.1], [0.5, 0.6, 0.7]]
