@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,11 @@ class AlignData:
     def skipped(self) -> int:
         """Damaged recordings left out."""
         return sum(len(view.data.signals.damaged) for view in self.views.values())
+
+    @property
+    def folder(self) -> Path | None:
+        """Of signals and embeddings on disk."""
+        return next(iter(self.views.values())).data.folder
 
     def usable(self, cases: np.ndarray) -> np.ndarray:
         """Those of which something can be decoded, in the given order."""

@@ -12,7 +12,6 @@ import torch
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData
 from benchmarks.commands.align.parts import caption_texts, signal_source
-from benchmarks.runs.data import cache_folder
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.loader import Loader
 from multimodal.models.align_task import Beside, Source, numbered
@@ -87,7 +86,7 @@ def recorded_captions(
         caption_texts(config, manifest),
         model,
         settings=config.text.dump(),
-        folder=cache_folder(config),
+        folder=data.folder,
         known=data.embeddings,
     )
 
@@ -105,7 +104,7 @@ def composed(
         model,
         settings=config.text.dump(),
         more=chain(*positives, *scenes.negatives),
-        folder=cache_folder(config),
+        folder=data.folder,
         known=data.embeddings,
     )
     count = len(scenes) if twins is None else len(twins)

@@ -11,7 +11,7 @@ import torch
 from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.align.data import AlignData
 from benchmarks.commands.align.start import load_start
-from benchmarks.runs.data import cache_folder, chosen_classes
+from benchmarks.runs.data import chosen_classes
 from multimodal.datasets.splits import hold_out_validation
 from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import BLOCK, EmbeddingCache
@@ -145,7 +145,7 @@ def signal_source(
         tower.encoder,
         rows=recordings,
         settings=[view.modality.dump(), view.encoder.dump()],
-        folder=cache_folder(config),
+        folder=read.data.folder,
         device=device,
     )
     return Source(data.embeddings.setdefault(cache.key, cache), of_cases)

@@ -24,7 +24,7 @@ from benchmarks.commands.finetune.classify import WHITE_EPS, some_rows
 from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.commands.finetune.encoder import Parts
 from benchmarks.commands.finetune.scoring import HALF, best_thresholds
-from benchmarks.runs.data import Data, cache_folder
+from benchmarks.runs.data import Data
 from multimodal.evaluation.class_vectors import class_vectors
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.prompts import Prompts
@@ -77,7 +77,7 @@ class AlignTexts:
             caption_texts(self.as_align, manifest),
             self.module,
             settings=texts.text.dump(),
-            folder=cache_folder(config),
+            folder=data.folder,
             known=data.embeddings,
         )
         if texts.skip_uncaptioned:

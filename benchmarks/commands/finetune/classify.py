@@ -20,7 +20,7 @@ from benchmarks.commands.finetune.scoring import (
 )
 from benchmarks.commands.finetune.start import Start
 from benchmarks.results.model_folder import HEAD_FILE, read_head
-from benchmarks.runs.data import Data, cache_folder
+from benchmarks.runs.data import Data
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
 from multimodal.evaluation.scores import Scores
@@ -80,7 +80,7 @@ class Classify:
             self.module.encoder,
             rows=np.concatenate(list(self.rows.values())),
             settings=[self.config.modality.dump(), self.config.encoder.dump()],
-            folder=cache_folder(self.config),
+            folder=data.folder,
             device=self.device,
         )
         return data.embeddings.setdefault(cache.key, cache)

@@ -1,0 +1,83 @@
+"""What a frozen encoder makes of recordings is made once for all cells, in whichever process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from benchmarks.commands.align import command as align
+from benchmarks.commands.align.config import AlignConfig
+from benchmarks.commands.bench import one as bench
+from benchmarks.commands.bench.config import RunConfig
+from benchmarks.commands.finetune import command as finetune
+from benchmarks.commands.finetune.config import FinetuneConfig
+from benchmarks.config.loading import load_config
+from multimodal.encoders.cache import EmbeddingCache
+from tests.toy import toy_data
+
+FROZEN = {"name": "compact", "width": 16, "depth": 1, "heads": 2, "train": "none"}
+COMMON = {
+    "dataset": {"name": "toy", "train": 6},
+    "modality": "speech",
+    "encoder": FROZEN,
+    "seeds": [1],
+    "training": {"epochs": 1, "batch_size": 8, "device": "cpu"},
+}
+ALIGN = {**COMMON, "captions": "labels", "objectives": ["clip", "siglip"]}
+TUNE = {
+    **COMMON,
+    "encoder": {**FROZEN, "train": "all"},
+    "methods": [{"name": "head"}, {"name": "head", "learning_rate": 0.01}],
+}
+BENCH = toy_data(
+    encoder=FROZEN,
+    learners=["linear_probe", {"name": "er", "memory_size": 8}],
+    scenario={"name": "si_blurry", "num_tasks": 2},
+    seeds=[1],
+)
+
+
+@pytest.mark.parametrize(
+    ("run", "model", "data"),
+    [
+        (bench.run_one, RunConfig, BENCH),
+        (align.run_one, AlignConfig, ALIGN),
+        (finetune.run_one, FinetuneConfig, TUNE),
+    ],
+    ids=["bench", "align", "finetune"],
+)
+def test_a_second_cell_embeds_nothing(
+    run: Any, model: Any, data: dict[str, Any], text, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {**data, "text": text} if model is AlignConfig else data
+    config = {**config, "experiment": "shared", "tracking": {"store": "none"}}
+    Path("one.yaml").write_text(yaml.safe_dump(config))
+    embedded = list[int]()
+    embed = EmbeddingCache._embed
+
+    def counted(self: EmbeddingCache, block: int, advance: Any) -> Any:
+        rows, found = embed(self, block, advance)
+        embedded.append(len(np.unique(rows)))
+        return rows, found
+
+    monkeypatch.setattr(EmbeddingCache, "_embed", counted)
+    first, second = load_config(Path("one.yaml"), [], model=model).cells()
+    bench._kept.clear()  # as in another process
+    run(first, Quiet())
+    assert embedded
+    embedded.clear()
+    bench._kept.clear()
+    run(second, Quiet())
+    assert embedded == []
+
+
+class Quiet:
+    """Hears everything and says nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
