@@ -14,11 +14,11 @@ from multimodal.evaluation.captions import caption_pool
 from multimodal.evaluation.class_vectors import ClassVectors, class_vectors
 from multimodal.evaluation.diagnostics import diagnose
 from multimodal.evaluation.embeddings import EmbedTexts, unit_rows, unit_texts
-from multimodal.evaluation.intervals import Intervals
+from multimodal.evaluation.intervals import REPLICATES, Intervals
 from multimodal.evaluation.prompts import PLACEHOLDER, Prompts
 from multimodal.evaluation.retrieval import retrieval
 from multimodal.evaluation.robustness import FEWEST, template_robustness
-from multimodal.evaluation.zero_shot import zero_shot, zero_shot_multi_label
+from multimodal.evaluation.zero_shot import MULTI_LABEL_REPLICATES, zero_shot, zero_shot_multi_label
 from multimodal.recordings import Manifest, Recording
 
 MAP_POINTS = 400
@@ -28,7 +28,8 @@ FEWEST_PAIRS = 5  # of ``diagnose``
 @dataclass(frozen=True)
 class Wanted:
     """classes: the candidates, class ids, at least 2 for zero-shot classification. ensemble: the
-    mean of all templates instead of the first one. The other parts can be left out.
+    mean of all templates instead of the first one. The other parts can be left out; intervals: of
+    what is measured anyway.
     """
 
     classes: tuple[int, ...]
@@ -36,6 +37,11 @@ class Wanted:
     robustness: bool = True
     retrieval: bool = True
     diagnostics: bool = True
+    intervals: bool = True
+
+    def replicates(self, usual: int = REPLICATES) -> int:
+        """Of the bootstrap."""
+        return usual if self.intervals else 0
 
 
 @dataclass
@@ -76,7 +82,10 @@ def score(
     if wanted.retrieval and len({recordings[i].text for i in captioned}) >= 2:
         part = [recordings[i] for i in captioned]
         pool = caption_pool([r.text for r in part], [signal_name(r) for r in part])
-        found = retrieval(signals[captioned][pool.rows], pool, embed_texts, seed=seed)
+        replicates = wanted.replicates()
+        found = retrieval(
+            signals[captioned][pool.rows], pool, embed_texts, replicates=replicates, seed=seed
+        )
         scores.metrics |= found.metrics
         scores.intervals |= found.intervals
     if wanted.diagnostics and len(captioned) >= FEWEST_PAIRS:
@@ -107,14 +116,15 @@ def _classify(
     classes = class_vectors(names, headline, embed_texts)
     if manifest.multi_label:
         targets = manifest.targets[rows][:, list(wanted.classes)]
-        found = zero_shot_multi_label(signals, targets, classes, seed=seed)
+        replicates = wanted.replicates(MULTI_LABEL_REPLICATES)
+        found = zero_shot_multi_label(signals, targets, classes, replicates=replicates, seed=seed)
         scores.metrics |= found.metrics
         scores.intervals |= found.intervals
         return
     inside = np.flatnonzero(np.isin(manifest.labels[rows], wanted.classes))
     labels = _positions(manifest.labels[rows[inside]], wanted.classes)
     own = signals[inside]
-    found = zero_shot(own, labels, classes, seed=seed)
+    found = zero_shot(own, labels, classes, replicates=wanted.replicates(), seed=seed)
     scores.metrics |= found.metrics
     scores.intervals |= found.intervals
     scores.details["warnings"] = list(found.warnings)

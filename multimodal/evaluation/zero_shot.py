@@ -29,6 +29,7 @@ from multimodal.evaluation.embeddings import (
 from multimodal.evaluation.intervals import REPLICATES, Intervals, accuracy_estimates, estimates
 
 TOP5_CLASSES = 10  # with fewer, chance alone would name the class within five guesses half the time
+MULTI_LABEL_REPLICATES = 1_000  # each ranks all recordings of every class
 _NUMBERS_AT_ONCE = 2**22
 # One class takes more than this share of the answers and has less than that of the recordings.
 COLLAPSE, COLLAPSE_SHARE = 0.5, 0.2
@@ -104,7 +105,7 @@ def zero_shot_multi_label(
     classes: ClassVectors,
     *,
     recordings: Sequence[str] | None = None,
-    replicates: int = 1_000,
+    replicates: int = MULTI_LABEL_REPLICATES,
     seed: int = 0,
 ) -> MultiLabelZeroShot:
     """Rank the recordings by the score of each class.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from benchmarks.runs.workspace import check_writable, clear
 from benchmarks.tracking.parent import Parents
 from benchmarks.tracking.store import check_store
 from multimodal.training.processes import is_first, start_processes
+
+# Of a cell by itself: no other part of its config changes what is read.
+OWN = ("experiment", "objectives", "seeds", "training", "validation_fraction", "init", "tracking")
+_kept: dict[str, AlignData] = {}
 
 
 def run_align(
@@ -70,10 +75,20 @@ def run_align(
 
 
 def run_one(config: AlignConfig, observer: FitObserver | RemoteObserver) -> tuple[Result, bool]:
-    """The result of a config of one cell, and whether it was there before; UserError, Held."""
+    """The result of a config of one cell, and whether it was there before; UserError, Held.
+
+    What cells share (decoded signals, embeddings, encoded texts) is kept from one to the next where
+    they differ in nothing but what stands in ``OWN``.
+    """
     start_processes(cpu=pick_device(config.training.device).type == "cpu")
+    key = json.dumps({k: v for k, v in config.dump().items() if k not in OWN}, sort_keys=True)
+    if key not in _kept:
+        _kept.clear()
     # What one process has decoded others only map.
-    data, (done,) = _checked(config.model_copy(update={"cache": "disk"}), fresh=False)
+    shared = config.model_copy(update={"cache": "disk"})
+    data, (done,) = _checked(shared, fresh=False, known=_kept.get(key))
+    if config.compose is None:  # scenes are a cell's own
+        _kept[key] = data
     if done is not None:
         complete(config, done)
         return done, True
@@ -82,14 +97,16 @@ def run_one(config: AlignConfig, observer: FitObserver | RemoteObserver) -> tupl
     return result, False
 
 
-def _checked(config: AlignConfig, *, fresh: bool) -> tuple[AlignData, list[Result | None]]:
-    """The data of a config, and the results of the cells that are done.
+def _checked(
+    config: AlignConfig, *, fresh: bool, known: AlignData | None = None
+) -> tuple[AlignData, list[Result | None]]:
+    """The data of a config, if it is not ``known``, and the results of the cells that are done.
 
     UserError for everything that would stop a cell later.
     """
     pick_device(config.training.device)
     check_writable(config.folder.parent)
-    data = open_align(config)
+    data = open_align(config) if known is None else known
     for name in config.towers:
         config.prompts.load(name).texts(data.manifest.class_names)
     adapters = {name: view.data.adapter for name, view in data.views.items()}

@@ -58,6 +58,7 @@ class Scorer:
             robustness=whole,
             retrieval=self.config.captions == "text",
             diagnostics=whole and self.config.captions == "text",
+            intervals=whole,
         )
         scores = score(
             embedded,

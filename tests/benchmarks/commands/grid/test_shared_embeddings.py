@@ -17,6 +17,7 @@ from benchmarks.commands.finetune import command as finetune
 from benchmarks.commands.finetune.config import FinetuneConfig
 from benchmarks.config.loading import load_config
 from multimodal.encoders.cache import EmbeddingCache
+from tests.benchmarks.commands.grid.test_other_commands import TIMED
 from tests.toy import toy_data
 
 FROZEN = {"name": "compact", "width": 16, "depth": 1, "heads": 2, "train": "none"}
@@ -67,13 +68,37 @@ def test_a_second_cell_embeds_nothing(
 
     monkeypatch.setattr(EmbeddingCache, "_embed", counted)
     first, second = load_config(Path("one.yaml"), [], model=model).cells()
-    bench._kept.clear()  # as in another process
+    in_another_process()
     run(first, Quiet())
     assert embedded
     embedded.clear()
-    bench._kept.clear()
+    in_another_process()
     run(second, Quiet())
     assert embedded == []
+
+
+def test_what_a_process_keeps_changes_no_number(text, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {**ALIGN, "text": text, "experiment": "shared", "tracking": {"store": "none"}}
+    Path("one.yaml").write_text(yaml.safe_dump(config))
+    found = []
+    for folder in ("kept", "alone"):
+        cells = load_config(Path("one.yaml"), [f"output_dir={folder}"], model=AlignConfig).cells()
+        in_another_process()
+        for cell in cells:
+            if folder == "alone":
+                in_another_process()
+            result, before = align.run_one(cell, Quiet())  # pyright: ignore[reportArgumentType]
+            assert not before
+            found.append({k: v for k, v in result.metrics.items() if k not in TIMED})
+    assert found[:2] == found[2:]
+    assert found[0] != found[1]
+
+
+def in_another_process() -> None:
+    """Forget what cells have read."""
+    bench._kept.clear()
+    align._kept.clear()
 
 
 class Quiet:
