@@ -31,6 +31,11 @@ def environment_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def shapes_are_checked() -> None:
+    shapes.begin_test()
+
+
+@pytest.fixture(autouse=True)
 def no_waiting_for_disks(monkeypatch) -> None:
     """No test pulls the plug: what is written need not have reached the disk."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
