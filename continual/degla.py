@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from continual.classifier_learner import told
 from continual.learner import ExperienceInfo
 from continual.teacher import Teacher
 from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
@@ -141,9 +142,3 @@ class Held(TextAlignedLearner):
         super().load_state_dict(state)
         if self.teacher is not None:
             self.teacher.load_state_dict(state["teacher"])
-
-
-def told(settings: Config) -> str:
-    """What differs from the defaults, for the name of a row."""
-    fields = type(settings).model_fields
-    return "".join(f" {k}={v}" for k, v in settings if v != fields[k].default)

@@ -26,8 +26,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from continual.classifier_learner import WhitenedConfig
-from continual.degla import told
+from continual.classifier_learner import WhitenedConfig, told
 from continual.learner import ExperienceInfo, Learner
 from multimodal.encoders.adapters import lora_layers
 from multimodal.registry import Config
