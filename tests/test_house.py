@@ -67,8 +67,7 @@ ONLY = {
     ),
     "benchmarks.cli": ("benchmarks.commands", "multimodal.errors", "multimodal.credentials"),
 }
-# Commands that build on another one.
-COMMANDS = {
+COMMANDS = {  # that build on another one
     "finetune": {"align", "bench"},
     "zeroshot": {"align"},
     "explain": {"predict"},
