@@ -42,7 +42,7 @@ def checkpoints(count: int = 3) -> tuple[list[dict[str, torch.Tensor]], dict[str
 
 def guided(ends: list[np.ndarray], start: np.ndarray, power: float) -> np.ndarray:
     moved = np.array([np.sqrt(((e - start) ** 2).sum()) for e in ends]) ** power
-    return sum(m / moved.sum() * e for m, e in zip(moved, ends, strict=True))
+    return np.sum([m / moved.sum() * e for m, e in zip(moved, ends, strict=True)], axis=0)
 
 
 def wide(weights: dict[str, torch.Tensor], name: str) -> np.ndarray:
