@@ -207,3 +207,9 @@ def mask_absent(
 
 def _present(labels: Tensor) -> Tensor:
     return labels.new_tensor(len(labels.unique()), dtype=torch.float32)
+
+
+def told(settings: Config) -> str:
+    """What differs from the defaults, for the name of a row."""
+    fields = type(settings).model_fields
+    return "".join(f" {k}={v}" for k, v in settings if v != fields[k].default)

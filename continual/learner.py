@@ -152,7 +152,7 @@ class Learner:
     trains: ClassVar[bool] = True
     reads: ClassVar[bool] = True
     kind: ClassVar[Kind] = "online"
-    uses_borders: ClassVar[bool] = False
+    uses_borders: bool = False
     needs_borders: str = ""
     memory_epochs: int = 0
     rate: float = 1.0

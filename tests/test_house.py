@@ -28,7 +28,8 @@ LAYERS = {
     ),
     "continual": (
         "learners online anytime prequential",
-        "strategy evaluation text_aligned prompting spoken taught",
+        "degla",
+        "strategy evaluation text_aligned prompting spoken taught merged",
         "classifier_learner plugins recall understanding",
         "learner",
         "scenarios classifier aligned_classifier rehearsal analytic metrics online_metrics "
@@ -66,8 +67,7 @@ ONLY = {
     ),
     "benchmarks.cli": ("benchmarks.commands", "multimodal.errors", "multimodal.credentials"),
 }
-# Commands that build on another one.
-COMMANDS = {
+COMMANDS = {  # that build on another one
     "finetune": {"align", "bench"},
     "zeroshot": {"align"},
     "explain": {"predict"},

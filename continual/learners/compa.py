@@ -17,8 +17,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import pad
 
+from continual.degla import Held, HeldConfig
 from continual.learner import LEARNERS, FrozenTower, LearnerContext
-from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
+from continual.merged import Merges, MergingConfig
 from multimodal.batch import Batch
 from multimodal.composition.pairs import BY_MODALITY, Composer, Pairs
 from multimodal.errors import UserError
@@ -33,10 +34,11 @@ TEXTS = 1 + sum(EXTRAS.values())
 
 
 @LEARNERS.register("compa")
-class CompaLearnerConfig(TextAlignedConfig):
+class CompaLearnerConfig(HeldConfig, MergingConfig):
     """objective: compa_modular, or another one that reads captions beside the main one, or none.
     with_memory: scenes have an event of the memory, where it has one of another class; without,
-    both are of the stream's batch.
+    both are of the stream's batch. degla (recordings alone, no scenes), merge: see
+    ``continual/degla.py`` and ``continual/merged.py``.
     """
 
     reads_signals: ClassVar[bool] = True
@@ -72,16 +74,17 @@ class CompaLearnerConfig(TextAlignedConfig):
         prompts = load_prompts(self.templates or context.modality, self.phrases)
         parts = self.parts(context, **self.objective.start)
         refuse_objective(self.objective, parts["model"].aligned)
-        return CompaLearner(
+        learner = CompaLearner(
             self.objective,
             BY_MODALITY[context.modality],
             prompts.words(context.class_names),
             with_memory=self.with_memory,
             **parts,
         )
+        return learner.be_held(self.degla).merge_at_borders(self.merge)
 
 
-class CompaLearner(TextAlignedLearner):
+class CompaLearner(Merges, Held):
     """``steps``: losses so far, from which each step's scenes are drawn."""
 
     def __init__(
@@ -106,13 +109,14 @@ class CompaLearner(TextAlignedLearner):
 
     def loss(self, batch: Batch, memory_batch: Batch | None) -> Loss:
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
-        views = self.views(both)
-        outputs = self.outputs(views, len(batch))
+        plain = self.views(both)
+        outputs = self.outputs(plain, len(batch))
         pairs = self._pairs(both, len(batch))
-        views = self._with_scenes(views, both, pairs)
+        views = self._with_scenes(plain, both, pairs)
         loss = self.objective.of_views(views, gather=False)
         scenes = torch.tensor(float(len(pairs.first)))
-        return Loss(loss.value, {**loss.terms, "scenes": scenes}, outputs=outputs)
+        loss = Loss(loss.value, {**loss.terms, "scenes": scenes}, outputs=outputs)
+        return self.held(loss, both, plain)
 
     def _pairs(self, both: Batch, new: int) -> Pairs:
         """Of every stream recording with one of another class, if there is one, in any order."""

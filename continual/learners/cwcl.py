@@ -14,8 +14,9 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch.nn.functional import one_hot
 
+from continual.degla import Held, HeldConfig
 from continual.learner import LEARNERS, LearnerContext
-from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
+from continual.merged import Merges, MergingConfig
 from multimodal.batch import Batch
 from multimodal.models.align_task import Beside, refuse_lacking, refuse_objective
 from multimodal.objectives import OBJECTIVES, Loss
@@ -24,8 +25,10 @@ from multimodal.registry import Config
 
 
 @LEARNERS.register("cwcl")
-class CwclLearnerConfig(TextAlignedConfig):
-    """objective: cwcl, or another of signals and texts to compare with, such as clip or siglip."""
+class CwclLearnerConfig(HeldConfig, MergingConfig):
+    """objective: cwcl, or another of signals and texts to compare with, such as clip or siglip.
+    degla, merge: see ``continual/degla.py`` and ``continual/merged.py``.
+    """
 
     objective: Annotated[Config, OBJECTIVES.choice] = Field(
         default_factory=lambda: OBJECTIVES.parse("cwcl")
@@ -51,10 +54,11 @@ class CwclLearnerConfig(TextAlignedConfig):
         parts = self.parts(context, **self.objective.start)
         refuse_objective(self.objective, parts["model"].aligned)
         refuse_lacking(self.objective, Beside())
-        return CwclLearner(self.objective, **parts)
+        learner = CwclLearner(self.objective, **parts)
+        return learner.be_held(self.degla).merge_at_borders(self.merge)
 
 
-class CwclLearner(TextAlignedLearner):
+class CwclLearner(Merges, Held):
     """Pairs of the stream batch and the memory batch go into one contrastive batch.
 
     tables: what the objective keeps of each recording, also of those that come back from the
@@ -71,7 +75,8 @@ class CwclLearner(TextAlignedLearner):
         if self.objective.needs_labels:
             views = replace(views, labels=self.labels_of(both))
         loss = self.objective.of_views(views, gather=False)
-        return Loss(loss.value, loss.terms, outputs=self.outputs(views, len(batch)))
+        loss = Loss(loss.value, loss.terms, outputs=self.outputs(views, len(batch)))
+        return self.held(loss, both, views)
 
     def labels_of(self, batch: Batch) -> Labels:
         """Class vectors of the prompts, what is known of each recording, and who was met so far."""

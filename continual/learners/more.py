@@ -18,8 +18,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from continual.degla import Held, HeldConfig
 from continual.learner import LEARNERS, ExperienceInfo, LearnerContext
-from continual.text_aligned import TextAlignedConfig, TextAlignedLearner
+from continual.merged import Merges, MergingConfig
 from multimodal.batch import Batch
 from multimodal.encoders.adapters import adapter_of, fold, lora_layers, start_anew
 from multimodal.errors import UserError
@@ -32,12 +33,13 @@ MERGED = "merged"
 
 
 @LEARNERS.register("more")
-class MoreLearnerConfig(TextAlignedConfig):
+class MoreLearnerConfig(HeldConfig, MergingConfig):
     """temperature, learn_temperature, symmetric, false_negatives: as of objective ``more``, but
     multi_positive is the default here, because recordings of a class share their prompts;
     mask_group goes by speaker, patient or source. adapter: shared, one for the whole stream; or
     merged, each experience has its own, which is added to the encoder's weights at its end (this
-    takes encoder ``lora`` and a stream with experiences).
+    takes encoder ``lora`` and a stream with experiences). degla, merge: see ``continual/degla.py``
+    and ``continual/merged.py``.
     """
 
     trains_text: ClassVar[bool] = True
@@ -51,6 +53,13 @@ class MoreLearnerConfig(TextAlignedConfig):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         check_temperature(self.temperature, learned=self.learn_temperature)
+        if self.adapter == MERGED and self.merge is not None:
+            raise ValueError("merge: adapter=merged adds adapters up at the same borders; drop one")
+        if self.adapter == MERGED and self.degla is not None and self.degla.start == "stream":
+            raise ValueError(
+                "degla.start=stream: with adapter=merged each experience has an adapter of its "
+                "own; set it to experience"
+            )
         return self
 
     @property
@@ -79,10 +88,10 @@ class MoreLearnerConfig(TextAlignedConfig):
         learner = MoreLearner(self.objective, groups=groups, **parts)
         if self.adapter == MERGED:
             learner.merge_adapters()
-        return learner
+        return learner.be_held(self.degla).merge_at_borders(self.merge)
 
 
-class MoreLearner(TextAlignedLearner):
+class MoreLearner(Merges, Held):
     """Pairs of the stream batch and the memory batch go into one contrastive batch.
 
     groups: (manifest rows,) int64. ``past``: the adapters that are merged into the weights, in the
@@ -112,7 +121,8 @@ class MoreLearner(TextAlignedLearner):
         both = batch if memory_batch is None else Batch.join(batch, memory_batch)
         views = self.views(both)
         loss = self.objective.of_views(views, gather=False)
-        return Loss(loss.value, loss.terms, outputs=self.outputs(views, len(batch)))
+        loss = Loss(loss.value, loss.terms, outputs=self.outputs(views, len(batch)))
+        return self.held(loss, both, views)
 
     def groups_of(self, batch: Batch) -> Tensor | None:
         if self.groups is None:

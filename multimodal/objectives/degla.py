@@ -13,9 +13,9 @@ scale::
 
 We deviate: the published KD is a sum with weight 0.005, which of B = 256 and k = 4 is 0.005 (2 + k)
 B = 7.68 on our mean. The released TGC contrasts caption i with texts i, i + B, ..., which are other
-items' but for a share of 1 / B; ours are its own, as the equation says. No run of ours has the
-teacher, so these are functions and no objective by name; contrast with rewritten captions alone is
-``compa_hard_negatives``.
+items' but for a share of 1 / B; ours are its own, as the equation says. These are functions and no
+objective by name: an objective has no teacher. KD alone is setting ``degla`` of text-aligned
+learners; contrast with rewritten captions alone is ``compa_hard_negatives``.
 """
 
 from __future__ import annotations
@@ -165,9 +165,23 @@ def distillation(
         there[:, 2:] = allowed
     if present is not None:
         there &= present[:, None]
-    flat = [x.flatten(0, 1) for x in (both[0], both[1].detach())]
-    every = Rows(flat[0], there.flatten(), gather=gather)
-    x, y = unit_pair(every.clean(flat[0]), every.clean(flat[1]), names=("student", "teacher"))
+    flat = [x.flatten(0, 1) for x in both]
+    return close(flat[0], flat[1], present=there.flatten(), gather=gather)
+
+
+def close(
+    student: Float[Tensor, "..."],
+    teacher: Float[Tensor, "..."],
+    *,
+    present: Shaped[Tensor, "..."] | None = None,
+    gather: bool = False,
+) -> Loss:
+    """KD of any vectors (N, D) of both: the mean of ||x - xbar||^2, lengths 1; in [0, 4]. No
+    gradient reaches the teacher. No terms.
+    """
+    every = Rows(student, present, gather=gather)
+    pair = every.clean(student), every.clean(teacher.detach())
+    x, y = unit_pair(*pair, names=("student", "teacher"))
     return Loss(every.mean((every.own(x) - every.own(y)).square().sum(1)), {})
 
 

@@ -25,6 +25,7 @@ ALL: list[dict[str, Any]] = [
     {"name": "majority"},
     {"name": "finetune"},
     {"name": "finetune", "batch_class_mask": True},
+    {"name": "finetune", "merge": {"power": -1.0}},
     {"name": "linear_probe"},
     {"name": "er", "memory_size": 6},
     {"name": "er_ace", "memory_size": 6},

@@ -215,6 +215,8 @@ VARIED = {
     "tau": {"tau": 0.05},
     "tau_min": {"tau_min": 0.008},
     "head": {"head": {"whiten": True}},
+    "degla": {"degla": {"decay": 1.0}},
+    "merge": {"merge": {"power": 0.0}},
     "objective": {"objective": "siglip"},
     "negatives": {"negatives": 7},
     "positives": {"positives": 7},
