@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +46,17 @@ def ratio(seconds: Mapping[str, list[float]], ours: str, peer: str) -> float:
     """Median over the rounds of ours / peer."""
     pairs = zip(seconds[ours], seconds[peer], strict=True)
     return round(statistics.median(a / b for a, b in pairs), 3)
+
+
+def median_of_processes(measure: Callable[..., float], *args: Any, repeats: int) -> float:
+    """Median of ``measure(*args)`` over processes that do nothing else, for peaks of memory."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
+    found = []
+    for _ in range(repeats):
+        with context.Pool(1) as pool:
+            found.append(pool.apply(measure, args))
+    return statistics.median(found)
 
 
 def print_figures(

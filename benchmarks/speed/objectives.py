@@ -12,12 +12,13 @@ GPU round the factors of its products to 10 bits; sums are float32 in any case.
 Time: both in turn in one process. Memory: medians over processes that do one step each; on a CPU
 the growth of the peak resident size (Linux and macOS) after a small first step, on a GPU that of
 the peak allocation.
+
+Then every registered objective on the CPU, ``every_objective.py``; with --every these alone.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import statistics
 import sys
 from collections.abc import Callable, Iterable
@@ -30,7 +31,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from benchmarks.runs.machine import hardware, peak_memory, pick_device
-from benchmarks.speed.harness import print_times, ratio, time_all
+from benchmarks.speed.every_objective import all_figures
+from benchmarks.speed.harness import median_of_processes, print_times, ratio, time_all
 from multimodal.objectives.contrastive import info_nce, siglip
 from multimodal.objectives.cwcl import cwcl
 
@@ -115,13 +117,7 @@ def median_peak(name: str, kind: str, batch: int, repeats: int) -> float:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return peak_mib(name, kind, batch)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch"])
-    peaks = []
-    for _ in range(repeats):
-        with context.Pool(1) as pool:
-            peaks.append(pool.apply(peak_mib, (name, kind, batch)))
-    return statistics.median(peaks)
+    return median_of_processes(peak_mib, name, kind, batch, repeats=repeats)
 
 
 def two_products(tensors: list[Tensor], tile: int) -> None:
@@ -181,6 +177,9 @@ def print_memory(figures: dict[str, dict[str, dict[str, float]]], device: torch.
 
 def main() -> None:
     quick = "--quick" in sys.argv
+    if "--every" in sys.argv:
+        print(json.dumps(all_figures(quick=quick)))
+        return
     device = pick_device("auto")
     if "--tf32" in sys.argv:
         torch.set_float32_matmul_precision("high")
@@ -193,7 +192,7 @@ def main() -> None:
         for batch, naive in sizes
     }
     print_memory(figures, device)
-    print(json.dumps(figures))
+    print(json.dumps(figures | all_figures(quick=quick)))
 
 
 if __name__ == "__main__":

@@ -177,9 +177,13 @@ class _Hard:
             last = (stay.long() - 1).clamp(min=0)[:, None]
             # Cosines of other tiles differ by rounding; what is equal must be so in all of them.
             rounding = 16 * torch.finfo(x.dtype).eps
-            self.nearest[r] = cosines.sort(1, descending=True).values.gather(1, last)[:, 0]
+            most = int(last.max()) + 1
+            self.nearest[r] = cosines.topk(most, dim=1).values.gather(1, last)[:, 0]
             self.nearest[r] -= rounding
             self.kept[r] = ((cosines >= self.nearest[r, None]) & (cosines > -torch.inf)).sum(1)
+        self.whole = None
+        if tile is None:
+            self.whole = self._far(slice(0, count), every)
 
     def _cosines(self, r: slice, c: slice) -> Tensor:
         with own_precision(self.rows):
@@ -195,6 +199,9 @@ class _Hard:
         return block
 
     def __call__(self, r: slice, c: slice) -> Tensor:
+        return self._far(r, c) if self.whole is None else self.whole[r, c]
+
+    def _far(self, r: slice, c: slice) -> Tensor:
         block = self._cosines(r, c) < self.nearest[r, None]
         if self.equal is not None:
             block |= self.equal(r, c)

@@ -36,7 +36,7 @@ from torch import Tensor
 from multimodal.objectives import OBJECTIVES, Loss
 from multimodal.objectives.contrastive import info_nce
 from multimodal.objectives.joint import Cases, JointConfig
-from multimodal.objectives.tools.gather import Rows, scalar, unit
+from multimodal.objectives.tools.gather import Rows, scalar, unit, world_size
 from multimodal.objectives.tools.recomputed import by_rows
 from multimodal.objectives.tools.tiled import own_pairs, own_precision
 from multimodal.objectives.views import TEXT, Views
@@ -214,7 +214,11 @@ def gram(
         return _choices(logits, r, mine, theirs, rows, smoothing)
 
     with own_precision(a):
-        found = [by_rows(way, len(mine), tile) for way in (forth, back)]
+        if tile is None and not detach and not (gather and world_size() > 1):
+            logits, every = -factor * _volumes(anchors, everyone, FLOOR), slice(0, len(mine))
+            found = [_choices(x, every, mine, theirs, rows, smoothing) for x in (logits, logits.T)]
+        else:
+            found = [by_rows(way, len(mine), tile) for way in (forth, back)]
     terms = _terms(found, rows, anchors, own)
     value = (rows.mean(found[0][:, 0]) + rows.mean(found[1][:, 0])) / 2
     if pairwise_weight:

@@ -13,13 +13,16 @@ scale would be independent of the batch size. Signals and texts take equal parts
 the same either way.
 
 H false texts of each case (``negatives``) are candidates of every case, as published: then S- has
-B H more scores of each query. Cost: B^2 (B - 1) comparisons of B^2 scores, 1.3e8 for B = 512.
+B H more scores of each query. Those B^2 (B - 1) comparisons, 1.3e8 for B = 512, are not made one
+by one from ``FEW`` positives on: ``tools/pooled.py`` has their sum, exact up to rounding, in a few
+passes over the B^2 scores.
 
 Ours: cases of equal text (``mask_duplicates``) are no negatives of each other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -37,8 +40,17 @@ from multimodal.objectives.tools.gather import (
     scaled,
     unit_pair,
 )
+from multimodal.objectives.tools.pooled import (
+    intervals_of,
+    moments,
+    number_above,
+    sum_of_softplus,
+)
 from multimodal.objectives.tools.recomputed import by_rows
 from multimodal.objectives.tools.tiled import own_precision
+
+FEW = 64  # positives of which comparing pair by pair is faster
+WIDEST = 2000  # scale up to which the intervals of scores are few
 
 
 @OBJECTIVES.register("mann_whitney")
@@ -107,8 +119,8 @@ def mann_whitney(
 
     a, b, scale, present, gather: as in ``contrastive.py``. negatives: (N, H, D) candidates of all
     rows of a; allowed: (N, H) bool, those that are there. ids: (N,) integers; rows of equal id are
-    no negatives of each other. tile: t rows of scores are compared with t positives at a time, in
-    memory of t^2 (N + N H); None: N.
+    no negatives of each other. tile: t rows of scores at a time, in memory of t (N + N H) (t^2 (N +
+    N H) for less than ``FEW`` positives); None: N.
     terms: auc (share of pairs with s+ > s-, ties are wrong), positive and negative (mean cosines),
     scale; of this process's rows of scores. ValueError: shapes or ids that do not fit.
     """
@@ -129,22 +141,7 @@ def mann_whitney(
             same = own if known is None else known(r, slice(0, len(columns)))
             return torch.cat([~same, there.expand(len(same), -1)], 1)
 
-        def block(r: slice) -> Tensor:
-            """(1, 4): sums over the negatives of these rows: losses, right ones, logits, number."""
-            scores, mask = queries[r] @ candidates.T, mask_of(r)
-
-            def against(p: slice) -> Tensor:
-                margins = positives[p, None, None] - scores
-                losses = exact_softplus(-margins).masked_fill(~mask, 0.0).sum((1, 2))
-                right = ((margins > 0) & mask).sum((1, 2)).to(losses.dtype)
-                return torch.stack([losses, right], 1)
-
-            sums = by_rows(against, len(positives), tile).sum(0)
-            total = scores.detach().masked_fill(~mask, 0.0).sum()
-            return torch.stack([*sums, total, mask.sum().to(total.dtype)])[None]
-
-        sums = by_rows(block, len(queries), tile).sum(0)
-    losses, right, logits, number = sums
+        losses, right, logits, number = _sums(queries, candidates, positives, mask_of, scale, tile)
     number = number.detach()
     pairs = len(positives) * (mean_over_processes(number) if gather else number)
     own_pairs = (len(positives) * number).clamp(min=1)
@@ -155,6 +152,64 @@ def mann_whitney(
         "scale": scale.detach(),
     }
     return Loss(losses / pairs.clamp(min=1), terms)
+
+
+def _sums(
+    queries: Tensor,
+    candidates: Tensor,
+    positives: Tensor,
+    mask_of: Callable[[slice], Tensor],
+    scale: Tensor,
+    tile: int | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Over all negative scores and positives: losses, pairs in the right order; over all negative
+    scores: their sum and number. Only losses have a gradient.
+    """
+    limit = 1.001 * float(scale.detach().abs())
+    if len(positives) < FEW or not limit < WIDEST:
+        return _pair_by_pair(queries, candidates, positives, mask_of, tile)
+    of = intervals_of(limit, queries.dtype)
+
+    def block(r: slice) -> Tensor:
+        """(1, intervals * nodes + 3), float64."""
+        scores, mask = queries[r] @ candidates.T, mask_of(r)
+        right = number_above(scores.detach(), mask, positives.detach(), of)
+        total = scores.detach().masked_fill(~mask, 0.0).sum().double()
+        rest = torch.stack([right, total, mask.sum().double()])
+        return torch.cat([moments(scores, mask, of).flatten(), rest])[None]
+
+    sums = by_rows(block, len(queries), tile).sum(0)
+    powers = sums[:-3].view(of.count, of.nodes)
+    losses = sum_of_softplus(powers, positives, of, tile=tile)
+    right, total, number = sums[-3:].detach()
+    return tuple(x.to(queries.dtype) for x in (losses, right, total, number))
+
+
+def _pair_by_pair(
+    queries: Tensor,
+    candidates: Tensor,
+    positives: Tensor,
+    mask_of: Callable[[slice], Tensor],
+    tile: int | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As ``_sums``; the fewer the faster."""
+
+    def block(r: slice) -> Tensor:
+        """(1, 4)"""
+        scores, mask = queries[r] @ candidates.T, mask_of(r)
+
+        def against(p: slice) -> Tensor:
+            margins = positives[p, None, None] - scores
+            losses = exact_softplus(-margins).masked_fill(~mask, 0.0).sum((1, 2))
+            right = ((margins > 0) & mask).sum((1, 2)).to(losses.dtype)
+            return torch.stack([losses, right], 1)
+
+        sums = by_rows(against, len(positives), tile).sum(0)
+        total = scores.detach().masked_fill(~mask, 0.0).sum()
+        return torch.stack([*sums, total, mask.sum().to(total.dtype)])[None]
+
+    losses, right, total, number = by_rows(block, len(queries), tile).sum(0)
+    return losses, right, total, number
 
 
 def _hard(

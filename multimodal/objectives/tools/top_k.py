@@ -40,9 +40,11 @@ def _threshold(s: Tensor, k: Tensor, candidates: Tensor, alpha: float) -> Tensor
     low = s.masked_fill(~candidates, inf).amin(1).masked_fill(none, 0.0)
     below = -high - (10 + (n / k).log().clamp(min=0)) / alpha
     above = -low + 10 / alpha
+    s = s.masked_fill(~candidates, -inf)  # whose sigmoid is 0
+    p = torch.empty_like(s)
     for _ in range(STEPS):
         middle = (below + above) / 2
-        p = (alpha * (s + middle[:, None])).sigmoid().masked_fill(~candidates, 0.0)
-        small = p.sum(1) < k
+        torch.add(s, middle[:, None], out=p)
+        small = p.mul_(alpha).sigmoid_().sum(1) < k
         below, above = torch.where(small, middle, below), torch.where(small, above, middle)
     return ((below + above) / 2)[:, None]

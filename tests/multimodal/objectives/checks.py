@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 
 from multimodal.objectives import Loss
+from tests.multimodal.objectives.tools.largest import Largest
 
 Oracle = Callable[..., float]
 Function = Callable[..., Loss]
+HUNDRED = torch.tensor(100.0)
+IDS = np.array([0, 1, 1, 2, 0, 3, 1])  # of a ``pair``
+ROWS_DIFFER = r"a: shape \(7, 5\), b: shape \(3, 5\)"  # a pair of which b has three rows
 
 
 def numeric_gradients(oracle: Oracle, arrays: list[np.ndarray], step: float = 1e-6) -> list:
@@ -73,6 +77,14 @@ def assert_tiles(function: Function) -> None:
             torch.testing.assert_close(term, whole.terms[key], rtol=1e-10, atol=1e-12)
         for one, other in zip(torch.autograd.grad(tiled.value, (a, b)), grads, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def assert_linear_memory(function: Function, **options: Any) -> None:
+    """Forward and backward of 64 pairs make no tensor of more than 64 times 8 numbers."""
+    a, b = (x.requires_grad_() for x in pair(64, 2, dtype=torch.float32))
+    with Largest() as largest:
+        function(a, b, **options).value.backward()
+    assert largest.elements <= 64 * 8
 
 
 def assert_masks(function: Function) -> None:

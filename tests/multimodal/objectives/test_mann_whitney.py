@@ -87,6 +87,39 @@ def test_value_and_gradients_are_the_oracles(spared, extra, masked, tile) -> Non
         np.testing.assert_allclose(ours, expected[place], rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("scale", [2.0, 100.0, 1000.0])
+@pytest.mark.parametrize("tile", [None, 50])
+def test_many_positives_are_compared_as_few_are(monkeypatch, tile, scale) -> None:
+    """The pooled sums of large batches, with all that may be left out, against pair by pair."""
+    random = torch.Generator().manual_seed(8)
+    a, b = torch.randn(2, 90, 5, generator=random, dtype=torch.float64)
+    hard = torch.randn(90, 2, 5, generator=random, dtype=torch.float64)
+    leaves = [a, b + a, hard, torch.tensor(scale, dtype=torch.float64)]
+    leaves = [x.requires_grad_() for x in (x.detach() for x in leaves)]
+    options = {
+        "allowed": torch.rand(90, 2, generator=random) < 0.8,
+        "ids": torch.randint(0, 40, (90,), generator=random),
+        "present": torch.rand(90, generator=random) < 0.9,
+    }
+
+    def found() -> list[Tensor]:
+        loss = mann_whitney(*leaves[:2], leaves[3], negatives=leaves[2], tile=tile, **options)
+        return [loss.value, *loss.terms.values(), *torch.autograd.grad(loss.value, leaves)]
+
+    many = found()
+    monkeypatch.setattr("multimodal.objectives.mann_whitney.FEW", 1000)
+    for ours, theirs in zip(many, found(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_many_alike_have_no_negatives_either() -> None:
+    x = torch.randn(80, 4, generator=torch.Generator().manual_seed(5)).requires_grad_()
+    ids = torch.zeros(80, dtype=torch.int64)
+    value = mann_whitney(x, x, torch.tensor(100.0), ids=ids).value
+    assert value == 0
+    assert not torch.autograd.grad(value, x)[0].any()
+
+
 # ---- closed forms ---------------------------------------------------------------------------
 
 
