@@ -27,7 +27,7 @@ LAYERS = {
         "results config launchers",
     ),
     "continual": (
-        "learners online anytime prequential",
+        "learners online anytime prequential unknown",
         "strategy evaluation text_aligned prompting spoken taught",
         "classifier_learner plugins recall understanding",
         "learner",
