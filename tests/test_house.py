@@ -27,7 +27,7 @@ LAYERS = {
         "results config launchers",
     ),
     "continual": (
-        "learners online anytime prequential",
+        "learners online anytime prequential unknown",
         "degla",
         "strategy evaluation text_aligned prompting spoken taught merged",
         "classifier_learner plugins recall understanding",

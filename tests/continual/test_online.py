@@ -30,6 +30,8 @@ ALL: list[dict[str, Any]] = [
     {"name": "er", "memory_size": 6},
     {"name": "er_ace", "memory_size": 6},
     {"name": "derpp", "memory_size": 6},
+    {"name": "palm", "memory_size": 6},
+    {"name": "palm", "memory_size": 0, "contrast_on": "prototypes"},
     {"name": "ewcpp", "memory_size": 6},
     {"name": "ewcpp", "refresh": 10},
     {"name": "lwf"},

@@ -35,6 +35,7 @@ from continual.learner import LearnerConfig
 from continual.online import refuse_unfit
 from continual.rehearsal import Memory
 from continual.scenarios import Stream
+from continual.unknown import refuse_no_unknown
 from multimodal.digests import DamagedFile
 from multimodal.errors import UserError
 from multimodal.locks import Held
@@ -69,6 +70,9 @@ class Cells:
             ]
         if config.quick:
             self.streams = [shorten(stream) for stream in self.streams]
+        if config.evaluation.unknown is not None:
+            for stream in self.streams:
+                refuse_no_unknown(stream, f"evaluation.unknown={config.evaluation.unknown}")
         self.data = data or open_data(config, self.manifest, features=not reads_signals(config))
         if config.warm_up is not None and WARM_UP not in self.data.inputs:
             self.data.inputs[WARM_UP] = manifest_input(read_manifest(warm_up_config(config)))

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from benchmarks.config.base import SignalConfig, refuse_repeats
 from continual.learner import LEARNERS
 from continual.scenarios import SCENARIOS
+from continual.unknown import Reference
 from multimodal.datasets import DATASETS
 from multimodal.registry import Config
 
@@ -44,6 +45,18 @@ class WarmUpConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class EvaluationConfig(Config):
+    """unknown: after each experience, are test recordings of classes not met yet told from those of
+    classes that were (``continual/unknown.py``)? Distances are from training recordings of the last
+    experience and of the memory (kept), or from all so far (met). None: not asked.
+    """
+
+    unknown: Reference | None = None
+
+
+PLAIN = EvaluationConfig()
+
+
 class RunConfig(SignalConfig):
     """Everything ``medley bench`` needs. quick: two experiences of one epoch.
 
@@ -51,7 +64,8 @@ class RunConfig(SignalConfig):
     loaded. workers: processes that take the cells beside each other, each with one CPU thread; 1:
     all in one process; None: by the cores, see ``medley bench --help``. prequential: in an online
     stream every batch is named before it is trained on, at the cost of a forward pass; None: but
-    for learners that write texts; of data of several labels never.
+    for learners that write texts; of data of several labels never. evaluation: what more is asked;
+    not in the record where nothing is.
     """
 
     command: ClassVar[str] = "bench"
@@ -62,6 +76,7 @@ class RunConfig(SignalConfig):
     training: TrainingConfig = TrainingConfig()
     warm_up: WarmUpConfig | None = None
     prequential: bool | None = Field(default=None, exclude_if=lambda asked: asked is None)
+    evaluation: EvaluationConfig = Field(default=PLAIN, exclude_if=lambda asked: asked == PLAIN)
     workers: int | None = Field(default=None, ge=1, exclude_if=lambda count: count is None)
 
     @field_validator("learners", "seeds")

@@ -1,8 +1,8 @@
 """Runs of streams whose experiences are trained on for several epochs, one learner and seed each.
 
 ``records``: the matrix of test scores (a row after each experience), validation scores, what the
-last evaluation tells of classes, scores of the untrained model, zero-shot scores, and of learners
-that write texts what these are worth.
+last evaluation tells of classes, scores of the untrained model, zero-shot scores, of learners that
+write texts what these are worth, and if it is asked how classes to come are told from known ones.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class EpochsRun(StreamRun):
         values = {f"test_{measure}/experience_{j + 1:02d}": s for j, s in enumerate(scores)}
         if validation is not None:
             values[f"validation_{measure}"] = validation
-        values |= texts
+        values |= texts | self.score_unknown(index)
         unseen = dict(unseen or {})
         for task, score in zip(self.stream.parts, unseen.pop("parts", ()), strict=False):
             values[f"zero_shot_held_out/{task.name}"] = score

@@ -71,7 +71,7 @@ class OnlineRun(StreamRun):
             self.records["tasks"].append(asdict(point))
             overall = point.overall
             scores = [] if overall is None else [overall]
-            values = self._values(point)
+            values = self._values(point) | self.score_unknown(index)
             validation = self.evaluator.validation(index + 1)
             self.records.setdefault("validation", []).append(validation)
             if validation is not None:

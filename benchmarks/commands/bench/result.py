@@ -41,7 +41,7 @@ def result_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
     name = score_name(stream.manifest)
     matrix_key = "accuracy_matrix" if name == "accuracy" else "auroc_matrix"
     extra = {matrix_key: matrix, f"validation_{name}": records["validation"]}
-    extra |= by_experience(records.get("understood", []))
+    extra |= by_experience(records.get("understood", [])) | _unknown(records)
     return {**values, **details, **extra, **_zero_shot(records["zero_shot"])}
 
 
@@ -65,6 +65,19 @@ def _zero_shot(records: list[dict[str, Any]]) -> dict[str, Any]:
     rows = [record["parts"] for record in records if record.get("parts")]
     if rows:
         found |= {"held_out_zero_shot_matrix": rows, **_kept(rows)}
+    return found
+
+
+def _unknown(records: dict[str, Any]) -> dict[str, Any]:
+    """How classes not met yet are told from those that were, if it was asked: the means over the
+    experiences after which there are both, and the list of all, None elsewhere.
+    """
+    found: dict[str, Any] = {}
+    for name in ("auroc", "fpr95") if "unknown" in records else ():
+        series = [None if record is None else record[name] for record in records["unknown"]]
+        defined = [value for value in series if value is not None]
+        found[f"unknown_{name}"] = sum(defined) / len(defined) if defined else None
+        found[f"unknown_{name}_by_experience"] = series
     return found
 
 
@@ -123,6 +136,7 @@ def online_metrics(records: dict[str, Any], stream: Stream) -> dict[str, Any]:
     if any(score is not None for score in validation):
         values[f"validation_{score_name(stream.manifest)}"] = validation
     details = by_class_name(records["details"], stream.manifest.class_names)
+    values |= _unknown(records)
     for texts in records.get("understood", []):  # of the last evaluation
         values |= texts
     return {**values, **details, "anytime": {"eval_period": stream.online.eval_period, **raw}}

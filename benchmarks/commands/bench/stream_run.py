@@ -26,6 +26,7 @@ from continual.evaluation import Evaluator
 from continual.scenarios import Stream
 from continual.scenarios.avalanche_benchmark import as_benchmark
 from continual.strategy import Position, StreamStrategy
+from continual.unknown import unknown_metrics
 from multimodal.batch import Batch
 from multimodal.digests import write_tensors
 from multimodal.encoders.cache import EmbeddingCache
@@ -175,6 +176,20 @@ class StreamRun:
         self.session.stop_if_interrupted()
         if self.observer is not None:
             self.observer.experience_done(index, total, score_name(self.data.manifest), scores)
+
+    def score_unknown(self, index: int) -> dict[str, float]:
+        """How far classes still unknown after an experience are told from known ones, if that is
+        asked; for the journal, and kept.
+        """
+        reference = self.config.evaluation.unknown
+        if reference is None:
+            return {}
+        trained = self.strategy.rows[: index + 1]
+        found = unknown_metrics(
+            self.learner, self.stream, self.read_tests, trained, reference=reference
+        )
+        self.records.setdefault("unknown", []).append(found)
+        return {f"unknown_{name}": value for name, value in (found or {}).items()}
 
     def take_texts(self, details: dict[str, Any]) -> dict[str, float]:
         """Take what was written of test recordings out of an evaluation: into a file, a line each,
