@@ -182,7 +182,8 @@ def _sums(
     powers = sums[:-3].view(of.count, of.nodes)
     losses = sum_of_softplus(powers, positives, of, tile=tile)
     right, total, number = sums[-3:].detach()
-    return tuple(x.to(queries.dtype) for x in (losses, right, total, number))
+    own = queries.dtype
+    return losses.to(own), right.to(own), total.to(own), number.to(own)
 
 
 def _pair_by_pair(
