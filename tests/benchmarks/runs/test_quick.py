@@ -31,7 +31,7 @@ def test_every_class_of_every_split_is_kept(sizes: list[tuple[int, int]], seed: 
     order = np.random.default_rng(seed).permutation(len(pairs))
     splits = np.array([pairs[i][0] for i in order])
     labels = np.array([pairs[i][1] for i in order])
-    rows = quick_rows(splits, labels)
+    rows = quick_rows(splits, labels, RECORDINGS, OF_A_CLASS)
     assert rows.tolist() == sorted(set(rows.tolist()))
     kept = Counter(zip(splits[rows].tolist(), labels[rows].tolist(), strict=True))
     for place, split in enumerate(("train", "test")):
@@ -48,7 +48,7 @@ def test_every_class_of_every_split_is_kept(sizes: list[tuple[int, int]], seed: 
 
 def test_rows_are_spread_over_the_table() -> None:
     splits, labels = np.full(5_000, "train"), np.zeros(5_000, dtype=np.int64)
-    rows = quick_rows(splits, labels)
+    rows = quick_rows(splits, labels, RECORDINGS, OF_A_CLASS)
     assert (rows[0], rows[-1], len(rows)) == (0, 4_999, RECORDINGS)
     assert set(np.diff(rows)) == {10, 11} or max(np.diff(rows)) <= 11
 
