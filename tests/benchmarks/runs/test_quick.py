@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,9 @@ from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import validate
 from benchmarks.runs import quick
 from benchmarks.runs.quick import OF_A_CLASS, RECORDINGS, quick_rows
+from multimodal.encoders import ENCODERS
+from multimodal.encoders.compact import CompactConfig
+from multimodal.errors import UserError
 from tests.toy import toy_data
 
 
@@ -66,3 +70,35 @@ def test_a_quick_run_reads_a_part_and_another_all(tmp_path, monkeypatch) -> None
     assert part.manifest.class_names == whole.manifest.class_names
     assert set(part.manifest.labels) == set(whole.manifest.labels)
     assert len(part.run_cell(0).experiences) == 2
+
+
+def test_a_published_encoder_reads_less_in_streams_and_its_run_is_of_other_data(
+    tmp_path, monkeypatch
+) -> None:
+    def made() -> Cells:
+        data = toy_data(quick=True, output_dir=str(tmp_path))
+        return Cells(validate(RunConfig, data, source="toy"))
+
+    monkeypatch.setattr(quick, "DEAR_RECORDINGS", 8)
+    monkeypatch.setattr(quick, "OF_A_DEAR_CLASS", 2)
+    usual = made()
+    usual.run_cell(0)
+    monkeypatch.setattr(CompactConfig, "published", True)
+    with pytest.raises(UserError, match="--fresh"):  # never reused silently
+        made()
+    data = toy_data(quick=True, output_dir=str(tmp_path / "new"))
+    dear = Cells(validate(RunConfig, data, source="toy"))
+    assert len(usual.manifest) == 4 * (8 + 4)
+    assert Counter(dear.manifest.splits.tolist()) == {"train": 8, "test": 8}
+
+
+def test_encoders_that_hold_a_checkpoint_are_published() -> None:
+    checkpoint = {"name": "pretrained", "checkpoint": "packaged-whisper-tiny-en"}
+    for data, published in (
+        ({"name": "compact"}, False),
+        (checkpoint, True),
+        ({"name": "lora", "base": checkpoint}, True),
+        ({"name": "several", "towers": {"speech": checkpoint}}, True),
+        ({"name": "several"}, False),
+    ):
+        assert ENCODERS.parse(data).published == published  # pyright: ignore

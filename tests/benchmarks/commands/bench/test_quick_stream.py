@@ -1,4 +1,4 @@
-"""Quick online runs are evaluated a few times, and never taken for runs evaluated at other times."""
+"""Quick online runs are evaluated a few times, and not taken for runs evaluated at other times."""
 
 from __future__ import annotations
 
