@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from continual.classifier_learner import ClassifierLearner, freeze_encoder
 from continual.learner import FrozenTower
 from multimodal.batch import Batch, Features
 from multimodal.encoders.tokens import QueryEncoder, TokenAccess
+from multimodal.loader import like_lengths
 from multimodal.objectives.mvp import key_distances
 
 FROZEN = ("classifier.front_end.", "classifier.encoder.")
@@ -54,18 +56,51 @@ class PromptModel(nn.Module):
         self.access = TokenAccess(classifier.encoder)
 
     @property
-    def query_encoder(self) -> QueryEncoder:
-        return QueryEncoder(self.classifier.encoder, use_last_layer=self.use_last_layer)
+    def query_encoder(self) -> nn.Module:
+        """What makes the queries. The last layer's are the encoder's own embeddings, and so those
+        in the cache of any learner on this tower.
+        """
+        encoder: Any = self.classifier.encoder
+        return encoder if self.use_last_layer else QueryEncoder(encoder, use_last_layer=False)
 
     def features(self, batch: Batch) -> Features:
         with torch.no_grad():
             return self.classifier.front_end(batch)
 
-    def query(self, batch: Batch, features: Features) -> Float[Tensor, "batch dim"]:
+    def query(self, batch: Batch) -> Float[Tensor, "batch dim"]:
         """(N, D), without gradient."""
         if batch.embeddings is not None:
             return batch.embeddings
-        return self.access.query(features, use_last_layer=self.use_last_layer)
+        return self.access.query(self.features(batch), use_last_layer=self.use_last_layer)
+
+    def encode(self, batch: Batch, encode: Callable[[Features, Tensor], Tensor]) -> Tensor:
+        """(N, ...) ``encode`` of the features of the batch and of its rows' numbers (n,) int64.
+
+        It is called once, or, of sounds that a pretrained encoder reads on a CPU, for those of like
+        length together: what it makes of a recording does not depend on padding, but costs it.
+        """
+        places = self._alike(batch)
+        if len(places) == 1:
+            return encode(self.features(batch), places[0].to(batch.lengths.device))
+        made = [encode(self.features(_part(batch, rows)), rows) for rows in places]
+        return torch.cat(made)[torch.cat(places).argsort()]
+
+    def run(self, batch: Batch, plan: Mapping[int, Tensor]) -> Float[Tensor, "batch dim"]:
+        """(N, D) embeddings with prompts (N, T, D) before the blocks of ``plan``."""
+
+        def prompted(features: Features, rows: Tensor) -> Tensor:
+            own = {block: prompt[rows] for block, prompt in plan.items()}
+            return self.access.run(features, own).pooled
+
+        return self.encode(batch, prompted)
+
+    def _alike(self, batch: Batch) -> list[Tensor]:
+        """Numbers of rows that are computed together. A compact encoder, or a graphics card, takes
+        longer to begin a computation than padding costs.
+        """
+        if not self.access.kind or batch.inputs.dim() != 3 or batch.lengths.device.type != "cpu":
+            return [torch.arange(len(batch))]
+        return [torch.from_numpy(p) for p in like_lengths(batch.lengths.numpy(), len(batch))]
 
     def prompted(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Any]:
         """(N, D) what the encoder makes of a batch with prompts; what else a loss is made of."""
@@ -77,6 +112,14 @@ class PromptModel(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         return self.logits(self.prompted(batch)[0])
+
+
+def _part(batch: Batch, rows: Tensor) -> Batch:
+    """Some recordings of sound, (n,) numbers, without the padding that only the others need."""
+    lengths = batch.lengths[rows]
+    inputs = batch.inputs[rows, :, : int(lengths.max())]
+    own = replace(batch, inputs=inputs, lengths=lengths, labels=batch.labels[rows])
+    return replace(own, indices=batch.indices[rows], texts=None, embeddings=None)
 
 
 class PromptPool(nn.Module):

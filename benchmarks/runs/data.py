@@ -16,6 +16,7 @@ from benchmarks.runs.inputs import digests_file
 from benchmarks.runs.quick import quick_part
 from benchmarks.runs.workspace import check_writable
 from multimodal.datasets import DatasetConfig
+from multimodal.encoders import EncoderConfig
 from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError, did_you_mean
 from multimodal.modalities import MODALITIES, SEVERAL, Adapter, modality_of
@@ -72,7 +73,10 @@ def build_manifest(config: CommandConfig, *, part: bool = False) -> Manifest:
     streamed = getattr(config, "scenario", None) is not None
     build = dataset.build_for_stream if streamed else dataset.build
     manifest = replace(build(config.dataset_root()), digests=digests_file(config))
-    manifest = quick_part(manifest) if part else manifest
+    if part:
+        encoder = getattr(config, "encoder", None)
+        dear = streamed and isinstance(encoder, EncoderConfig) and encoder.published
+        manifest = quick_part(manifest, dear=dear)
     _ = manifest.files_hash
     return manifest
 

@@ -62,11 +62,10 @@ class DualPromptModel(PromptModel):
 
     def prompted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(N, D) embeddings with prompts, and the mean distance of queries and their keys."""
-        features = self.features(batch)
-        queries = self.query(batch, features)
+        queries = self.query(batch)
         chosen = self.pool.nearest(queries)
         plan = prompts_by_block(self.shared, self.prompts[chosen.squeeze(1)], self.blocks)
-        pooled = self.access.run(features, plan).pooled
+        pooled = self.run(batch, plan)
         distance = key_distances(queries, self.pool.keys).gather(1, chosen).mean()
         return pooled, distance
 

@@ -58,11 +58,10 @@ class L2pModel(PromptModel):
 
     def prompted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(N, D) outputs at the prompts' places, and the mean distance of queries and keys."""
-        features = self.features(batch)
-        queries = self.query(batch, features)
+        queries = self.query(batch)
         chosen = self.pool.nearest(queries, count=self.config.selection)
         prompt = self.prompts[chosen].flatten(1, 2)
-        outputs = self.access.run_through(features, prompt)
+        outputs = self.encode(batch, lambda f, rows: self.access.run_through(f, prompt[rows]))
         distance = key_distances(queries, self.pool.keys).gather(1, chosen).mean()
         return outputs.mean(1), distance
 

@@ -127,11 +127,10 @@ class MvpModel(PromptModel):
         """Choose by the counts so far, and encode with what was chosen: embeddings, and the rest
         of ``Seen``.
         """
-        inputs = self.features(batch)
-        queries = self.query(batch, inputs)
+        queries = self.query(batch)
         chosen = self.pool.nearest(queries, by_use=self.config.use_contrastive).squeeze(1)
         plan = prompts_by_block(self.shared, self.prompts[chosen], self.blocks)
-        features = self.access.run(inputs, plan).pooled
+        features = self.run(batch, plan)
         factor = 2 * self.masks[chosen].sigmoid()
         if not self.config.use_mask:
             factor = torch.ones_like(factor)

@@ -64,6 +64,11 @@ class EncoderConfig(Config):
         """Of the adapter's front end, whatever is in the batches that this reads."""
         return type(self).front_end is EncoderConfig.front_end
 
+    @property
+    def published(self) -> bool:
+        """It is, or holds, a checkpoint of a published size; a step takes seconds on a CPU."""
+        return False
+
     def build(self, adapter: Adapter) -> Encoder:
         """An encoder of the features (N, adapter.channels, *adapter.axes axes)."""
         raise NotImplementedError

@@ -63,6 +63,10 @@ class LoraConfig(EncoderConfig):
             raise ValueError("base.train must be none: only the LoRA weights are trained")
         return self
 
+    @property
+    def published(self) -> bool:
+        return self.base.published
+
     def front_end(self, adapter: Adapter) -> nn.Module:
         """The base's."""
         return self.base.front_end(adapter)

@@ -47,6 +47,10 @@ class PretrainedConfig(EncoderConfig):
     window: Literal["whole", "cut"] = "whole"
     train: Literal["none", "all"] | Annotated[int, Field(ge=1)] = "none"
 
+    @property
+    def published(self) -> bool:
+        return True
+
     def front_end(self, adapter: Adapter) -> nn.Module:
         """``forward(batch: Batch) -> Features``, equal to the checkpoint's own extractor."""
         folder, family, config = self._opened(adapter)

@@ -40,6 +40,10 @@ class SeveralConfig(EncoderConfig):
     def reads_features(self) -> bool:
         return all(e.reads_features for e in (*self.towers.values(), self.default))
 
+    @property
+    def published(self) -> bool:
+        return self.default.published or any(tower.published for tower in self.towers.values())
+
     def build(self, adapter: Adapter) -> SeveralEncoder:
         """UserError: towers of modalities that are not among the parts; as the towers' own."""
         assert isinstance(adapter, SeveralAdapter)

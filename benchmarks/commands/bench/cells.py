@@ -22,6 +22,7 @@ from benchmarks.commands.bench.misfits import (
     refuse_two_kinds,
 )
 from benchmarks.commands.bench.online_run import AtOnceRun, OnlineRun
+from benchmarks.commands.bench.quick_stream import evaluated, shorten
 from benchmarks.commands.bench.stream_run import Observer, StreamRun
 from benchmarks.commands.bench.warm_up import warm_up_config, warmed_weights
 from benchmarks.results.result import Result
@@ -41,7 +42,6 @@ from multimodal.errors import UserError
 from multimodal.locks import Held
 from multimodal.signals import SignalCache
 
-QUICK_EXPERIENCES = 2
 WARM_UP = "warm_up.dataset"  # an input of a run
 WARM_UP_PAUSE = 0.5  # seconds between two looks at a warm-up that another process makes
 
@@ -69,7 +69,10 @@ class Cells:
                 for cell in self.cells
             ]
         if config.quick:
-            self.streams = [shorten(stream) for stream in self.streams]
+            self.streams = [
+                shorten(stream, period=getattr(cell.scenario, "eval_period", None))
+                for cell, stream in zip(self.cells, self.streams, strict=True)
+            ]
         if config.evaluation.unknown is not None:
             for stream in self.streams:
                 refuse_no_unknown(stream, f"evaluation.unknown={config.evaluation.unknown}")
@@ -77,7 +80,10 @@ class Cells:
         if config.warm_up is not None and WARM_UP not in self.data.inputs:
             self.data.inputs[WARM_UP] = manifest_input(read_manifest(warm_up_config(config)))
         more = self.data.inputs
-        self.done = [None if fresh else finished(cell, self.manifest, more) for cell in self.cells]
+        self.done = [
+            None if fresh else finished(cell, self.manifest, more | evaluated(cell, stream))
+            for cell, stream in zip(self.cells, self.streams, strict=True)
+        ]
         self._to_decode: list[int] = []  # numbers of cells
         self.warm_up: Cells | None = None
         if config.warm_up is not None and None in self.done and not self.data.warmed:
@@ -213,12 +219,6 @@ def reads_signals(config: RunConfig) -> bool:
         learner.reads_signals or not type(learner).__module__.startswith("continual.")  # pyright: ignore
         for learner in config.learners
     )
-
-
-def shorten(stream: Stream) -> Stream:
-    """The first experiences only, for ``quick`` runs."""
-    count = QUICK_EXPERIENCES
-    return replace(stream, experiences=stream.experiences[:count], parts=stream.parts[:count])
 
 
 def usable(stream: Stream, signals: SignalCache) -> Stream:

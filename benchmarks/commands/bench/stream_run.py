@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.commands.bench.config import RunConfig
 from benchmarks.commands.bench.learner import batch_source, build_learner, build_optimizer
+from benchmarks.commands.bench.quick_stream import evaluated
 from benchmarks.commands.bench.result import score_name, stream_facts
 from benchmarks.results.result import Result, write_lines
 from benchmarks.runs import machine
@@ -71,7 +72,7 @@ class StreamRun:
             learner=config.learners[0].registered_name,
             scenario=config.scenario.registered_name,
             seed=self.seed,
-            more=data.inputs,
+            more=data.inputs | evaluated(config, stream),
         )
         self.device = machine.pick_device(config.training.device)
         seed_everything(self.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,9 @@ from benchmarks.commands.bench.config import RunConfig
 from benchmarks.config.loading import validate
 from benchmarks.runs import quick
 from benchmarks.runs.quick import OF_A_CLASS, RECORDINGS, quick_rows
+from multimodal.encoders import ENCODERS
+from multimodal.encoders.compact import CompactConfig
+from multimodal.errors import UserError
 from tests.toy import toy_data
 
 
@@ -31,7 +35,7 @@ def test_every_class_of_every_split_is_kept(sizes: list[tuple[int, int]], seed: 
     order = np.random.default_rng(seed).permutation(len(pairs))
     splits = np.array([pairs[i][0] for i in order])
     labels = np.array([pairs[i][1] for i in order])
-    rows = quick_rows(splits, labels)
+    rows = quick_rows(splits, labels, RECORDINGS, OF_A_CLASS)
     assert rows.tolist() == sorted(set(rows.tolist()))
     kept = Counter(zip(splits[rows].tolist(), labels[rows].tolist(), strict=True))
     for place, split in enumerate(("train", "test")):
@@ -48,7 +52,7 @@ def test_every_class_of_every_split_is_kept(sizes: list[tuple[int, int]], seed: 
 
 def test_rows_are_spread_over_the_table() -> None:
     splits, labels = np.full(5_000, "train"), np.zeros(5_000, dtype=np.int64)
-    rows = quick_rows(splits, labels)
+    rows = quick_rows(splits, labels, RECORDINGS, OF_A_CLASS)
     assert (rows[0], rows[-1], len(rows)) == (0, 4_999, RECORDINGS)
     assert set(np.diff(rows)) == {10, 11} or max(np.diff(rows)) <= 11
 
@@ -66,3 +70,35 @@ def test_a_quick_run_reads_a_part_and_another_all(tmp_path, monkeypatch) -> None
     assert part.manifest.class_names == whole.manifest.class_names
     assert set(part.manifest.labels) == set(whole.manifest.labels)
     assert len(part.run_cell(0).experiences) == 2
+
+
+def test_a_published_encoder_reads_less_in_streams_and_its_run_is_of_other_data(
+    tmp_path, monkeypatch
+) -> None:
+    def made() -> Cells:
+        data = toy_data(quick=True, output_dir=str(tmp_path))
+        return Cells(validate(RunConfig, data, source="toy"))
+
+    monkeypatch.setattr(quick, "DEAR_RECORDINGS", 8)
+    monkeypatch.setattr(quick, "OF_A_DEAR_CLASS", 2)
+    usual = made()
+    usual.run_cell(0)
+    monkeypatch.setattr(CompactConfig, "published", True)
+    with pytest.raises(UserError, match="--fresh"):  # never reused silently
+        made()
+    data = toy_data(quick=True, output_dir=str(tmp_path / "new"))
+    dear = Cells(validate(RunConfig, data, source="toy"))
+    assert len(usual.manifest) == 4 * (8 + 4)
+    assert Counter(dear.manifest.splits.tolist()) == {"train": 8, "test": 8}
+
+
+def test_encoders_that_hold_a_checkpoint_are_published() -> None:
+    checkpoint = {"name": "pretrained", "checkpoint": "packaged-whisper-tiny-en"}
+    for data, published in (
+        ({"name": "compact"}, False),
+        (checkpoint, True),
+        ({"name": "lora", "base": checkpoint}, True),
+        ({"name": "several", "towers": {"speech": checkpoint}}, True),
+        ({"name": "several"}, False),
+    ):
+        assert ENCODERS.parse(data).published == published  # pyright: ignore
