@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from benchmarks.results.metric_names import COUNTS, FACTS, RANKS
+from benchmarks.results.metric_names import COUNTS, DISTANCES, FACTS, RANKS
 from continual.metrics import confidence_interval
 
 FORMATS: dict[str, Callable[[float], str]] = {
     **dict.fromkeys(RANKS, "{:.1f}".format),
+    **dict.fromkeys(DISTANCES, lambda value: f"{value:.2f}".replace("-", "−")),
     **dict.fromkeys(COUNTS, "{:,.0f}".format),
 }
 

@@ -60,8 +60,12 @@ METRICS = {
     "recall_at_10": "R@10",
     "median_rank": "median rank",
     "map_at_10": "mAP@10",
+    "pooled_auc": "pooled AUC",
     "signal_to_text_recall_at_1": "signal to text R@1",
     "signal_to_text_recall_at_10": "signal to text R@10",
+    "signal_uniformity": "uniformity",
+    "centroid_distance": "gap",
+    "signal_effective_rank": "effective rank",
     "word_error_rate": "word error rate",
     "average_word_error_rate": "average word error rate",
     "word_error_rate_full": "word error rate, whole string",
@@ -79,7 +83,8 @@ METRICS = {
 VALIDATION = "validation_"  # before a metric of recordings that were held out of training
 # Columns that a table of accuracy matrices always has; all others only where some row has a value.
 STREAM_METRICS = ("forgetting", "backward_transfer", "forward_transfer")
-RANKS = ("median_rank",)  # no fractions
+RANKS = ("median_rank", "signal_effective_rank")  # no fractions
+DISTANCES = ("signal_uniformity", "centroid_distance")  # of unit vectors, likewise
 COUNTS = ("trained_parameters", "peak_memory_mib")  # whole numbers, without an interval
 # Of the data: without an interval.
 FACTS = (

@@ -68,6 +68,37 @@ def diagnose(
     return Diagnostics(metrics)
 
 
+def diagnose_classes(
+    signals: Embeddings,
+    labels: Labels,
+    classes: Embeddings,
+    *,
+    recordings: Sequence[str] | None = None,
+) -> Diagnostics:
+    """The same where recordings have classes instead of texts of their own, without what needs
+    distinct pairs: no ``cross_uniformity``, ``linear_separability`` and ``text_pca_dimension``.
+
+    signals: (N, D). labels: (N,) positions in classes, (C, D), the text of each class once; the gap
+    is from the mean signal to the mean of the classes' texts. UserError as ``diagnose``.
+    """
+    x, texts = unit_rows(signals, recordings), unit_rows(classes, of="text")
+    whole, same_class = tolerance(x, labels)
+    own = texts[torch.as_tensor(np.asarray(labels), dtype=torch.int64)]
+    metrics = {
+        "alignment": alignment(x, own),
+        "centroid_distance": centroid_distance(x, texts),
+        "signal_uniformity": uniformity(x),
+        "signal_effective_rank": effective_rank(x),
+        "signal_pca_dimension": pca_dimension(x),
+        "text_uniformity": uniformity(texts),
+        "text_effective_rank": effective_rank(texts),
+        "signal_tolerance": whole,
+    }
+    return Diagnostics(
+        metrics if same_class is None else {**metrics, "signal_tolerance_same_class": same_class}
+    )
+
+
 def alignment(x: Embeddings, y: Embeddings) -> float:
     """mean_i ||x_i - y_i||^2 of N pairs, in [0, 4]; 0: every pair coincides. x, y: (N, D)."""
     first, second = _pairs(x, y)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from multimodal.evaluation.captions import caption_pool
 from multimodal.evaluation.class_vectors import ClassVectors, class_vectors
-from multimodal.evaluation.diagnostics import diagnose
+from multimodal.evaluation.diagnostics import diagnose, diagnose_classes
 from multimodal.evaluation.embeddings import EmbedTexts, unit_rows, unit_texts
 from multimodal.evaluation.intervals import REPLICATES, Intervals
+from multimodal.evaluation.pooled_auc import pooled_auc
 from multimodal.evaluation.prompts import PLACEHOLDER, Prompts
 from multimodal.evaluation.retrieval import retrieval
 from multimodal.evaluation.robustness import FEWEST, template_robustness
@@ -28,8 +29,9 @@ FEWEST_PAIRS = 5  # of ``diagnose``
 @dataclass(frozen=True)
 class Wanted:
     """classes: the candidates, class ids, at least 2 for zero-shot classification. ensemble: the
-    mean of all templates instead of the first one. The other parts can be left out; intervals: of
-    what is measured anyway.
+    mean of all templates instead of the first one. The other parts can be left out; diagnostics:
+    of recordings and their texts, with the pooled AUC of texts that ask for recordings; without
+    retrieval of recordings and their classes' prompts. intervals: of what is measured anyway.
     """
 
     classes: tuple[int, ...]
@@ -88,7 +90,12 @@ def score(
         )
         scores.metrics |= found.metrics
         scores.intervals |= found.intervals
-    if wanted.diagnostics and len(captioned) >= FEWEST_PAIRS:
+        if wanted.diagnostics:
+            own = [[int(place)] for place in pool.owner]
+            texts = unit_texts(pool.texts, embed_texts)
+            area = pooled_auc(texts, signals[captioned][pool.rows], own, replicates=0)
+            scores.metrics["pooled_auc"] = area.metrics["pooled_auc"]
+    if wanted.diagnostics and wanted.retrieval and len(captioned) >= FEWEST_PAIRS:
         texts = unit_texts([recordings[i].text for i in captioned], embed_texts)
         labels = None if manifest.multi_label else manifest.labels[rows[captioned]]
         scores.metrics |= diagnose(signals[captioned], texts, labels=labels).metrics
@@ -131,6 +138,8 @@ def _classify(
     similarity = class_similarity(own, labels, classes).round(4).tolist()
     scores.details["similarity"] = [[None if v != v else v for v in row] for row in similarity]
     scores.details["map"] = embedding_map(own, labels, classes)
+    if wanted.diagnostics and not wanted.retrieval and len(own) >= FEWEST_PAIRS:
+        scores.metrics |= diagnose_classes(own, labels, classes.vectors).metrics
     if prompts.phrases:
         bare = class_vectors(names, headline.mechanical(), embed_texts)
         metrics = zero_shot(own, labels, bare, replicates=0).metrics

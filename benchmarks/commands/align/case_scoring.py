@@ -16,11 +16,12 @@ from benchmarks.commands.align.parts import build_model, split_rows
 from benchmarks.runs.data import chosen_classes
 from multimodal.datasets.splits import hold_out_validation
 from multimodal.errors import UserError
+from multimodal.evaluation.diagnostics import diagnose
 from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.linear_probe import multi_label_probe
 from multimodal.evaluation.multi_label import macro
 from multimodal.evaluation.prompt_sets import score_prompt_sets
-from multimodal.evaluation.scores import Scores
+from multimodal.evaluation.scores import FEWEST_PAIRS, Scores
 from multimodal.evaluation.view_retrieval import CUTOFFS, View, view_retrieval
 from multimodal.loader import Loader
 from multimodal.models.align_task import ABSENT, Source
@@ -29,6 +30,7 @@ from multimodal.recordings import SPLITS, Manifest
 
 TEXT = "text"
 REPLICATES = 1_000
+LYING = ("signal_uniformity", "centroid_distance", "signal_effective_rank")  # likewise
 SHOWN = ("macro_auroc", "mean_average_precision")  # of zero-shot: means over the modalities
 SEARCHED = (*(f"recall_at_{k}" for k in CUTOFFS), "median_rank")  # from the text: likewise
 
@@ -65,7 +67,8 @@ class CaseScorer:
 
     Metrics of modality M: M_zero_shot_macro_auroc (and what else ``score_prompt_sets`` measures),
     M_linear_probe_macro_auroc, M_random_encoder_macro_auroc (the same probe of the towers as they
-    were before training); of each direction what ``view_retrieval`` measures. Those without a
+    were before training), and what ``diagnose`` says of M and the texts; of each direction what
+    ``view_retrieval`` measures. Those without a
     prefix are means over modalities.
     """
 
@@ -167,7 +170,21 @@ class CaseScorer:
         )
         scores.metrics |= found.metrics
         scores.intervals |= found.intervals
+        if replicates and TEXT in views:
+            self._diagnose(scores, views)
         _average(scores, SEARCHED, [f"{TEXT}_to_{name}_" for name in self.sources])
+
+    def _diagnose(self, scores: Scores, views: dict[str, View]) -> None:
+        """How each modality and the texts lie, over the cases that have both."""
+        texts = views[TEXT]
+        for name in self.sources:
+            own = views[name]
+            both = (own.items != ABSENT) & (texts.items != ABSENT)
+            if both.sum() >= FEWEST_PAIRS:
+                signals, said = (view.embeddings[view.items[both]] for view in (own, texts))
+                found = diagnose(signals, said).metrics
+                scores.metrics |= {f"{name}_{key}": value for key, value in found.items()}
+        _average(scores, LYING, [f"{name}_" for name in self.sources])
 
     # ---- recordings of cases ------------------------------------------------------------
 

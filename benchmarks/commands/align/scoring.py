@@ -57,7 +57,7 @@ class Scorer:
             ensemble=self.config.prompts.ensemble,
             robustness=whole,
             retrieval=self.config.captions == "text",
-            diagnostics=whole and self.config.captions == "text",
+            diagnostics=whole,
             intervals=whole,
         )
         scores = score(

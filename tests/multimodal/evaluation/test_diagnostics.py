@@ -17,6 +17,7 @@ from multimodal.evaluation.diagnostics import (
     centroid_distance,
     cross_uniformity,
     diagnose,
+    diagnose_classes,
     effective_rank,
     linear_separability,
     pca_dimension,
@@ -171,3 +172,21 @@ def test_bad_input_is_refused() -> None:
         tolerance(x, np.zeros(5, dtype=int))
     with pytest.raises(UserError, match=r"share is 80"):
         pca_dimension(x, 80)
+
+
+def test_of_classes_every_text_counts_once() -> None:
+    x, classes = sphere(12, 5, 3), sphere(3, 5, 4)
+    labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
+    found = diagnose_classes(x, labels, classes).metrics
+    apart = [np.sum((x[i] - classes[labels[i]]) ** 2) for i in range(12)]
+    assert found["alignment"] == pytest.approx(np.mean(apart))
+    gap = np.linalg.norm(x.mean(axis=0) - classes.mean(axis=0))  # not weighted by recordings
+    assert found["centroid_distance"] == pytest.approx(gap)
+    # The rest is that of one side alone.
+    own = diagnose(x, classes[labels], labels=labels).metrics
+    for key in ("uniformity", "effective_rank", "pca_dimension", "tolerance"):
+        assert found[f"signal_{key}"] == pytest.approx(own[f"signal_{key}"])
+    assert found["text_uniformity"] == pytest.approx(uniformity(classes))
+    assert not {"cross_uniformity", "linear_separability"} & found.keys()
+    with pytest.raises(UserError, match="NaN"):
+        diagnose_classes(np.full((12, 5), np.nan), labels, classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch.nn.functional import normalize
 
 from multimodal.errors import UserError
 from multimodal.evaluation.class_vectors import class_vectors
+from multimodal.evaluation.diagnostics import diagnose_classes
 from multimodal.evaluation.prompts import Prompts
 from multimodal.evaluation.scores import Wanted, embedding_map, score
 from multimodal.evaluation.zero_shot import zero_shot
@@ -78,6 +80,35 @@ def test_parts_can_be_left_out_and_texts_may_be_missing(embeddings) -> None:
     found = score(embeddings, hashed, manifest_of(), np.arange(12), prompts=PROMPTS, wanted=one)
     assert "zero_shot_top1" not in found.metrics
     assert "recall_at_1" in found.metrics
+
+
+def test_texts_and_classes_are_diagnosed_in_their_own_ways(embeddings) -> None:
+    manifest, rows = manifest_of(), np.arange(12)
+    found = score(embeddings, hashed, manifest, rows, prompts=PROMPTS, wanted=EVERY).metrics
+    texts = hashed([f"caption {i}" for i in range(12)])
+    cosines = (normalize(texts.double(), dim=1) @ normalize(embeddings.double(), dim=1).T).numpy()
+    # Every caption with its own recording against every caption with every other one.
+    right, wrong = np.diag(cosines), cosines[~np.eye(12, dtype=bool)]
+    area = np.mean([(r > wrong) + 0.5 * (r == wrong) for r in right])
+    assert found["pooled_auc"] == pytest.approx(area)
+    labelled = Wanted((0, 1, 2), retrieval=False)
+    other = score(embeddings, hashed, manifest, rows, prompts=PROMPTS, wanted=labelled).metrics
+    vectors = class_vectors(NAMES, PROMPTS.single("a {}."), hashed).vectors
+    expected = diagnose_classes(embeddings, manifest.labels, vectors).metrics
+    assert {key: other[key] for key in expected} == expected
+    assert not {"pooled_auc", "linear_separability"} & other.keys()
+    assert found["centroid_distance"] != other["centroid_distance"]
+
+
+def test_without_intervals_the_values_are_the_same(embeddings) -> None:
+    manifest, rows = manifest_of(), np.arange(12)
+    wanted = replace(EVERY, intervals=False)
+    for of in (manifest, manifest_of(texts=False)):
+        with_ = score(embeddings, hashed, of, rows, prompts=PROMPTS, wanted=EVERY)
+        without = score(embeddings, hashed, of, rows, prompts=PROMPTS, wanted=wanted)
+        assert without.metrics == with_.metrics
+        assert with_.intervals
+        assert without.intervals == {}
 
 
 def test_phrases_are_reported_beside_the_names(embeddings) -> None:

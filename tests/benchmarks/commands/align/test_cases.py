@@ -88,6 +88,9 @@ def test_a_run_tells_of_every_modality_and_direction(medley, patients) -> None:
         assert 0 <= result.metrics[f"{direction}_recall_at_1"] <= 1
         assert f"{direction}_recall_at_1" in result.evaluation["intervals"]
         assert direction.replace("_", " ") in outcome.out
+    gaps = [result.metrics[f"{name}_centroid_distance"] for name in ("xray", "ecg")]
+    assert all(0 < gap <= 2 for gap in gaps)
+    assert result.metrics["centroid_distance"] == pytest.approx(np.mean(gaps))
     mean = [result.metrics[f"{name}_zero_shot_macro_auroc"] for name in ("xray", "ecg")]
     assert result.metrics["macro_auroc"] == pytest.approx(np.mean(mean))
     assert result.dataset["cases"]["patients"] == 42
