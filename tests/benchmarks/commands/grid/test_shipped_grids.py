@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.commands.align.config import AlignConfig
 from benchmarks.commands.grid.config import GridConfig
 from benchmarks.commands.grid.plan import expand
 from benchmarks.config.loading import load_config
 from continual.learner import LEARNERS
+from multimodal.objectives import OBJECTIVES
 from tests.docs_page import FENCE
 from tests.toy import toy_data
 
@@ -40,8 +42,31 @@ def test_everything_is_every_learner_on_every_modality_in_both_streams(
     assert {c.config.experiment for c in plan.cells} == {name}
 
 
+def test_what_is_compared_was_among_the_choices() -> None:
+    """Rows of the tables of docs/objectives.md, but for the controls that stand last."""
+    grid = load_config(FOLDER / "objectives.yaml", ["data_root=DATA"], model=GridConfig)
+    plan = expand(grid)
+    assert not plan.notes
+    tried: dict[str, list[str]] = {}
+    for cell in plan.cells:
+        row = cell.config.objectives[0]  # pyright: ignore[reportAttributeAccessIssue]
+        tried.setdefault(cell.config.experiment, []).append(row.model_dump_json())
+    bases = [ROOT / "configs" / f"{base}.yaml" for base in grid.base]
+    assert {p.stem for p in bases} == {p.stem for p in bases[0].parent.glob("objectives_*")}
+    for base in bases:
+        config = load_config(base, ["data_root=DATA"], model=AlignConfig)
+        rows = [row.model_dump_json() for row in config.objectives]
+        controls = rows.index(OBJECTIVES.parse("clip").model_dump_json())
+        assert set(rows[:controls]) <= set(tried[config.experiment])
+        names = [row.registered_name for row in config.objectives[:controls]]
+        several = set() if config.views else {"more", "gram"}
+        scenes = {"compa_hard_negatives", "compa_modular"}
+        assert sorted(names) == sorted({*OBJECTIVES.names()} - several - scenes)
+
+
 def test_there_are_no_others() -> None:
-    assert {p.stem for p in FOLDER.glob("*")} == {"everything_real", "everything_synthetic"}
+    known = {"everything_real", "everything_synthetic", "objectives"}
+    assert {p.stem for p in FOLDER.glob("*")} == known
 
 
 def test_the_page_shows_grids_that_can_be_run(tmp_path, monkeypatch) -> None:
