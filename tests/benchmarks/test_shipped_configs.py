@@ -160,7 +160,7 @@ def test_config_is_valid_and_runs_for_a_few_steps(path: Path, tmp_path) -> None:
         assert (cell.folder / "report.html").exists()
 
 
-def rows_of(path: Path) -> list[Any]:
+def objectives_of(path: Path) -> list[Any]:
     """The objectives of a config that are trained: files that compare the same ones take turns."""
     rows, alike = read_yaml(path)["objectives"], [p for p in ALIGNED if "objectives_" in p.stem]
     return rows[alike.index(path) :: len(alike)] if path in alike else rows
@@ -170,7 +170,7 @@ def align(path: Path, folder: Path, **changes: Any) -> None:
     """A config of configs/align on tones, or on few patients, for one epoch."""
     data = read_yaml(path)
     places = {"output_dir": str(folder), "tracking": {"store": "none"}}
-    data["objectives"] = rows_of(path)
+    data["objectives"] = objectives_of(path)
     if "views" in data:
         for view in data["views"].values():
             view["encoder"] = SMALL | {"patch": 16}
@@ -214,7 +214,7 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
 def test_alignments_train(path: Path, aligned: Callable[[Path], Path]) -> None:
     config = validate(AlignConfig, read_yaml(path), source=str(path))
     results = find_results(aligned(path) / config.experiment)
-    assert len(results) == len(rows_of(path)) <= len(config.objectives)
+    assert len(results) == len(objectives_of(path)) <= len(config.objectives)
     score = "macro_auroc" if config.views else "zero_shot_top1"
     assert all(0 <= r.metrics[score] <= 1 for r in results)
     assert all(r.quick and r.command == "align" for r in results)
