@@ -51,6 +51,7 @@ speed: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.manifest_scale
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.signal_cache
 	$(BIN)/python -m benchmarks.speed.objectives
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.objectives --every
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.online_step
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.dropkey
 
