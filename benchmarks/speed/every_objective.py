@@ -8,11 +8,15 @@ Time: forward and backward of ``Loss.value`` on one thread, the processor's own 
 in turn in one process; figures are medians of the ratios of each round. Memory: what the tiled form
 adds to the peak of a process that does one step, at two batch sizes, gradients of the embeddings
 among it; ``growth`` is the larger batch's over the smaller's. Where memory grows with the batch it
-is at most the ratio of the sizes, 4; where it grew with all pairs it would tend to 16.
+is about the ratio of the sizes, 4; where it grew with all pairs it would tend to 16. glibc gives
+blocks from 1 MiB on back at once there: what its heap keeps of freed ones grows with their number.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +27,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.runs.machine import peak_memory
-from benchmarks.speed.harness import median_of_processes, print_times, ratio, time_all
+from benchmarks.speed.harness import print_times, ratio, time_all
 from multimodal.objectives import OBJECTIVES
 from multimodal.objectives.views import TEXT, Extra, Views, ViewsConfig
 
@@ -111,13 +115,18 @@ def tiled_mib(name: str, batch: int) -> float:
     return (peak_memory(device)["process"] - before) / 2**20
 
 
+def in_new_process(name: str, batch: int) -> float:
+    """``tiled_mib`` there."""
+    words = [sys.executable, "-m", "benchmarks.speed.every_objective", name, str(batch)]
+    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    return float(subprocess.run(words, env=env, check=True, capture_output=True).stdout)
+
+
 def memory_growth_tiled() -> dict[str, dict[str, float]]:
     """Of each objective: MiB by batch size, and ``growth``."""
     found = {}
     for name in NAMES:
-        few, many = (
-            median_of_processes(tiled_mib, name, batch, repeats=1) for batch in MEMORY_BATCHES
-        )
+        few, many = (in_new_process(name, batch) for batch in MEMORY_BATCHES)
         mib = dict(zip(map(str, MEMORY_BATCHES), (round(few, 1), round(many, 1)), strict=True))
         found[name] = {**mib, "growth": round(many / few, 2)}
     return found
@@ -135,3 +144,7 @@ def all_figures(*, quick: bool) -> dict[str, object]:
         table.add_row(name, *(f"{x:g}" for x in (over[name], row[few], row[many], row["growth"])))
     Console(width=100).print(table)
     return {"time_over_clip": over, "memory_growth_tiled": growth}
+
+
+if __name__ == "__main__":
+    print(tiled_mib(sys.argv[1], int(sys.argv[2])))
