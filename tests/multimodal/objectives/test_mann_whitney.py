@@ -96,14 +96,16 @@ def test_many_positives_are_compared_as_few_are(monkeypatch, tile, scale) -> Non
     hard = torch.randn(90, 2, 5, generator=random, dtype=torch.float64)
     leaves = [a, b + a, hard, torch.tensor(scale, dtype=torch.float64)]
     leaves = [x.requires_grad_() for x in (x.detach() for x in leaves)]
-    options = {
+    options: dict[str, Any] = {
         "allowed": torch.rand(90, 2, generator=random) < 0.8,
         "ids": torch.randint(0, 40, (90,), generator=random),
         "present": torch.rand(90, generator=random) < 0.9,
     }
 
     def found() -> list[Tensor]:
-        loss = mann_whitney(*leaves[:2], leaves[3], negatives=leaves[2], tile=tile, **options)
+        loss = mann_whitney(
+            leaves[0], leaves[1], leaves[3], negatives=leaves[2], tile=tile, **options
+        )
         return [loss.value, *loss.terms.values(), *torch.autograd.grad(loss.value, leaves)]
 
     many = found()
