@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from multimodal.batch import Batch
 from multimodal.encoders.cache import EmbeddingCache
@@ -80,6 +80,27 @@ def refuse_lacking(objective: ViewsConfig, beside: Beside) -> None:
         )
 
 
+def refuse_own(objective: ViewsConfig, who: str) -> None:
+    """UserError where an objective trains heads of its own, which ``who`` cannot keep."""
+    if objective.own({}) is not None:
+        raise UserError(
+            f"objective {objective.registered_name!r} trains heads of its own on augmented views, "
+            f"and {who} has one view of a recording and no heads of objectives; choose clip or "
+            "barlip, or medley align."
+        )
+
+
+def refuse_unaugmented(objective: ViewsConfig, sources: Mapping[str, Source]) -> None:
+    """UserError where an objective needs augmented views of a modality that is not augmented."""
+    lacking = [name for name, source in sources.items() if source.augment is None]
+    if objective.augmented and lacking:
+        raise UserError(
+            f"objective {objective.registered_name!r} needs {objective.augmented} augmented views "
+            f"of each signal, and {', '.join(lacking)} has none: set augment of its modality, or "
+            "choose clip."
+        )
+
+
 def numbered(names: Iterable[str]) -> np.ndarray:
     """(N,) int64, equal where names are; each "" has a number of its own, for it is unknown."""
     known: dict[str, int] = {}
@@ -97,6 +118,8 @@ class AlignTask:
     int64, equal where patients are. beside: what the objective may ask of each case. A modality
     that no case lacks has no mask, nor have the texts if no source has ``rows``: rows without a
     text are then never trained on.
+    Where the objective has more to train than the model (``ViewsConfig.own``), ``module`` is both,
+    ``model`` the model alone; signals then are as they are, and augmented beside that.
     UserError: the objective needs a frozen text encoder and this one is trained, it needs more of
     each case than there is, or it cannot leave out what is absent.
     """
@@ -105,7 +128,7 @@ class AlignTask:
 
     def __init__(
         self,
-        module: Aligned,
+        model: Aligned,
         sources: Mapping[str, Source],
         captions: Captions,
         objective: ViewsConfig,
@@ -113,7 +136,8 @@ class AlignTask:
         groups: np.ndarray | None = None,
         beside: Beside | None = None,
     ) -> None:
-        refuse_objective(objective, module)
+        refuse_objective(objective, model)
+        refuse_unaugmented(objective, sources)
         self.beside = beside or Beside()
         refuse_lacking(objective, self.beside)
         if objective.needs_labels:
@@ -121,7 +145,11 @@ class AlignTask:
                 f"objective {objective.registered_name!r} asks for class prompts and labels, and "
                 "cases have texts; leave candidates=labels out, or take learner cwcl."
             )
-        self.module, self.sources = module, dict(sources)
+        self.model, self.sources = model, dict(sources)
+        towers = {**{name: model.signals[name] for name in sources}, TEXT: model.text}
+        self.own = objective.own({name: t.encoder.width for name, t in towers.items()})
+        own = {} if self.own is None else {"own": self.own}
+        self.module: Any = nn.ModuleDict({"model": model, **own}) if own else model
         self.captions, self.objective, self.groups = captions, objective, groups
         self.tables = objective.tables()
         of_cases = {name: s.rows for name, s in sources.items() if s.rows is not None}
@@ -160,9 +188,14 @@ class AlignTask:
 
     def embed(self, batch: CaseBatch) -> tuple[Tensor, ...]:
         """Of n cases: signals (n, D) of each modality, texts (n, D) and the text encoder's outputs
-        (n, W), then what stands beside them (n, K, D); zeros where a case lacks one.
+        (n, W), then what stands beside them (n, K, D), then, if the objective trains heads of its
+        own, features (n, (1 + A) E) of each modality; zeros where a case lacks one.
         """
-        signals = [self._signals(name, batch.parts[name]) for name in self.sources]
+        if self.own is None:
+            signals, features = [self._signals(n, batch.parts[n]) for n in self.sources], []
+        else:
+            both = [self._seen(name, batch.parts[name]) for name in self.sources]
+            signals, features = [s for s, _ in both], [f for _, f in both]
         texts, source = self._texts(batch.parts[TEXT])
         extras = []
         for name, part in batch.extras.items():
@@ -171,10 +204,10 @@ class AlignTask:
             else:
                 found = self._signals(next(iter(self.sources)), part)
             extras.append(found.unflatten(0, (len(batch), -1)))
-        return *signals, texts, source, *extras
+        return *signals, texts, source, *extras, *features
 
     def _texts(self, part: Part) -> tuple[Tensor, Tensor]:
-        text = self.module.text
+        text = self.model.text
         if part.batch is None:
             width = text.encoder.width
             return self._nothing(part, text), self._nothing(part, text.encoder, width)
@@ -182,31 +215,48 @@ class AlignTask:
         return part.spread(text.projection(source)), part.spread(source)
 
     def _signals(self, name: str, part: Part) -> Tensor:
-        tower = self.module.signals[name]
+        tower = self.model.signals[name]
         if part.batch is None:
             return self._nothing(part, tower)
         batch, augment = part.batch, self.sources[name].augment
-        if augment is not None and self.module.training:
+        if augment is not None and self.model.training:
             batch = augment(batch)
         return part.spread(tower(batch))
+
+    def _seen(self, name: str, part: Part) -> tuple[Tensor, Tensor]:
+        """Embeddings of recordings as they are, and features of these and of augmented ones."""
+        tower, count = self.model.signals[name], 1 + self.objective.augmented
+        if part.batch is None:
+            width = count * tower.encoder.width
+            return self._nothing(part, tower), self._nothing(part, tower.encoder, width)
+        augment, batches = self.sources[name].augment, [part.batch]
+        if augment is not None:
+            batches += [augment(part.batch) for _ in range(1, count)]
+        found = [tower.white(tower.encode(batch)) for batch in batches]
+        return part.spread(tower.projection(found[0])), part.spread(torch.cat(found, 1))
 
     def _nothing(self, part: Part, of: Any, width: int | None = None) -> Tensor:
         """(n, D) zeros, with a gradient where what ``of`` makes of other cases has one: parts of a
         batch are one tensor to ``grad_cache``, and all processes send gradients to each other.
         """
-        zeros = self.module.log_scale.new_zeros(part.count, width or self.module.text.width)
+        zeros = self.model.log_scale.new_zeros(part.count, width or self.model.text.width)
         trained = any(p.requires_grad for p in of.parameters())
         return zeros.requires_grad_(trained and torch.is_grad_enabled())
 
     def views(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Views:
         """Embeddings of the cases ``rows`` by name, with what the objective may know of these."""
         count = len(self.sources)
-        signals, (texts, source), extras = (
+        signals, (texts, source), others = (
             embeddings[:count],
             embeddings[count:][:2],
             embeddings[count + 2 :],
         )
         beside = {name: of_case for asked in self._asked() for name, of_case in asked.items()}
+        extras, features = others[: len(beside)], others[len(beside) :]
+        seen = {
+            n: f.unflatten(1, (1 + self.objective.augmented, -1))
+            for n, f in zip(self.sources, features, strict=self.own is not None)
+        }
 
         def here(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values[rows]).to(texts.device)
@@ -215,8 +265,8 @@ class AlignTask:
             embeddings={**dict(zip(self.sources, signals, strict=True)), TEXT: texts},
             source=source,
             ids=here(self.captions.of_row),
-            scale=self.module.scale,
-            bias=self.module.bias,
+            scale=self.model.scale,
+            bias=self.model.bias,
             present={name: here(known != ABSENT) for name, known in self._rows.items()},
             groups=None if self.groups is None else here(self.groups),
             extras={
@@ -226,10 +276,14 @@ class AlignTask:
             keys=None if self.beside.keys is None else here(self.beside.keys),
             numbers=torch.from_numpy(rows).to(texts.device),
             tables=self.tables,
+            features=seen,
+            own=self.own,
         )
 
     def loss(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Loss:
         return self.objective.of_views(self.views(embeddings, rows), gather=world_size() > 1)
 
     def after_step(self) -> None:
-        self.module.clamp_scale()
+        self.model.clamp_scale()
+        if self.own is not None:
+            self.own.after_step()
