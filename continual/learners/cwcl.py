@@ -18,7 +18,8 @@ from continual.degla import Held, HeldConfig
 from continual.learner import LEARNERS, LearnerContext
 from continual.merged import Merges, MergingConfig
 from multimodal.batch import Batch
-from multimodal.models.align_task import Beside, refuse_lacking, refuse_objective, refuse_own
+from multimodal.models.case_batch import Beside
+from multimodal.models.refusals import refuse_lacking, refuse_objective, refuse_own
 from multimodal.objectives import OBJECTIVES, Loss
 from multimodal.objectives.views import Labels, ViewsConfig
 from multimodal.registry import Config

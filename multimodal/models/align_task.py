@@ -6,8 +6,8 @@ modality every recording is a case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,90 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.batch import Batch
-from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
-from multimodal.loader import Signals
 from multimodal.models.captions import Captions
-from multimodal.models.case_batch import ABSENT, CaseBatch, Part, there
+from multimodal.models.case_batch import ABSENT, Beside, CaseBatch, Part, Source, there
+from multimodal.models.refusals import refuse_lacking, refuse_objective, refuse_unaugmented
 from multimodal.models.towers import Aligned
 from multimodal.objectives import Loss
 from multimodal.objectives.tools.gather import world_size
+from multimodal.objectives.tools.running_means import RunningMeans
 from multimodal.objectives.views import TEXT, Extra, Views, ViewsConfig
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the signals of one modality come from.
-
-    rows: (cases,) row of ``signals`` of each case, ``ABSENT`` where it has none; None: the case's
-    own number. augment: as in ``Adapter.augment``.
-    """
-
-    signals: Signals | EmbeddingCache
-    rows: np.ndarray | None = None
-    augment: Callable[[Batch], Batch] | None = None
-
-
-@dataclass(frozen=True)
-class Beside:
-    """More of each case than its views: what ``Views.extras`` and ``Views.keys`` are made of.
-
-    texts: name -> (cases, K) int64 numbers of texts, as in ``Captions.of_row``. signals: name ->
-    (cases, K) int64 rows of the signals of the only modality. ``ABSENT`` where there is none.
-    keys: (cases,) int64.
-    """
-
-    texts: Mapping[str, np.ndarray] = field(default_factory=dict)
-    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
-    keys: np.ndarray | None = None
-
-
-def refuse_objective(objective: ViewsConfig, model: Aligned) -> None:
-    """UserError where an objective needs a frozen text encoder, and the model's is trained, or
-    views that the model has not.
-    """
-    try:
-        objective.check_views((*model.signals, TEXT))
-    except ValueError as error:
-        raise UserError(f"objective {objective.registered_name!r}: {error}") from error
-    if objective.needs_frozen_text and not model.text.frozen:
-        raise UserError(
-            f"objective {objective.registered_name!r} takes its weights from a frozen text "
-            "encoder; set text.train=none, without text.lora, or choose clip, siglip or more."
-        )
-
-
-def refuse_lacking(objective: ViewsConfig, beside: Beside) -> None:
-    """UserError where an objective needs more of each case than there is."""
-    lacking = [n for n in objective.extra_texts if n not in beside.texts]
-    lacking += [n for n in objective.extra_signals if n not in beside.signals]
-    lacking += ["keys"] if objective.needs_keys and beside.keys is None else []
-    if lacking:
-        raise UserError(
-            f"objective {objective.registered_name!r} compares each case with {', '.join(lacking)} "
-            "of its own, and these have captions alone; set compose, or choose clip or cwcl."
-        )
-
-
-def refuse_own(objective: ViewsConfig, who: str) -> None:
-    """UserError where an objective trains heads of its own, which ``who`` cannot keep."""
-    if objective.own({}) is not None:
-        raise UserError(
-            f"objective {objective.registered_name!r} trains heads of its own on augmented views, "
-            f"and {who} has one view of a recording and no heads of objectives; choose clip or "
-            "barlip, or medley align."
-        )
-
-
-def refuse_unaugmented(objective: ViewsConfig, sources: Mapping[str, Source]) -> None:
-    """UserError where an objective needs augmented views of a modality that is not augmented."""
-    lacking = [name for name, source in sources.items() if source.augment is None]
-    if objective.augmented and lacking:
-        raise UserError(
-            f"objective {objective.registered_name!r} needs {objective.augmented} augmented views "
-            f"of each signal, and {', '.join(lacking)} has none: set augment of its modality, or "
-            "choose clip."
-        )
 
 
 def numbered(names: Iterable[str]) -> np.ndarray:
@@ -146,10 +71,11 @@ class AlignTask:
                 "cases have texts; leave candidates=labels out, or take learner cwcl."
             )
         self.model, self.sources = model, dict(sources)
-        towers = {**{name: model.signals[name] for name in sources}, TEXT: model.text}
-        self.own = objective.own({name: t.encoder.width for name, t in towers.items()})
-        own = {} if self.own is None else {"own": self.own}
-        self.module: Any = nn.ModuleDict({"model": model, **own}) if own else model
+        self.own = objective.own({n: e.width for n, e in self._encoders().items()})
+        self.means = self._means(objective.averaged)
+        beside_it = {"own": self.own, "means": self.means}
+        more = {name: part for name, part in beside_it.items() if part is not None}
+        self.module: Any = nn.ModuleDict({"model": model, **more}) if more else model
         self.captions, self.objective, self.groups = captions, objective, groups
         self.tables = objective.tables()
         of_cases = {name: s.rows for name, s in sources.items() if s.rows is not None}
@@ -161,6 +87,13 @@ class AlignTask:
                 f"objective {objective.registered_name!r} takes no cases that lack a modality; "
                 "choose clip, siglip, cwcl or more, or give complete cases only."
             )
+
+    def _encoders(self) -> dict[str, Any]:
+        towers: dict[str, Any] = {**{n: self.model.signals[n] for n in self.sources}}
+        return {name: tower.encoder for name, tower in (towers | {TEXT: self.model.text}).items()}
+
+    def _means(self, decay: float | None) -> RunningMeans | None:
+        return None if decay is None else RunningMeans(self._encoders(), decay)
 
     def load(self, rows: np.ndarray) -> CaseBatch:
         parts: dict[str, Part] = {}
@@ -189,13 +122,15 @@ class AlignTask:
     def embed(self, batch: CaseBatch) -> tuple[Tensor, ...]:
         """Of n cases: signals (n, D) of each modality, texts (n, D) and the text encoder's outputs
         (n, W), then what stands beside them (n, K, D), then, if the objective trains heads of its
-        own, features (n, (1 + A) E) of each modality; zeros where a case lacks one.
+        own, features (n, (1 + A) E) of each modality, and those of running means, also of texts;
+        zeros where a case lacks one.
         """
         if self.own is None:
             signals, features = [self._signals(n, batch.parts[n]) for n in self.sources], []
         else:
-            both = [self._seen(name, batch.parts[name]) for name in self.sources]
-            signals, features = [s for s, _ in both], [f for _, f in both]
+            seen = [self._seen(name, batch.parts[name]) for name in self.sources]
+            signals, *features = (list(of_each) for of_each in zip(*seen, strict=True))
+            features = [*chain(*features), *self._averaged_text(batch.parts[TEXT])]
         texts, source = self._texts(batch.parts[TEXT])
         extras = []
         for name, part in batch.extras.items():
@@ -223,17 +158,42 @@ class AlignTask:
             batch = augment(batch)
         return part.spread(tower(batch))
 
-    def _seen(self, name: str, part: Part) -> tuple[Tensor, Tensor]:
-        """Embeddings of recordings as they are, and features of these and of augmented ones."""
-        tower, count = self.model.signals[name], 1 + self.objective.augmented
+    def _seen(self, name: str, part: Part) -> tuple[Tensor, ...]:
+        """Embeddings of recordings as they are; features of these and of augmented ones, then what
+        the running mean of the encoder makes of the same.
+        """
+        tower: Any = self.model.signals[name]
+        count = 1 + self.objective.augmented
         if part.batch is None:
             width = count * tower.encoder.width
-            return self._nothing(part, tower), self._nothing(part, tower.encoder, width)
+            none = self._nothing(part, tower.encoder, width)
+            more = () if self.means is None else (torch.zeros_like(none),)
+            return self._nothing(part, tower), none, *more
         augment, batches = self.sources[name].augment, [part.batch]
         if augment is not None:
             batches += [augment(part.batch) for _ in range(1, count)]
         found = [tower.white(tower.encode(batch)) for batch in batches]
-        return part.spread(tower.projection(found[0])), part.spread(torch.cat(found, 1))
+        kept = [found]
+        if self.means is not None:
+            kept.append([tower.white(self._averaged(name, tower, batch)) for batch in batches])
+        features = (part.spread(torch.cat(of_views, 1)) for of_views in kept)
+        return part.spread(tower.projection(found[0])), *features
+
+    def _averaged(self, name: str, tower: Any, batch: Batch) -> Tensor:
+        """(n, E) of the running mean of an encoder, without gradient."""
+        if batch.embeddings is not None:
+            return batch.embeddings
+        assert self.means is not None
+        with torch.no_grad():
+            features = tower.front_end(batch)
+            return self.means.of(name, tower.encoder, features.values, features.lengths).pooled
+
+    def _averaged_text(self, part: Part) -> list[Tensor]:
+        if self.means is None:
+            return []
+        if part.batch is None:
+            return [self.model.log_scale.new_zeros(part.count, self.model.text.encoder.width)]
+        return [part.spread(self._averaged(TEXT, self.model.text, part.batch))]
 
     def _nothing(self, part: Part, of: Any, width: int | None = None) -> Tensor:
         """(n, D) zeros, with a gradient where what ``of`` makes of other cases has one: parts of a
@@ -253,10 +213,7 @@ class AlignTask:
         )
         beside = {name: of_case for asked in self._asked() for name, of_case in asked.items()}
         extras, features = others[: len(beside)], others[len(beside) :]
-        seen = {
-            n: f.unflatten(1, (1 + self.objective.augmented, -1))
-            for n, f in zip(self.sources, features, strict=self.own is not None)
-        }
+        features, still = features[:count], features[count:]
 
         def here(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values[rows]).to(texts.device)
@@ -276,9 +233,15 @@ class AlignTask:
             keys=None if self.beside.keys is None else here(self.beside.keys),
             numbers=torch.from_numpy(rows).to(texts.device),
             tables=self.tables,
-            features=seen,
+            features=self._by_view(features),
+            averaged=self._by_view(still[:count]) | dict(zip((TEXT,), still[count:], strict=False)),
             own=self.own,
         )
+
+    def _by_view(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Of each modality (N, 1 + A, E), where there are any."""
+        apart = [x.unflatten(1, (1 + self.objective.augmented, -1)) for x in features]
+        return dict(zip(self.sources, apart, strict=bool(apart)))
 
     def loss(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Loss:
         return self.objective.of_views(self.views(embeddings, rows), gather=world_size() > 1)
@@ -287,3 +250,5 @@ class AlignTask:
         self.model.clamp_scale()
         if self.own is not None:
             self.own.after_step()
+        if self.means is not None:
+            self.means.update(self._encoders())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,10 +10,39 @@ import torch
 from torch import Tensor
 
 from multimodal.batch import Batch
+from multimodal.encoders.cache import EmbeddingCache
+from multimodal.loader import Signals
 from multimodal.models.captions import NO_TEXT
 from multimodal.objectives.views import TEXT
 
 ABSENT = NO_TEXT
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the signals of one modality come from.
+
+    rows: (cases,) row of ``signals`` of each case, ``ABSENT`` where it has none; None: the case's
+    own number. augment: as in ``Adapter.augment``.
+    """
+
+    signals: Signals | EmbeddingCache
+    rows: np.ndarray | None = None
+    augment: Callable[[Batch], Batch] | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """More of each case than its views: what ``Views.extras`` and ``Views.keys`` are made of.
+
+    texts: name -> (cases, K) int64 numbers of texts, as in ``Captions.of_row``. signals: name ->
+    (cases, K) int64 rows of the signals of the only modality. ``ABSENT`` where there is none.
+    keys: (cases,) int64.
+    """
+
+    texts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    keys: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.objectives.clip_rocket import Pair
+from multimodal.objectives.tools.running_means import RunningMeans
 from multimodal.objectives.views import TEXT, Own, Pairs
 
 
@@ -22,7 +23,7 @@ class Heads(Own):
     and kept within 1 and ``max_scale``.
 
     widths: view -> E. width: D of all heads. projectors, predictors: whether there are any; a
-    predictor reads what a projector gives.
+    predictor reads what a projector gives. decay: of the running means of projectors, or None.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Heads(Own):
         max_scale: float,
         projectors: bool = False,
         predictors: bool = False,
+        decay: float | None = None,
     ) -> None:
         super().__init__()
         self.local = nn.ModuleDict(
@@ -46,6 +48,7 @@ class Heads(Own):
         self.predictor = nn.ModuleDict(
             {name: _layers(width, width) for name in widths} if predictors else {}
         )
+        self.means = None if decay is None else RunningMeans(_by_name(self.projector), decay)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
         self.max_scale = max_scale
 
@@ -57,6 +60,8 @@ class Heads(Own):
     def after_step(self) -> None:
         if self.log_scale.requires_grad:
             self.log_scale.clamp_(0.0, math.log(self.max_scale))
+        if self.means is not None:
+            self.means.update(_by_name(self.projector))
 
     def local_pairs(self, pairs: Pairs) -> list[Pair]:
         """Of each augmented view (N, D), with the text, which is the same in all."""
@@ -68,6 +73,15 @@ class Heads(Own):
         signals, text = self._views(pairs, self.projector)
         return [(signal, text) for signal in signals]
 
+    def averaged_pairs(self, pairs: Pairs) -> list[Pair]:
+        """As ``projected_pairs``, of running means of encoders and projectors, without gradient."""
+        assert self.means is not None
+        assert pairs.averaged is not None
+        seen, said = (x.detach().to(self.log_scale.dtype) for x in pairs.averaged)
+        signals = self.means.of(pairs.name, self.projector[pairs.name], seen)
+        text = self.means.of(TEXT, self.projector[TEXT], said)
+        return [(signal, text) for signal in signals.unbind(1)]
+
     def predicted(self, pairs: Pairs, found: Pair) -> Pair:
         """Of the projections of a signal and its text the predictions."""
         signal, text = found
@@ -78,6 +92,10 @@ class Heads(Own):
         kind = self.log_scale.dtype  # the heads are float32 under autocast too
         signals = heads[pairs.name](pairs.features.to(kind))
         return list(signals.unbind(1)), heads[TEXT](pairs.source.to(kind))
+
+
+def _by_name(modules: nn.ModuleDict) -> dict[str, nn.Module]:
+    return dict(modules.items())
 
 
 def _layers(wide: int, width: int) -> nn.Module:

@@ -80,6 +80,7 @@ class ClipRocketConfig(AlignmentConfig):
             max_scale=self.max_scale,
             projectors=self.projectors,
             predictors=self.predictors,
+            decay=self.averaged,
         )
 
     def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
@@ -170,10 +171,10 @@ class SiamlipConfig(ClipRocketConfig):
     def with_more(self, clip: Loss, pairs: Pairs, local: list[Pair], *, gather: bool) -> Loss:
         heads = pairs.own
         assert isinstance(heads, Heads)
-        views = heads.projected_pairs(pairs)
-        predicted = [heads.predicted(pairs, pair) for pair in views]
+        predicted = [heads.predicted(pairs, pair) for pair in heads.projected_pairs(pairs)]
         first, *others = (
-            tuple(zip(p, v, strict=True)) for p, v in zip(predicted, views, strict=True)
+            ((p, v), (q, w))
+            for (p, q), (v, w) in zip(predicted, self.targets(pairs, heads), strict=True)
         )
 
         def one(a: Pair, b: Pair) -> Loss:
@@ -182,6 +183,31 @@ class SiamlipConfig(ClipRocketConfig):
         added = over_views(one, first, others)
         terms = clip.terms | {self.registered_name: added.detach()}
         return Loss(clip.value + self.weight * added, terms)
+
+    def targets(self, pairs: Pairs, heads: Heads) -> list[Pair]:
+        """Of the recording as it is and of each augmented view, with the text."""
+        return heads.projected_pairs(pairs)
+
+
+@OBJECTIVES.register("byolip")
+class ByolipConfig(SiamlipConfig):
+    """``siamlip`` whose targets are of a running mean of encoders and projectors
+    (arXiv:2305.08675), a reconstruction; see ``clip_rocket.py``.
+
+    decay: the share of the mean that stays in a step. weight, local_views, local_width, smoothing:
+    as of ``siamlip``.
+    """
+
+    own_settings: ClassVar[tuple[str, ...]] = ("decay", *SiamlipConfig.own_settings)
+
+    decay: float = Field(default=0.99, ge=0, le=1)
+
+    @property
+    def averaged(self) -> float:
+        return self.decay
+
+    def targets(self, pairs: Pairs, heads: Heads) -> list[Pair]:
+        return heads.averaged_pairs(pairs)
 
 
 @OBJECTIVES.register("swalip")

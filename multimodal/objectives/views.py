@@ -55,6 +55,7 @@ class Pairs(NamedTuple):
     before any projection. ids: (N,) int64, equal where the texts are. scale, bias: the model's,
     scalars. present: (N,) bool, cases that have both views; None: all have. extras, keys, numbers,
     tables, own: as in ``Views``. name: of the signal view. features: of its signals.
+    averaged: of its signals and of the texts.
     """
 
     signals: Tensor
@@ -71,6 +72,7 @@ class Pairs(NamedTuple):
     tables: SampleTables | None = None
     features: Tensor | None = None
     own: Own | None = None
+    averaged: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Views:
     back. tables: what the objective keeps of each (``ViewsConfig.tables``), which it renews. own:
     what it trains of its own (``ViewsConfig.own``). features: where it has that, signal view ->
     (N, 1 + A, E), what a projection reads of the recording as it is and of ``augmented`` others.
+    averaged: the same of the running mean of its encoder, and (N, W) of that of the texts, where
+    the objective asks for them.
 
     Of several processes all must have an entry for a view or an extra, or none.
     """
@@ -105,6 +109,7 @@ class Views:
     tables: SampleTables | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
     own: Own | None = None
+    averaged: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -135,6 +140,7 @@ class Views:
             tables=self.tables,
             features=self.features.get(name),
             own=self.own,
+            averaged=(self.averaged[name], self.averaged[TEXT]) if self.averaged else None,
         )
 
 
@@ -147,7 +153,8 @@ class ViewsConfig(Config):
     extra_texts, extra_signals, needs_keys (properties): the ``extras`` that its views must have,
     name -> how many a case is to have at most, and whether they must have ``keys``. needs_labels (a
     property): they must have ``labels``, which only a learner gives. augmented (a property): the A
-    of ``features``; without any ``own`` they are not given.
+    of ``features``; without any ``own`` they are not given. averaged (a property): the share by
+    which a running mean of the encoders stays in a step, if there is to be one.
     """
 
     masks: ClassVar[bool] = False
@@ -177,6 +184,10 @@ class ViewsConfig(Config):
     @property
     def augmented(self) -> int:
         return 0
+
+    @property
+    def averaged(self) -> float | None:
+        return None
 
     @property
     def start(self) -> dict[str, Any]:

@@ -195,6 +195,7 @@ VARIED = {
     "local_views": {"local_views": 3},
     "local_width": {"local_width": 8},
     "epsilon": {"epsilon": 0.5},
+    "decay": {"decay": 0.5},
     "rounds": {"rounds": 1},
     "kernel": {"kernel": "power", "sharpness": 2.0},
     "sharpness": {"kernel": "threshold", "sharpness": 0.5},

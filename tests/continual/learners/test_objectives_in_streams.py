@@ -29,6 +29,7 @@ REFUSED = {
     "compa_hard_negatives": "compares each case with",
     "compa_modular": "compares each case with",
     "clip_rocket": "trains heads of its own",
+    "byolip": "trains heads of its own",
     "siamlip": "trains heads of its own",
     "swalip": "trains heads of its own",
 }

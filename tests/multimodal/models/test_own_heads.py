@@ -15,9 +15,10 @@ from multimodal.batch import Batch
 from multimodal.encoders.compact import CompactConfig
 from multimodal.errors import UserError
 from multimodal.modalities.speech import SpeechConfig
-from multimodal.models.align_task import AlignTask, Source, refuse_own
+from multimodal.models.align_task import AlignTask, Source
 from multimodal.models.captions import Captions
-from multimodal.models.towers import Reader, TextTowerConfig, build_aligned
+from multimodal.models.refusals import refuse_own
+from multimodal.models.towers import Reader, TextTowerConfig, Tower, build_aligned
 from multimodal.objectives import OBJECTIVES
 from multimodal.signals import SignalCache
 from multimodal.training.config import FitConfig
@@ -31,6 +32,7 @@ ROWS = np.array([0, 1, 2, 3, 12, 13, 14, 24])
 EVERY = [
     {"name": "clip_rocket", "local_width": 8},
     {"name": "siamlip", "local_width": 8},
+    {"name": "byolip", "local_width": 8},
     {"name": "swalip", "local_width": 8},
     {"name": "barlip", "local_views": 2, "local_width": 8},
 ]
@@ -109,8 +111,10 @@ def test_gradients_reach_encoders_and_heads(checkpoint, objective) -> None:
     found = gradients(task_of(checkpoint, objective, train="all"), None)
     parts = ["model.signals.speech.encoder", "model.text.encoder", "own.local.text"]
     parts += ["model.signals.speech.projection", "own.local.speech", "own.log_scale"]
-    parts += ["own.projector.speech"] if objective["name"] in ("siamlip", "barlip") else []
-    parts += ["own.predictor.text"] if objective["name"] == "siamlip" else []
+    parts += (
+        ["own.projector.speech"] if objective["name"] in ("siamlip", "byolip", "barlip") else []
+    )
+    parts += ["own.predictor.text"] if objective["name"] in ("siamlip", "byolip") else []
     for part in parts:
         own = [g.abs().max() for name, g in found.items() if name.startswith(part)]
         assert own, part
@@ -123,11 +127,45 @@ def test_features_are_of_the_recording_and_of_others(checkpoint) -> None:
     views = task.views(task.embed(batch), ROWS[:3])
     features, tower = views.features["speech"], task.model.signals["speech"]
     assert features.shape == (3, 3, 16)
+    assert isinstance(tower, Tower)
     plain = tower.encode(batch.parts["speech"].batch)
     torch.testing.assert_close(features[:, 0], plain)
     torch.testing.assert_close(views.embeddings["speech"], tower.projection(plain))
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert (features[:, one] - features[:, other]).abs().amax(1).min() > 1e-4
+
+
+def test_targets_are_of_a_mean_that_follows_the_encoders(checkpoint) -> None:
+    task = task_of(checkpoint, {"name": "byolip", "decay": 0.75}, train="all")
+    task.model.text.eval()  # without dropout
+
+    def both() -> tuple[torch.Tensor, ...]:
+        views = task.views(task.embed(task.load(ROWS[:3])), ROWS[:3])
+        still = views.averaged
+        return views.features["speech"], still["speech"], views.source, still["text"]
+
+    seen, still, source, averaged = both()  # at first they are the encoders
+    torch.testing.assert_close(seen, still)
+    torch.testing.assert_close(source, averaged)
+    assert source.requires_grad
+    assert not still.requires_grad
+    assert not averaged.requires_grad
+    encoders = [task.model.text.encoder, task.model.signals["speech"].encoder]
+    own = [p for e in encoders for p in e.parameters() if p.requires_grad]  # pyright: ignore
+    before = [p.detach().clone() for p in own]
+    with torch.no_grad():
+        for p in own:
+            p.add_(0.1 * torch.randn_like(p))
+    changed = [p.detach().clone() for p in own]
+    task.after_step()
+    found = both()
+    with torch.no_grad():
+        for p, old, new in zip(own, before, changed, strict=True):
+            p.copy_(0.75 * old + 0.25 * new)
+    expected = both()
+    torch.testing.assert_close(found[1][:, 0], expected[0][:, 0])
+    torch.testing.assert_close(found[3], expected[2])
+    assert (found[0] - found[1]).abs().max() > 1e-3
 
 
 def test_without_local_views_it_is_clip(checkpoint) -> None:

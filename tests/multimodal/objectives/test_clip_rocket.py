@@ -224,7 +224,7 @@ def test_settings() -> None:
         OBJECTIVES.parse({"name": "clip_rocket", "local_views": 0, "smoothing": 0.2})
 
 
-@pytest.mark.parametrize("name", ["clip_rocket", "barlip", "siamlip", "swalip"])
+@pytest.mark.parametrize("name", ["clip_rocket", "barlip", "siamlip", "byolip", "swalip"])
 def test_objectives_with_heads_are_their_functions(name: str) -> None:
     config: Any = OBJECTIVES.parse({"name": name, "local_views": 2, "local_width": 4, "scale": 5.0})
     torch.manual_seed(0)
@@ -232,7 +232,9 @@ def test_objectives_with_heads_are_their_functions(name: str) -> None:
     a, b = pair(7, 5)
     seen = torch.randn(7, 3, 6, dtype=torch.float64)
     said = torch.randn(7, 3, dtype=torch.float64)
-    given = Pairs(a, b, said, torch.arange(7), TEN, TEN, features=seen, own=own, name="speech")
+    old = (seen.flip(0), said.flip(0))
+    kept: Any = {"features": seen, "own": own, "name": "speech", "averaged": old}
+    given = Pairs(a, b, said, torch.arange(7), TEN, TEN, **kept)
     found = config.loss(given, gather=False)
     speech, text = own.local["speech"].weight, own.local["text"].weight
     local = [(seen[:, k] @ speech.T, said @ text.T) for k in (1, 2)]
@@ -249,7 +251,8 @@ def test_objectives_with_heads_are_their_functions(name: str) -> None:
             expected = expected + 0.025 * torch.stack(terms).mean()
         else:
             q = own.predictor["text"](y)
-            sides = [(own.predictor["speech"](v), v) for v in x]
-            terms = [siamlip(sides[k], (q, y)).value for k in (0, 1, 1, 2, 2)]
+            v, w = (x, y) if name == "siamlip" else ([z.flip(0) for z in x], y.flip(0))
+            sides = [(own.predictor["speech"](p), t) for p, t in zip(x, v, strict=True)]
+            terms = [siamlip(sides[k], (q, w)).value for k in (0, 1, 1, 2, 2)]
             expected = expected + torch.stack(terms).mean()
     torch.testing.assert_close(found.value, expected)
