@@ -128,7 +128,9 @@ def test_features_are_of_the_recording_and_of_others(checkpoint) -> None:
     features, tower = views.features["speech"], task.model.signals["speech"]
     assert features.shape == (3, 3, 16)
     assert isinstance(tower, Tower)
-    plain = tower.encode(batch.parts["speech"].batch)
+    given = batch.parts["speech"].batch
+    assert given is not None
+    plain = tower.encode(given)
     torch.testing.assert_close(features[:, 0], plain)
     torch.testing.assert_close(views.embeddings["speech"], tower.projection(plain))
     for one, other in ((0, 1), (0, 2), (1, 2)):
