@@ -24,7 +24,7 @@ from multimodal.batch import Batch
 from multimodal.composition.pairs import BY_MODALITY, Composer, Pairs
 from multimodal.errors import UserError
 from multimodal.evaluation.prompts import load_prompts
-from multimodal.models.align_task import refuse_objective
+from multimodal.models.refusals import refuse_objective, refuse_own
 from multimodal.objectives import OBJECTIVES, Loss
 from multimodal.objectives.views import TEXT, Extra, Views, ViewsConfig
 from multimodal.registry import Config
@@ -74,6 +74,7 @@ class CompaLearnerConfig(HeldConfig, MergingConfig):
         prompts = load_prompts(self.templates or context.modality, self.phrases)
         parts = self.parts(context, **self.objective.start)
         refuse_objective(self.objective, parts["model"].aligned)
+        refuse_own(self.objective, "learner 'compa'")
         learner = CompaLearner(
             self.objective,
             BY_MODALITY[context.modality],

@@ -18,7 +18,8 @@ from continual.degla import Held, HeldConfig
 from continual.learner import LEARNERS, LearnerContext
 from continual.merged import Merges, MergingConfig
 from multimodal.batch import Batch
-from multimodal.models.align_task import Beside, refuse_lacking, refuse_objective
+from multimodal.models.case_batch import Beside
+from multimodal.models.refusals import refuse_lacking, refuse_objective, refuse_own
 from multimodal.objectives import OBJECTIVES, Loss
 from multimodal.objectives.views import Labels, ViewsConfig
 from multimodal.registry import Config
@@ -54,6 +55,7 @@ class CwclLearnerConfig(HeldConfig, MergingConfig):
         parts = self.parts(context, **self.objective.start)
         refuse_objective(self.objective, parts["model"].aligned)
         refuse_lacking(self.objective, Beside())
+        refuse_own(self.objective, "learner 'cwcl'")
         learner = CwclLearner(self.objective, **parts)
         return learner.be_held(self.degla).merge_at_borders(self.merge)
 

@@ -6,132 +6,24 @@ modality every recording is a case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from multimodal.batch import Batch
-from multimodal.encoders.cache import EmbeddingCache
 from multimodal.errors import UserError
-from multimodal.loader import Signals
-from multimodal.models.captions import NO_TEXT, Captions
+from multimodal.models.captions import Captions
+from multimodal.models.case_batch import ABSENT, Beside, CaseBatch, Part, Source, there
+from multimodal.models.refusals import refuse_lacking, refuse_objective, refuse_unaugmented
 from multimodal.models.towers import Aligned
 from multimodal.objectives import Loss
 from multimodal.objectives.tools.gather import world_size
+from multimodal.objectives.tools.running_means import RunningMeans
 from multimodal.objectives.views import TEXT, Extra, Views, ViewsConfig
-
-ABSENT = NO_TEXT
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the signals of one modality come from.
-
-    rows: (cases,) row of ``signals`` of each case, ``ABSENT`` where it has none; None: the case's
-    own number. augment: as in ``Adapter.augment``.
-    """
-
-    signals: Signals | EmbeddingCache
-    rows: np.ndarray | None = None
-    augment: Callable[[Batch], Batch] | None = None
-
-
-@dataclass(frozen=True)
-class Beside:
-    """More of each case than its views: what ``Views.extras`` and ``Views.keys`` are made of.
-
-    texts: name -> (cases, K) int64 numbers of texts, as in ``Captions.of_row``. signals: name ->
-    (cases, K) int64 rows of the signals of the only modality. ``ABSENT`` where there is none.
-    keys: (cases,) int64.
-    """
-
-    texts: Mapping[str, np.ndarray] = field(default_factory=dict)
-    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
-    keys: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Part:
-    """What some of ``count`` cases have of one modality, or of the texts.
-
-    batch: of those that have it, in their order; None: none has. places: (n,) int64 of them among
-    the cases; None: all have it.
-    """
-
-    batch: Batch | None
-    places: Tensor | None
-    count: int
-
-    def spread(self, x: Tensor) -> Tensor:
-        """(n, ...) of those that have it -> (count, ...), zeros elsewhere."""
-        if self.places is None:
-            return x
-        return x.new_zeros(self.count, *x.shape[1:]).index_copy(0, self.places, x)
-
-    def _map(self, function: Callable[[Batch], Batch], move: Callable[[Tensor], Tensor]) -> Part:
-        batch = None if self.batch is None else function(self.batch)
-        return Part(batch, None if self.places is None else move(self.places), self.count)
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Part:
-        return self._map(
-            lambda b: b.to(device, non_blocking=non_blocking),
-            lambda x: x.to(device, non_blocking=non_blocking),
-        )
-
-    def pin_memory(self) -> Part:
-        return self._map(lambda b: b.pin_memory(), lambda x: x.pin_memory())
-
-
-@dataclass(frozen=True)
-class CaseBatch:
-    """N cases: parts by modality, the texts under ``TEXT``; extras: N K parts of each name."""
-
-    parts: dict[str, Part]
-    extras: dict[str, Part] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return self.parts[TEXT].count
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> CaseBatch:
-        return self._map(lambda part: part.to(device, non_blocking))
-
-    def pin_memory(self) -> CaseBatch:
-        return self._map(Part.pin_memory)
-
-    def _map(self, change: Callable[[Part], Part]) -> CaseBatch:
-        every = [{k: change(p) for k, p in of.items()} for of in (self.parts, self.extras)]
-        return CaseBatch(*every)
-
-
-def refuse_objective(objective: ViewsConfig, model: Aligned) -> None:
-    """UserError where an objective needs a frozen text encoder, and the model's is trained, or
-    views that the model has not.
-    """
-    try:
-        objective.check_views((*model.signals, TEXT))
-    except ValueError as error:
-        raise UserError(f"objective {objective.registered_name!r}: {error}") from error
-    if objective.needs_frozen_text and not model.text.frozen:
-        raise UserError(
-            f"objective {objective.registered_name!r} takes its weights from a frozen text "
-            "encoder; set text.train=none, without text.lora, or choose clip, siglip or more."
-        )
-
-
-def refuse_lacking(objective: ViewsConfig, beside: Beside) -> None:
-    """UserError where an objective needs more of each case than there is."""
-    lacking = [n for n in objective.extra_texts if n not in beside.texts]
-    lacking += [n for n in objective.extra_signals if n not in beside.signals]
-    lacking += ["keys"] if objective.needs_keys and beside.keys is None else []
-    if lacking:
-        raise UserError(
-            f"objective {objective.registered_name!r} compares each case with {', '.join(lacking)} "
-            "of its own, and these have captions alone; set compose, or choose clip or cwcl."
-        )
 
 
 def numbered(names: Iterable[str]) -> np.ndarray:
@@ -151,6 +43,8 @@ class AlignTask:
     int64, equal where patients are. beside: what the objective may ask of each case. A modality
     that no case lacks has no mask, nor have the texts if no source has ``rows``: rows without a
     text are then never trained on.
+    Where the objective has more to train than the model (``ViewsConfig.own``), ``module`` is both,
+    ``model`` the model alone; signals then are as they are, and augmented beside that.
     UserError: the objective needs a frozen text encoder and this one is trained, it needs more of
     each case than there is, or it cannot leave out what is absent.
     """
@@ -159,7 +53,7 @@ class AlignTask:
 
     def __init__(
         self,
-        module: Aligned,
+        model: Aligned,
         sources: Mapping[str, Source],
         captions: Captions,
         objective: ViewsConfig,
@@ -167,7 +61,8 @@ class AlignTask:
         groups: np.ndarray | None = None,
         beside: Beside | None = None,
     ) -> None:
-        refuse_objective(objective, module)
+        refuse_objective(objective, model)
+        refuse_unaugmented(objective, sources)
         self.beside = beside or Beside()
         refuse_lacking(objective, self.beside)
         if objective.needs_labels:
@@ -175,7 +70,12 @@ class AlignTask:
                 f"objective {objective.registered_name!r} asks for class prompts and labels, and "
                 "cases have texts; leave candidates=labels out, or take learner cwcl."
             )
-        self.module, self.sources = module, dict(sources)
+        self.model, self.sources = model, dict(sources)
+        self.own = objective.own({n: e.width for n, e in self._encoders().items()})
+        self.means = self._means(objective.averaged)
+        beside_it = {"own": self.own, "means": self.means}
+        more = {name: part for name, part in beside_it.items() if part is not None}
+        self.module: Any = nn.ModuleDict({"model": model, **more}) if more else model
         self.captions, self.objective, self.groups = captions, objective, groups
         self.tables = objective.tables()
         of_cases = {name: s.rows for name, s in sources.items() if s.rows is not None}
@@ -187,6 +87,13 @@ class AlignTask:
                 f"objective {objective.registered_name!r} takes no cases that lack a modality; "
                 "choose clip, siglip, cwcl or more, or give complete cases only."
             )
+
+    def _encoders(self) -> dict[str, Any]:
+        towers: dict[str, Any] = {**{n: self.model.signals[n] for n in self.sources}}
+        return {name: tower.encoder for name, tower in (towers | {TEXT: self.model.text}).items()}
+
+    def _means(self, decay: float | None) -> RunningMeans | None:
+        return None if decay is None else RunningMeans(self._encoders(), decay)
 
     def load(self, rows: np.ndarray) -> CaseBatch:
         parts: dict[str, Part] = {}
@@ -214,9 +121,16 @@ class AlignTask:
 
     def embed(self, batch: CaseBatch) -> tuple[Tensor, ...]:
         """Of n cases: signals (n, D) of each modality, texts (n, D) and the text encoder's outputs
-        (n, W), then what stands beside them (n, K, D); zeros where a case lacks one.
+        (n, W), then what stands beside them (n, K, D), then, if the objective trains heads of its
+        own, features (n, (1 + A) E) of each modality, and those of running means, also of texts;
+        zeros where a case lacks one.
         """
-        signals = [self._signals(name, batch.parts[name]) for name in self.sources]
+        if self.own is None:
+            signals, features = [self._signals(n, batch.parts[n]) for n in self.sources], []
+        else:
+            seen = [self._seen(name, batch.parts[name]) for name in self.sources]
+            signals, *features = (list(of_each) for of_each in zip(*seen, strict=True))
+            features = [*chain(*features), *self._averaged_text(batch.parts[TEXT])]
         texts, source = self._texts(batch.parts[TEXT])
         extras = []
         for name, part in batch.extras.items():
@@ -225,10 +139,10 @@ class AlignTask:
             else:
                 found = self._signals(next(iter(self.sources)), part)
             extras.append(found.unflatten(0, (len(batch), -1)))
-        return *signals, texts, source, *extras
+        return *signals, texts, source, *extras, *features
 
     def _texts(self, part: Part) -> tuple[Tensor, Tensor]:
-        text = self.module.text
+        text = self.model.text
         if part.batch is None:
             width = text.encoder.width
             return self._nothing(part, text), self._nothing(part, text.encoder, width)
@@ -236,31 +150,70 @@ class AlignTask:
         return part.spread(text.projection(source)), part.spread(source)
 
     def _signals(self, name: str, part: Part) -> Tensor:
-        tower = self.module.signals[name]
+        tower = self.model.signals[name]
         if part.batch is None:
             return self._nothing(part, tower)
         batch, augment = part.batch, self.sources[name].augment
-        if augment is not None and self.module.training:
+        if augment is not None and self.model.training:
             batch = augment(batch)
         return part.spread(tower(batch))
+
+    def _seen(self, name: str, part: Part) -> tuple[Tensor, ...]:
+        """Embeddings of recordings as they are; features of these and of augmented ones, then what
+        the running mean of the encoder makes of the same.
+        """
+        tower: Any = self.model.signals[name]
+        count = 1 + self.objective.augmented
+        if part.batch is None:
+            width = count * tower.encoder.width
+            none = self._nothing(part, tower.encoder, width)
+            more = () if self.means is None else (torch.zeros_like(none),)
+            return self._nothing(part, tower), none, *more
+        augment, batches = self.sources[name].augment, [part.batch]
+        if augment is not None:
+            batches += [augment(part.batch) for _ in range(1, count)]
+        found = [tower.white(tower.encode(batch)) for batch in batches]
+        kept = [found]
+        if self.means is not None:
+            kept.append([tower.white(self._averaged(name, tower, batch)) for batch in batches])
+        features = (part.spread(torch.cat(of_views, 1)) for of_views in kept)
+        return part.spread(tower.projection(found[0])), *features
+
+    def _averaged(self, name: str, tower: Any, batch: Batch) -> Tensor:
+        """(n, E) of the running mean of an encoder, without gradient."""
+        if batch.embeddings is not None:
+            return batch.embeddings
+        assert self.means is not None
+        with torch.no_grad():
+            features = tower.front_end(batch)
+            return self.means.of(name, tower.encoder, features.values, features.lengths).pooled
+
+    def _averaged_text(self, part: Part) -> list[Tensor]:
+        if self.means is None:
+            return []
+        if part.batch is None:
+            return [self.model.log_scale.new_zeros(part.count, self.model.text.encoder.width)]
+        return [part.spread(self._averaged(TEXT, self.model.text, part.batch))]
 
     def _nothing(self, part: Part, of: Any, width: int | None = None) -> Tensor:
         """(n, D) zeros, with a gradient where what ``of`` makes of other cases has one: parts of a
         batch are one tensor to ``grad_cache``, and all processes send gradients to each other.
         """
-        zeros = self.module.log_scale.new_zeros(part.count, width or self.module.text.width)
+        zeros = self.model.log_scale.new_zeros(part.count, width or self.model.text.width)
         trained = any(p.requires_grad for p in of.parameters())
         return zeros.requires_grad_(trained and torch.is_grad_enabled())
 
     def views(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Views:
         """Embeddings of the cases ``rows`` by name, with what the objective may know of these."""
         count = len(self.sources)
-        signals, (texts, source), extras = (
+        signals, (texts, source), others = (
             embeddings[:count],
             embeddings[count:][:2],
             embeddings[count + 2 :],
         )
         beside = {name: of_case for asked in self._asked() for name, of_case in asked.items()}
+        extras, features = others[: len(beside)], others[len(beside) :]
+        features, still = features[:count], features[count:]
 
         def here(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values[rows]).to(texts.device)
@@ -269,8 +222,8 @@ class AlignTask:
             embeddings={**dict(zip(self.sources, signals, strict=True)), TEXT: texts},
             source=source,
             ids=here(self.captions.of_row),
-            scale=self.module.scale,
-            bias=self.module.bias,
+            scale=self.model.scale,
+            bias=self.model.bias,
             present={name: here(known != ABSENT) for name, known in self._rows.items()},
             groups=None if self.groups is None else here(self.groups),
             extras={
@@ -280,17 +233,22 @@ class AlignTask:
             keys=None if self.beside.keys is None else here(self.beside.keys),
             numbers=torch.from_numpy(rows).to(texts.device),
             tables=self.tables,
+            features=self._by_view(features),
+            averaged=self._by_view(still[:count]) | dict(zip((TEXT,), still[count:], strict=False)),
+            own=self.own,
         )
+
+    def _by_view(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Of each modality (N, 1 + A, E), where there are any."""
+        apart = [x.unflatten(1, (1 + self.objective.augmented, -1)) for x in features]
+        return dict(zip(self.sources, apart, strict=bool(apart)))
 
     def loss(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> Loss:
         return self.objective.of_views(self.views(embeddings, rows), gather=world_size() > 1)
 
     def after_step(self) -> None:
-        self.module.clamp_scale()
-
-
-def there(rows: np.ndarray, gather: Callable[[np.ndarray], Batch]) -> Part:
-    """Of the cases those that are not ``ABSENT``."""
-    places = np.flatnonzero(rows != ABSENT)
-    found = gather(rows[places]) if len(places) else None
-    return Part(found, torch.from_numpy(places), len(rows))
+        self.model.clamp_scale()
+        if self.own is not None:
+            self.own.after_step()
+        if self.means is not None:
+            self.means.update(self._encoders())

@@ -15,63 +15,28 @@ SiamLIP are means over the global pair and all A^2 local ones (``over_views``). 
 whose v are of a network with averaged weights (0.99). The paper's finding is that the tuned recipe
 leaves little for these terms to add.
 
-A run of ours has one view of each side and no predictor, so of these only BarLIP, on that pair, is
-an objective by name; with A = 0, L is ``clip``. The others are functions.
+With A = 0, L is ``clip``. Here are the functions; ``clip_rocket_settings.py`` has the objectives by
+name, and ``clip_rocket_heads.py`` what they train beside the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from pydantic import Field
 from torch import Tensor
 
-from multimodal.objectives import OBJECTIVES, Loss
+from multimodal.objectives import Loss
 from multimodal.objectives.contrastive import info_nce
-from multimodal.objectives.pairs import AlignmentConfig, Pairs
 from multimodal.objectives.tools.gather import Rows, unit_pair
 from multimodal.objectives.tools.sinkhorn import sinkhorn
 from multimodal.objectives.tools.tiled import own_precision
-from multimodal.objectives.tools.words import changed
 
 VARIANCE_FLOOR = 1e-5  # that of batch normalisation
 View = TypeVar("View")
 Pair = tuple[Float[Tensor, "..."], Float[Tensor, "..."]]
-
-
-@OBJECTIVES.register("barlip")
-class BarlipConfig(AlignmentConfig):
-    """InfoNCE and redundancy reduction (arXiv:2305.08675), a reconstruction; see
-    ``clip_rocket.py``. It is on the pair that InfoNCE is on: no augmented views, and no heads of
-    its own.
-
-    weight: of the second term. off_diagonal: within it, of what channels have in common.
-    """
-
-    masks: ClassVar[bool] = True
-
-    weight: float = Field(default=0.025, ge=0, allow_inf_nan=False)
-    off_diagonal: float = Field(default=5e-3, ge=0, allow_inf_nan=False)
-
-    @property
-    def row_name(self) -> str:
-        changes = changed(self, ("weight", "off_diagonal"))
-        return f"{self.registered_name} (reconstruction){changes}{self.scale_words}"
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        return (*super().named, "weight", "off_diagonal")
-
-    def loss(self, pairs: Pairs, *, gather: bool) -> Loss:
-        both, across = (pairs.signals, pairs.texts), {"present": pairs.present, "gather": gather}
-        ids = pairs.ids if self.mask_duplicates else None
-        clip = info_nce(*both, pairs.scale, ids=ids, tile=self.tile, **across)
-        added = barlip(*both, off_diagonal=self.off_diagonal, **across)
-        terms = {**clip.terms, **added.terms, "barlip": added.value.detach()}
-        return Loss(clip.value + self.weight * added.value, terms)
 
 
 def clip_rocket(

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from multimodal.objectives import Loss
 from multimodal.objectives.tools.samples import SampleTables
@@ -41,11 +41,21 @@ class Labels(NamedTuple):
     shown: Tensor
 
 
+class Own(nn.Module):
+    """What an objective trains of its own (heads, a scale), beside the model that it aligns: part
+    of the training and its checkpoints, not of the model that is kept.
+    """
+
+    def after_step(self) -> None:
+        """After every update, e.g. to clamp a scale."""
+
+
 class Pairs(NamedTuple):
     """Two views of N cases. signals, texts: (N, D). source: (N, W) frozen text encoder's output
     before any projection. ids: (N,) int64, equal where the texts are. scale, bias: the model's,
     scalars. present: (N,) bool, cases that have both views; None: all have. extras, keys, numbers,
-    tables: as in ``Views``. name: of the signal view.
+    tables, own: as in ``Views``. name: of the signal view. features: of its signals.
+    averaged: of its signals and of the texts.
     """
 
     signals: Tensor
@@ -60,6 +70,9 @@ class Pairs(NamedTuple):
     name: str = ""
     numbers: Tensor | None = None
     tables: SampleTables | None = None
+    features: Tensor | None = None
+    own: Own | None = None
+    averaged: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,11 @@ class Views:
     signals, and signals that its text is false of ("negative_signals"); K may differ. keys: (N,)
     int64, equal where the texts mean the same in other words too, or None. labels: of the cases,
     where an objective asks for them. numbers: (N,) int64 >= 0, the same of a case whenever it comes
-    back. tables: what the objective keeps of each (``ViewsConfig.tables``), which it renews.
+    back. tables: what the objective keeps of each (``ViewsConfig.tables``), which it renews. own:
+    what it trains of its own (``ViewsConfig.own``). features: where it has that, signal view ->
+    (N, 1 + A, E), what a projection reads of the recording as it is and of ``augmented`` others.
+    averaged: the same of the running mean of its encoder, and (N, W) of that of the texts, where
+    the objective asks for them.
 
     Of several processes all must have an entry for a view or an extra, or none.
     """
@@ -90,6 +107,9 @@ class Views:
     labels: Labels | None = None
     numbers: Tensor | None = None
     tables: SampleTables | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    own: Own | None = None
+    averaged: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -118,6 +138,9 @@ class Views:
             name=name,
             numbers=self.numbers,
             tables=self.tables,
+            features=self.features.get(name),
+            own=self.own,
+            averaged=(self.averaged[name], self.averaged[TEXT]) if self.averaged else None,
         )
 
 
@@ -129,7 +152,9 @@ class ViewsConfig(Config):
     equal text are no negatives of each other. sparing: the settings that make it so, in words.
     extra_texts, extra_signals, needs_keys (properties): the ``extras`` that its views must have,
     name -> how many a case is to have at most, and whether they must have ``keys``. needs_labels (a
-    property): they must have ``labels``, which only a learner gives.
+    property): they must have ``labels``, which only a learner gives. augmented (a property): the A
+    of ``features``; without any ``own`` they are not given. averaged (a property): the share by
+    which a running mean of the encoders stays in a step, if there is to be one.
     """
 
     masks: ClassVar[bool] = False
@@ -157,6 +182,14 @@ class ViewsConfig(Config):
         return False
 
     @property
+    def augmented(self) -> int:
+        return 0
+
+    @property
+    def averaged(self) -> float | None:
+        return None
+
+    @property
     def start(self) -> dict[str, Any]:
         """What the aligned model takes of these settings."""
         raise NotImplementedError
@@ -164,6 +197,12 @@ class ViewsConfig(Config):
     def tables(self) -> SampleTables | None:
         """Empty ones for what it keeps of each sample; a run keeps them in its checkpoints. None:
         it keeps nothing.
+        """
+        return None
+
+    def own(self, widths: Mapping[str, int]) -> Own | None:
+        """Untrained, what it trains of its own; None: nothing. widths: view -> E of ``features``,
+        of the text that of ``source``.
         """
         return None
 

@@ -174,6 +174,21 @@ class AlignConfig(SignalConfig):
         return self
 
     @model_validator(mode="after")
+    def _augmented_where_views_are_asked_for(self) -> Self:
+        lacking = [
+            f"views.{name}.modality.augment" if self.views else "modality.augment"
+            for name, view in self.towers.items()
+            if getattr(view.modality, "augment", None) is None
+        ]
+        asking = [o for o in self.objectives if getattr(o, "augmented", 0)]
+        if asking and lacking:
+            raise ValueError(
+                f"objectives: {asking[0].registered_name} takes {asking[0].augmented} augmented "  # pyright: ignore
+                f"views of each signal; set {' and '.join(lacking)}, or choose clip"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _neighbours_of_one_modality(self) -> Self:
         if self.views and self.training.batch and self.training.batch.neighbours:
             raise ValueError(

@@ -19,7 +19,8 @@ from multimodal.errors import UserError
 from multimodal.loader import Loader, Signals
 from multimodal.modalities import Adapter
 from multimodal.modalities.text import TextAdapter
-from multimodal.models.align_task import Source, refuse_objective
+from multimodal.models.align_task import Source
+from multimodal.models.refusals import refuse_objective
 from multimodal.models.towers import Aligned, Reader, Tower, build_aligned
 from multimodal.objectives.views import ViewsConfig
 from multimodal.recordings import Manifest

@@ -30,9 +30,10 @@ from multimodal.evaluation.embeddings import embed_rows
 from multimodal.evaluation.prompts import Prompts
 from multimodal.evaluation.scores import Scores
 from multimodal.loader import Loader
-from multimodal.models.align_task import AlignTask, numbered, refuse_objective
+from multimodal.models.align_task import AlignTask, numbered
 from multimodal.models.captions import Captions
 from multimodal.models.cosine_head import CosineHead
+from multimodal.models.refusals import refuse_objective
 from multimodal.models.towers import Reader, build_aligned
 from multimodal.models.whitening import Whitening
 from multimodal.objectives.views import ViewsConfig

@@ -192,6 +192,11 @@ VARIED = {
     "scale": {"scale": 3.0},
     "max_scale": {"max_scale": 50.0},
     "smoothing": {"smoothing": 0.25},
+    "local_views": {"local_views": 3},
+    "local_width": {"local_width": 8},
+    "epsilon": {"epsilon": 0.5},
+    "decay": {"decay": 0.5},
+    "rounds": {"rounds": 1},
     "kernel": {"kernel": "power", "sharpness": 2.0},
     "sharpness": {"kernel": "threshold", "sharpness": 0.5},
     "temperature": {"temperature": 0.3},
@@ -233,6 +238,7 @@ VARIED = {
 }
 TURNED = ("learn_scale", "learn_temperature")  # to what they are not by default
 BESIDE = {"max_scale": {"scale": 10.0, "learn_scale": True}}  # without which a setting is idle
+BESIDE_OF = {("barlip", key): {"local_views": 2} for key in ("smoothing", "local_width")}
 
 
 @pytest.mark.parametrize("registry", [LEARNERS, OBJECTIVES], ids=["learners", "objectives"])
@@ -245,7 +251,7 @@ def test_a_name_tells_the_settings_that_it_says_it_tells(registry: Any) -> None:
         assert roots <= {*VARIED, *TURNED}, name
         for root in roots:
             changed = {root: not getattr(plain, root)} if root in TURNED else VARIED[root]
-            beside = {"name": name, **BESIDE.get(root, {})}
+            beside = {"name": name, **BESIDE.get(root, {}), **BESIDE_OF.get((name, root), {})}
             before, varied = registry.parse(beside), registry.parse({**beside, **changed})
             assert varied.row_name != before.row_name, (name, root)
         for key in set(type(plain).model_fields) - roots:

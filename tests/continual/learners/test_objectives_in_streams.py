@@ -28,6 +28,10 @@ REFUSED = {
     "gram": "of two views",
     "compa_hard_negatives": "compares each case with",
     "compa_modular": "compares each case with",
+    "clip_rocket": "trains heads of its own",
+    "byolip": "trains heads of its own",
+    "siamlip": "trains heads of its own",
+    "swalip": "trains heads of its own",
 }
 LABELS = [{"name": name, "candidates": "labels"} for name in ("decoupled_softmax", "soft_top_k")]
 TRAINED = [name for name in OBJECTIVES.names() if name not in REFUSED]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import batch_norm
 
@@ -218,3 +219,40 @@ def test_settings() -> None:
     config = OBJECTIVES.parse({"name": "barlip", "weight": 0.1})
     assert config.row_name == "barlip (reconstruction), weight=0.1"
     assert OBJECTIVES.parse(config.dump()) == config
+    assert not {"local_views", "local_width", "smoothing"} & config.dump().keys()
+    with pytest.raises(ValidationError, match=r"local_views=0: there is nothing to set smoothing"):
+        OBJECTIVES.parse({"name": "clip_rocket", "local_views": 0, "smoothing": 0.2})
+
+
+@pytest.mark.parametrize("name", ["clip_rocket", "barlip", "siamlip", "byolip", "swalip"])
+def test_objectives_with_heads_are_their_functions(name: str) -> None:
+    config: Any = OBJECTIVES.parse({"name": name, "local_views": 2, "local_width": 4, "scale": 5.0})
+    torch.manual_seed(0)
+    own = config.own({"speech": 6, "text": 3}).double()
+    a, b = pair(7, 5)
+    seen = torch.randn(7, 3, 6, dtype=torch.float64)
+    said = torch.randn(7, 3, dtype=torch.float64)
+    old = (seen.flip(0), said.flip(0))
+    kept: Any = {"features": seen, "own": own, "name": "speech", "averaged": old}
+    given = Pairs(a, b, said, torch.arange(7), TEN, TEN, **kept)
+    found = config.loss(given, gather=False)
+    speech, text = own.local["speech"].weight, own.local["text"].weight
+    local = [(seen[:, k] @ speech.T, said @ text.T) for k in (1, 2)]
+    share = 0.0 if name == "swalip" else 0.1
+    expected = clip_rocket((a, b), TEN, local, own.scale, smoothing=share).value
+    assert own.scale.item() == pytest.approx(5.0)
+    if name == "swalip":
+        expected = expected + 0.2 * swalip(local, own.scale).value
+    elif name != "clip_rocket":
+        x = [own.projector["speech"](seen[:, k]) for k in range(3)]
+        y = own.projector["text"](said)
+        if name == "barlip":
+            terms = [barlip(x[k], y).value for k in (0, 1, 1, 2, 2)]
+            expected = expected + 0.025 * torch.stack(terms).mean()
+        else:
+            q = own.predictor["text"](y)
+            v, w = (x, y) if name == "siamlip" else ([z.flip(0) for z in x], y.flip(0))
+            sides = [(own.predictor["speech"](p), t) for p, t in zip(x, v, strict=True)]
+            terms = [siamlip(sides[k], (q, w)).value for k in (0, 1, 1, 2, 2)]
+            expected = expected + torch.stack(terms).mean()
+    torch.testing.assert_close(found.value, expected)

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.results.result import Result
 from benchmarks.tracking import store as tracking
+from multimodal.digests import read_tensors
 from tests.benchmarks.commands.align_text import ALIGN, interrupt_once
 
 
@@ -123,6 +124,21 @@ def test_bad_input_is_refused_before_training(refuse, tones, override: str, word
 
 def test_an_objective_that_cannot_run_stops_those_in_front_of_it(refuse, tones) -> None:
     refuse("align align.yaml 'objectives=[clip,cwcl]' text.train=all", "'cwcl' takes its weights")
+
+
+def test_local_views_need_augmented_signals(refuse, tones) -> None:
+    words = ["clip_rocket takes 2 augmented views", "set modality.augment, or choose clip"]
+    refuse("align align.yaml 'objectives=[clip,clip_rocket]'", *words)
+
+
+def test_heads_of_objectives_are_trained_and_not_kept(medley, tones) -> None:
+    words = ["align", "align.yaml", "objectives=[clip_rocket]", "training.epochs=1"]
+    outcome = medley(*words, "modality={name: speech, augment: {noise_db: 10}}")
+    assert outcome.code == 0, outcome.err
+    (weights,) = tones.glob("runs/tones/*/model.safetensors")
+    assert not any("own" in name for name in read_tensors(weights)[0])
+    lines = [json.loads(line) for line in (weights.parent / "metrics.jsonl").open()]
+    assert {"local", "global"} <= set(lines[0]["metrics"])
 
 
 def test_configs_of_other_commands_say_so(medley, tones) -> None:
