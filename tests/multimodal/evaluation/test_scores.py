@@ -106,9 +106,9 @@ def test_several_captions_of_one_signal_have_no_other_to_be_told_from(embeddings
         Recording(f"r{i}", (0,), "test", path=Path("one.wav"), text=f"caption {i}")
         for i in range(5)
     )
-    manifest = Manifest("toy", "audio", NAMES, recordings, "1")
+    manifest, rows = Manifest("toy", "audio", NAMES, recordings, "1"), np.arange(5)
     found = score(
-        embeddings[:5], hashed, manifest, np.arange(5), prompts=PROMPTS, wanted=EVERY
+        embeddings[:5], hashed, manifest, rows, prompts=PROMPTS, wanted=Wanted(())
     ).metrics
     assert found["recall_at_1"] == 1
     assert "pooled_auc" not in found
