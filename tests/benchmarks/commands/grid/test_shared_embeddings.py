@@ -124,6 +124,15 @@ def test_what_is_kept_stays_on_its_device(monkeypatch) -> None:
     assert first == other_rate != other_device
 
 
+def test_a_quick_cell_leaves_its_part_of_the_data_to_quick_ones_alone(monkeypatch) -> None:
+    monkeypatch.setattr(bench, "shared_data", lambda config: f"quick={config.quick}")
+    in_another_process()
+    configs = [RunConfig.parse({**BENCH, "quick": quick}) for quick in (True, False)]
+    kept = [bench._data(config) for config in configs]
+    in_another_process()
+    assert kept == ["quick=True", "quick=False"]
+
+
 def in_another_process() -> None:
     """Forget what cells have read."""
     bench._kept.clear()
