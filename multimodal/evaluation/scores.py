@@ -90,7 +90,7 @@ def score(
         )
         scores.metrics |= found.metrics
         scores.intervals |= found.intervals
-        if wanted.diagnostics:
+        if wanted.diagnostics and len(pool.rows) >= 2:
             own = [[int(place)] for place in pool.owner]
             texts = unit_texts(pool.texts, embed_texts)
             area = pooled_auc(texts, signals[captioned][pool.rows], own, replicates=0)

@@ -78,10 +78,11 @@ def run_one(config: AlignConfig, observer: FitObserver | RemoteObserver) -> tupl
     """The result of a config of one cell, and whether it was there before; UserError, Held.
 
     What cells share (decoded signals, embeddings, encoded texts) is kept from one to the next where
-    they differ in nothing but what stands in ``OWN``.
+    they differ in nothing but what stands in ``OWN``, on one device: texts are encoded where the
+    model is.
     """
     start_processes(cpu=pick_device(config.training.device).type == "cpu")
-    key = json.dumps({k: v for k, v in config.dump().items() if k not in OWN}, sort_keys=True)
+    key = _key(config)
     if key not in _kept:
         _kept.clear()
     # What one process has decoded others only map.
@@ -95,6 +96,11 @@ def run_one(config: AlignConfig, observer: FitObserver | RemoteObserver) -> tupl
     result = AlignRun(config, data, observer=observer).execute()
     observer.done(result)
     return result, False
+
+
+def _key(config: AlignConfig) -> str:
+    shared = {k: v for k, v in config.dump().items() if k not in OWN}
+    return json.dumps([shared, str(pick_device(config.training.device))], sort_keys=True)
 
 
 def _checked(

@@ -81,7 +81,8 @@ class AlignRun(FittedRun):
         self.model = build_model(config, adapters, start=start).to(self.device)
         total = machine.size_of(self.model)
         machine.use_threads(config.training.threads, parameters=total, device=self.device)
-        self.model.share_encoded(data.encoded)
+        if start is None:  # else its text encoder may be another one than the config's
+            self.model.share_encoded(data.encoded)
         self.rows = {
             split: split_rows(config, data, self.manifest, split)
             for split in ("train", "validation", "test")

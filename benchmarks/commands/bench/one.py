@@ -20,7 +20,7 @@ from benchmarks.runs.data import Data, open_data, read_manifest
 from benchmarks.runs.remote import RemoteObserver
 
 PRELOAD = ("benchmarks.commands.bench.one",)
-DATA = ("dataset", "modality", "encoder", "data_root", "output_dir", "skip_damaged")
+DATA = ("dataset", "modality", "encoder", "data_root", "output_dir", "skip_damaged", "quick")
 _kept: dict[str, Data] = {}
 
 

@@ -62,7 +62,9 @@ class Selection(NamedTuple):
 
 
 def asked(cells: Sequence[PlannedCell], select: SelectConfig) -> list[PlannedCell]:
-    """Those whose choice is tried, by their seeds; UserError: a seed that no cell has."""
+    """Those whose choice is tried, by their seeds; UserError: a seed that no cell has, a cell whose
+    choice would be tried with none.
+    """
     if select.seeds is None:
         return list(cells)
     unknown = sorted(set(select.seeds) - {cell.seed for cell in cells})
@@ -71,6 +73,13 @@ def asked(cells: Sequence[PlannedCell], select: SelectConfig) -> list[PlannedCel
             f"select.seeds={list(select.seeds)}: no cell has seed {unknown[0]}; name some of "
             "`seeds`."
         )
+    known = {_choice_of(cell, select) for cell in cells if cell.seed in select.seeds}
+    for cell in cells:
+        if _choice_of(cell, select) not in known:
+            raise UserError(
+                f"select.seeds={list(select.seeds)}: {cell.title} has none of them, so its choice "
+                "would not be tried; name a seed of every cell, or set `seeds`, which is for all."
+            )
     return [cell for cell in cells if cell.seed in select.seeds]
 
 
@@ -100,9 +109,8 @@ def choose(
     groups: dict[str, dict[str, Choice]] = {}
     trying = {cell.config.folder for cell in asked(cells, select)}
     for cell in cells:
-        values = {key: value_at(cell.config.dump(), key) for key in select.among}
-        choices = groups.setdefault(_kin(cell, select), {})
-        name = json.dumps(values, sort_keys=True)
+        kin, name = _choice_of(cell, select)
+        values, choices = _values(cell, select), groups.setdefault(kin, {})
         choice = choices.setdefault(name, Choice(values, [], [], []))
         choice.cells.append(cell)
         if cell.config.folder in trying:
@@ -121,6 +129,15 @@ def _selection(choices: list[Choice]) -> Selection:
     data = first.config.dataset.registered_name
     title = f"{data} {first.scenario} {entry_of(first.config).registered_name}"
     return Selection(title, choices, means.index(max(known)) if known else None)
+
+
+def _values(cell: PlannedCell, select: SelectConfig) -> dict[str, Any]:
+    return {key: value_at(cell.config.dump(), key) for key in select.among}
+
+
+def _choice_of(cell: PlannedCell, select: SelectConfig) -> tuple[str, str]:
+    """Of which selection a cell is, and of which of its choices."""
+    return _kin(cell, select), json.dumps(_values(cell, select), sort_keys=True)
 
 
 def _kin(cell: PlannedCell, select: SelectConfig) -> str:

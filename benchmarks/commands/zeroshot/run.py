@@ -42,6 +42,7 @@ from multimodal.evaluation.scores import Scores, Wanted, score
 from multimodal.loader import Loader, Signals
 from multimodal.models.towers import Tower
 from multimodal.signals import SignalCache
+from multimodal.weights import frozen_digest
 
 ZERO_SHOT = "zero_shot"
 
@@ -114,7 +115,9 @@ class ZeroShotCells:
         prompts, signals = self._prompts(model), self._signals(model)
         rows = signals.usable(self.chosen.rows)
         if model.aligned is not None and model.aligned.text.frozen:
-            key = json.dumps(model.settings["text"], sort_keys=True)
+            # A run with ``init`` has the text encoder of another one, frozen from there on.
+            weights = frozen_digest(model.aligned.text.encoder)
+            key = json.dumps([model.settings["text"], weights], sort_keys=True)
             model.aligned.share_encoded(self.encoded.setdefault(key, {}))
         facts = dataset_facts(self.manifest, self.manifest, len(signals.damaged))
         session.track(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,19 @@ def test_texts_and_classes_are_diagnosed_in_their_own_ways(embeddings) -> None:
     assert {key: other[key] for key in expected} == expected
     assert not {"pooled_auc", "linear_separability"} & other.keys()
     assert found["centroid_distance"] != other["centroid_distance"]
+
+
+def test_several_captions_of_one_signal_have_no_other_to_be_told_from(embeddings) -> None:
+    recordings = tuple(
+        Recording(f"r{i}", (0,), "test", path=Path("one.wav"), text=f"caption {i}")
+        for i in range(5)
+    )
+    manifest, rows = Manifest("toy", "audio", NAMES, recordings, "1"), np.arange(5)
+    found = score(
+        embeddings[:5], hashed, manifest, rows, prompts=PROMPTS, wanted=Wanted(())
+    ).metrics
+    assert found["recall_at_1"] == 1
+    assert "pooled_auc" not in found
 
 
 def test_without_intervals_the_values_are_the_same(embeddings) -> None:

@@ -178,6 +178,19 @@ def test_only_some_seeds_are_tried_and_all_are_reported() -> None:
         asked(cells, unknown)
 
 
+def test_a_choice_that_no_seed_tries_is_refused_before_anything_runs() -> None:
+    Path("other.yaml").write_text(
+        yaml.safe_dump(toy_data(dataset=TOY, training=TRAINING, experiment="other", seeds=[3]))
+    )
+    Path("toy.yaml").write_text(yaml.safe_dump(toy_data(dataset=TOY, training=TRAINING, seeds=[1])))
+    data = grid(base=["toy.yaml", "other.yaml"], select={**SELECT, "seeds": [1]})
+    del data["seeds"]
+    config = GridConfig.parse(data)
+    assert config.select is not None
+    with pytest.raises(UserError, match=r"select.seeds=\[1\]: .* has none of them"):
+        asked(expand(config).cells, config.select)
+
+
 def test_the_first_metric_that_a_run_has_decides() -> None:
     result = replace(
         fake(None, 0.0), metrics={"validation_map_at_10": 0.4, "validation_zero_shot_top1": 0.2}

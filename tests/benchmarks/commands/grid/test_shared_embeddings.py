@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from benchmarks.commands.align import command as align
@@ -93,6 +94,43 @@ def test_what_a_process_keeps_changes_no_number(text, tmp_path, monkeypatch) -> 
             found.append({k: v for k, v in result.metrics.items() if k not in TIMED})
     assert found[:2] == found[2:]
     assert found[0] != found[1]
+
+
+def test_each_start_has_its_own_text_encoder(text, tmp_path, monkeypatch) -> None:
+    """Runs that trained it have left another one for each seed; it is frozen from there on."""
+    monkeypatch.chdir(tmp_path)
+    common = {**ALIGN, "seeds": [1, 2], "objectives": ["clip"], "tracking": {"store": "none"}}
+    training = {**COMMON["training"], "learning_rate": 0.05}
+    first = {"experiment": "first", "text": {**text, "train": "all"}, "training": training}
+    second = {"experiment": "second", "text": text, "init": "first"}
+    configs = []
+    for name, own in (("first", first), ("second", second)):
+        Path(f"{name}.yaml").write_text(yaml.safe_dump({**common, **own}))
+        configs.append(load_config(Path(f"{name}.yaml"), [], model=AlignConfig))
+    for cell in configs[0].cells():
+        align.run_one(cell, Quiet())  # pyright: ignore[reportArgumentType]
+    data, _ = align._checked(configs[1], fresh=True)
+    said = [align.AlignRun(c, data).model.encode_texts(["yes"]) for c in configs[1].cells()]
+    assert not torch.allclose(*said)
+
+
+def test_what_is_kept_stays_on_its_device(monkeypatch) -> None:
+    monkeypatch.setattr(align, "pick_device", torch.device)
+    configs = [
+        AlignConfig.parse({**ALIGN, "experiment": "x", "training": {**COMMON["training"], **own}})
+        for own in ({}, {"learning_rate": 0.5}, {"device": "cuda"})
+    ]
+    first, other_rate, other_device = map(align._key, configs)
+    assert first == other_rate != other_device
+
+
+def test_a_quick_cell_leaves_its_part_of_the_data_to_quick_ones_alone(monkeypatch) -> None:
+    monkeypatch.setattr(bench, "shared_data", lambda config: f"quick={config.quick}")
+    in_another_process()
+    configs = [RunConfig.parse({**BENCH, "quick": quick}) for quick in (True, False)]
+    kept = [bench._data(config) for config in configs]
+    in_another_process()
+    assert kept == ["quick=True", "quick=False"]
 
 
 def in_another_process() -> None:
