@@ -36,7 +36,8 @@ BATCH = 1024
 TILE = 256
 MEMORY_BATCHES = (1024, 4096)
 CASES_A_TEXT = 4
-NAMES = tuple(OBJECTIVES.names())
+# Without those of augmented views, whose cost is that of encoding them.
+NAMES = tuple(name for name in OBJECTIVES.names() if not OBJECTIVES.parse(name).augmented)  # pyright: ignore
 
 
 def config_of(name: str, tile: int | None = None) -> ViewsConfig:
