@@ -11,7 +11,7 @@ from continual.metrics import confidence_interval
 
 FORMATS: dict[str, Callable[[float], str]] = {
     **dict.fromkeys(RANKS, "{:.1f}".format),
-    **dict.fromkeys(DISTANCES, lambda value: f"{value:.2f}".replace("-", "−")),
+    **dict.fromkeys(DISTANCES, lambda value: f"{round(value, 2) + 0.0:.2f}".replace("-", "−")),
     **dict.fromkeys(COUNTS, "{:,.0f}".format),
 }
 
