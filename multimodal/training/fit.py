@@ -229,7 +229,7 @@ class Fit:
     def _refuse_nan(self, embeddings: tuple[Tensor, ...], rows: np.ndarray) -> None:
         if torch.isfinite(self.loss):
             return
-        finite = [x.isfinite().all(dim=1).cpu() for x in embeddings]
+        finite = [x.isfinite().flatten(1).all(dim=1).cpu() for x in embeddings]  # (N, ..., D)
         bad = rows[~torch.stack(finite).all(dim=0).numpy()]
         named = ", ".join(repr(self.name_of(int(row))) for row in bad[:SHOWN])
         who = f"; embeddings with NaN: {named}{', ...' * (len(bad) > SHOWN)}" if len(bad) else ""

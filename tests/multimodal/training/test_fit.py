@@ -201,3 +201,14 @@ def test_two_processes_train_like_one(tmp_path: Path, changes: dict) -> None:
     alone = fit_of(**changes)
     alone.run()
     torch.testing.assert_close(found[0], weights(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_names_the_recordings_whatever_stands_beside_each() -> None:
+    """Embeddings (N, D), and (N, K, D) of further signals or texts of each recording."""
+    fit = object.__new__(Fit)
+    fit.loss, fit.total_steps, fit.config = torch.tensor(float("nan")), 6, FitConfig()
+    fit.name_of = "recording {}".format
+    alone, several = torch.zeros(3, 4), torch.zeros(3, 2, 4)
+    several[1, 1, 2] = float("nan")
+    with pytest.raises(UserError, match=r"nan at step 7; embeddings with NaN: 'recording 20':"):
+        fit._refuse_nan((alone, several), np.array([10, 20, 30]))
