@@ -214,7 +214,7 @@ class ByolipConfig(SiamlipConfig):
 class SwalipConfig(ClipRocketConfig):
     """``clip_rocket`` without smoothing, and the similarities of one augmented view towards
     balanced assignments of the other (arXiv:2305.08675), a reconstruction; see ``clip_rocket.py``.
-    It holds the matrix of all pairs, whatever ``tile`` is, and takes complete cases only.
+    It holds the matrix of all pairs, so ``tile`` is refused, and takes complete cases only.
 
     weight: of the second term. epsilon, rounds: of the balance, Sinkhorn's. It has two local views.
     local_width, smoothing: as of ``clip_rocket``.
@@ -231,6 +231,14 @@ class SwalipConfig(ClipRocketConfig):
     weight: float = Field(default=0.2, ge=0, allow_inf_nan=False)
     epsilon: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     rounds: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _holds_the_matrix(self) -> Self:
+        if self.tile is not None:
+            raise ValueError(
+                f"tile={self.tile}: balanced assignments need the matrix of all pairs; leave it out"
+            )
+        return self
 
     def with_more(self, clip: Loss, pairs: Pairs, local: list[Pair], *, gather: bool) -> Loss:
         heads = pairs.own

@@ -256,3 +256,8 @@ def test_objectives_with_heads_are_their_functions(name: str) -> None:
             terms = [siamlip(sides[k], (q, w)).value for k in (0, 1, 1, 2, 2)]
             expected = expected + torch.stack(terms).mean()
     torch.testing.assert_close(found.value, expected)
+
+
+def test_swalip_has_no_tiles() -> None:
+    with pytest.raises(ValueError, match="tile=4: balanced assignments need the matrix of all"):
+        OBJECTIVES.config("swalip")(tile=4)  # pyright: ignore[reportCallIssue]
