@@ -50,9 +50,10 @@ def unknown_metrics(
     if tower is None or known.all() or not known.any():
         return None
     rows = met if reference == "met" else kept(learner, trained[-1])
+    trained_on, _ = embed_rows(learner, tower, batches, rows)
+    features, order = embed_rows(learner, tower, batches, test)
     try:
-        distances = Mahalanobis(embed_rows(learner, tower, batches, rows)[0])
-        features, order = embed_rows(learner, tower, batches, test)
+        distances = Mahalanobis(trained_on)
         scores = distances.scores(features)
     except UserError:
         return None

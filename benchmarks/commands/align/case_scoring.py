@@ -30,7 +30,7 @@ from multimodal.recordings import SPLITS, Manifest
 
 TEXT = "text"
 REPLICATES = 1_000
-LYING = ("signal_uniformity", "centroid_distance", "signal_effective_rank")  # likewise
+LYING = ("signal_uniformity", "centroid_distance", "signal_effective_rank")  # means over these too
 SHOWN = ("macro_auroc", "mean_average_precision")  # of zero-shot: means over the modalities
 SEARCHED = (*(f"recall_at_{k}" for k in CUTOFFS), "median_rank")  # from the text: likewise
 
